@@ -1,0 +1,1 @@
+"""Mixed precision quantization of speech foundation models."""

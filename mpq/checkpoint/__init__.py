@@ -1,0 +1,1 @@
+"""Packed checkpoints: bit-packed codes on disk, and their size."""

@@ -1,0 +1,1 @@
+"""Speech corpora: the LibriSpeech layout reader and the embedded synthetic corpus."""

@@ -1,0 +1,1 @@
+"""Transcription, word error rates and their significance."""

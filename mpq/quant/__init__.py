@@ -1,0 +1,1 @@
+"""Quantizers: LSQ fake quantization, the candidate mixture, the sites they attach to."""

@@ -1,0 +1,1 @@
+"""Precision search and allocation: which site gets how many bits."""
