@@ -1,0 +1,117 @@
+"""Word and character error rates, from the counts of every utterance.
+
+jiwer counts; this module adds what a corpus needs around it: utterances are matched by id, so that a lost or doubled
+hypothesis is an error and not a silent shift of all that follow, and the counts stay per utterance, since the bootstrap
+resamples utterances.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import jiwer
+import numpy as np
+
+from mpq.errors import UserError
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """The word errors of one evaluation set: `wer` in percent, the rest are counts.
+
+    Raises:
+        UserError: there is no reference word, so that a rate does not exist.
+    """
+
+    errors: int
+    words: int
+    utterances: int
+    wer: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wer", _percent(self.errors, self.words))
+
+
+def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> ErrorCounts:
+    """Count the word errors of a set; both arguments map utterance ids to text.
+
+    Text is compared as it is, case included; words are what white space separates. An empty hypothesis costs all the
+    words of its reference; every word said where the reference is empty is an insertion.
+
+    Raises:
+        UserError: the ids differ, or there is no reference word.
+    """
+    errors, words = word_errors_per_utterance(references, hypotheses)
+    return ErrorCounts(int(errors.sum()), int(words.sum()), len(errors))
+
+
+def word_errors_per_utterance(
+    references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors and reference words, both int `[utterances]`, in the order of the references.
+
+    Raises:
+        UserError: the ids differ.
+    """
+    check_ids(references, hypotheses)
+    truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
+    words = np.array([len(truth.split()) for truth in truths], dtype=np.int64)
+    errors = np.zeros_like(words)
+    # Most utterances of a good system are right, and jiwer's time goes into objects, not into the alignment.
+    wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
+    if wrong:
+        output = jiwer.process_words([truths[k] for k in wrong], [guesses[k] for k in wrong])
+        errors[wrong] = [_edits(chunks) for chunks in output.alignments]
+    return errors, words
+
+
+def character_error_rate(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> float:
+    """Return the character error rate in percent, the single space between words counted as a character.
+
+    Raises:
+        UserError: the ids differ, or there is no reference character.
+    """
+    check_ids(references, hypotheses)
+    truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
+    wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
+    errors = 0
+    if wrong:
+        output = jiwer.process_characters([truths[k] for k in wrong], [guesses[k] for k in wrong])
+        errors = output.substitutions + output.deletions + output.insertions
+    return _percent(errors, sum(map(len, truths)))
+
+
+def check_ids(references: Mapping[str, object], others: Mapping[str, object], what: str = "hypotheses") -> None:
+    """Check that `others`, called `what` in the message, is about exactly the utterances of the references.
+
+    Raises:
+        UserError: an utterance is missing or unknown, or there is none at all.
+    """
+    if not references:
+        raise UserError("there must be at least one reference utterance to score, but there is none")
+    for problem, names in (
+        ("lack", references.keys() - others.keys()),
+        ("have, beyond the references,", others.keys() - references.keys()),
+    ):
+        if names:
+            raise UserError(
+                f"the {what} must have the utterance ids of the references, but they {problem} {len(names)} "
+                f"of them, for example {min(names)!r}"
+            )
+
+
+def _tidy(texts: Iterable[str]) -> list[str]:
+    return [" ".join(text.split()) for text in texts]
+
+
+def _edits(chunks: list[jiwer.AlignmentChunk]) -> int:
+    return sum(
+        max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+        for chunk in chunks
+        if chunk.type != "equal"
+    )
+
+
+def _percent(errors: int, units: int) -> float:
+    if units == 0:
+        raise UserError("an error rate needs at least one word in the references, but all references are empty")
+    return 100.0 * errors / units

@@ -1,0 +1,71 @@
+"""Error counts against a plain edit distance, and what a corpus does to them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from random_texts import random_references, recognise
+
+from mpq.errors import UserError
+from mpq.evaluate.wer import ErrorCounts, character_error_rate, word_errors, word_errors_per_utterance
+
+
+def edit_distance(one, other):
+    row = list(range(len(other) + 1))
+    for i, left in enumerate(one, 1):
+        above, row[0] = row[0], i
+        for j, right in enumerate(other, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (left != right))
+    return row[-1]
+
+
+@pytest.fixture(params=[3, 200])
+def texts(request):
+    rng = np.random.default_rng(request.param)
+    references = random_references(rng, 100, request.param)
+    return references, recognise(rng, references, request.param, 0.4)
+
+
+def test_counts_of_every_utterance(texts):
+    references, hypotheses = texts
+    shuffled = dict(sorted(hypotheses.items(), reverse=True))  # ids decide, not the order
+    errors, words = word_errors_per_utterance(references, shuffled)
+    assert errors.tolist() == [edit_distance(text.split(), hypotheses[k].split()) for k, text in references.items()]
+    assert words.tolist() == [len(text.split()) for text in references.values()]
+    total = word_errors(references, shuffled)
+    assert total == ErrorCounts(int(errors.sum()), int(words.sum()), 100)
+    assert total.wer == pytest.approx(100 * errors.sum() / words.sum())
+
+
+def test_characters(texts):
+    references, hypotheses = texts
+    errors = sum(edit_distance(text, hypotheses[name]) for name, text in references.items())
+    expected = 100 * errors / sum(map(len, references.values()))
+    assert character_error_rate(references, hypotheses) == pytest.approx(expected)
+
+
+def test_the_record_carries_the_rate():
+    assert dataclasses.asdict(ErrorCounts(1, 8, 2)) == {"errors": 1, "words": 8, "utterances": 2, "wer": 12.5}
+
+
+def test_empty_references_and_hypotheses():
+    references = {"silence": "", "noise": "", "speech": "a b c", "whisper": "d"}
+    errors, words = word_errors_per_utterance(references, {"silence": "", "noise": "x y", "speech": "", "whisper": "d"})
+    assert (errors.tolist(), words.tolist()) == ([0, 2, 3, 0], [0, 0, 3, 1])
+
+
+def test_white_space_does_not_count_but_case_does():
+    assert word_errors({"u": " a\tb  c\n"}, {"u": "a b c"}).errors == 0
+    assert word_errors({"u": "a b c"}, {"u": "A b c"}).errors == 1
+    assert character_error_rate({"u": "a  b"}, {"u": "a b "}) == 0
+
+
+def test_lost_and_unknown_utterances_are_refused():
+    with pytest.raises(UserError, match="they lack 2 of them, for example 'u'"):
+        word_errors({"u": "a", "v": "a", "w": "a"}, {"w": "a"})
+    with pytest.raises(UserError, match="beyond the references, 1 of them, for example 'v'"):
+        word_errors({"u": "a"}, {"u": "a", "v": "a"})
+    with pytest.raises(UserError, match="at least one reference utterance"):
+        word_errors({}, {})
+    with pytest.raises(UserError, match="all references are empty"):
+        word_errors({"u": ""}, {"u": "a"})
