@@ -1,0 +1,89 @@
+"""Where a scale starts: the one with the least squared error.
+
+Not the one that just reaches the largest weight: at 2 bits that makes nearly every weight zero and loses the model.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import Grid, dequantize, quantize
+
+Granularity = Literal["per_tensor", "per_channel"]
+_BINS = 2**14
+_CHUNK = 2**17  # weights searched at once: on a CPU what fits its cache is 3 times faster
+
+
+def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tensor:
+    """Return the scale with the least squared error of the quantized weight, float32, shaped to broadcast.
+
+    `weight` is `[out, in, ...]`, all finite; the scale is `[1, 1, ...]` per tensor, `[out, 1, ...]` per output
+    channel. Trial scales in geometric steps, then finer ones around the best, then least-squares refits (which never
+    raise the error). Within 1 percent of the least error from about 4,000 weights a scale on, within 3 at 1,000 weights
+    and 8 bits; below, single weights decide, and a lucky scale may be missed.
+
+    Raises:
+        UserError: the granularity is unknown.
+    """
+    if granularity not in ("per_tensor", "per_channel"):
+        raise UserError(f"granularity {granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
+    weight = weight.detach().float()
+    channels = weight.shape[0] if granularity == "per_channel" else 1
+    rows = weight.reshape(channels, -1)
+    together = max(1, _CHUNK // rows.shape[1]) if rows.device.type == "cpu" else channels
+    scale = torch.cat([_least_squares_scale(chunk, grid) for chunk in rows.split(together)])
+    return scale.reshape(channels, *[1] * (weight.dim() - 1))
+
+
+def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
+    """Best scale of each row of `rows` `[R, N]`: `[R, 1]`."""
+    if len(rows) == 1 and rows.shape[1] > _BINS:
+        (values, counts), trials = _histogram(rows), 128
+    else:  # the shorter the row, the more ragged its error
+        values, counts, trials = rows, torch.ones_like(rows[:1]), min(max(_CHUNK // rows.shape[1], 32), 512)
+    magnitude = rows.abs()
+    # The best scale is at least mean |W| / largest |level|: it equals sum(w q) / sum(q^2), q the levels, and |q| grows
+    # with |w| (Chebyshev's sum inequality). Above the other end nothing is clipped and the steps only get coarser.
+    low = magnitude.mean(dim=1, keepdim=True) / abs(grid.low + grid.offset)
+    high = magnitude.amax(dim=1, keepdim=True) / grid.top
+    floor = torch.finfo(rows.dtype).eps ** 2  # a row of zeros: any positive scale serves, a tiny one errs least
+    low, high = low.clamp_min(floor), high.clamp_min(floor)
+    coarse = _best_of(values, counts, low, high, trials, grid)
+    step = (high / low) ** (1 / (trials - 1))
+    scale = _best_of(values, counts, coarse / step, coarse * step, 17, grid)
+    for _ in range(2):
+        scale = _refit(rows, scale, grid)
+    return scale
+
+
+def _best_of(values: Tensor, counts: Tensor, low: Tensor, high: Tensor, trials: int, grid: Grid) -> Tensor:
+    """The scale `[R, 1]` with the least error among `trials` from `low` to `high` in geometric steps."""
+    best, least = low, torch.full_like(low, torch.inf)
+    for position in torch.linspace(0, 1, trials).tolist():
+        scale = low * (high / low) ** position
+        error = (values - dequantize(quantize(values, scale, grid), scale, grid)).square_().mul_(counts)
+        error = error.sum(dim=1, keepdim=True)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return best
+
+
+def _refit(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
+    """The best scale for the codes that `scale` gives, as in Lloyd's algorithm: sum(w q) / sum(q^2)."""
+    levels = dequantize(quantize(rows, scale, grid), torch.ones_like(scale), grid)
+    fitted = (rows * levels).sum(dim=1, keepdim=True) / levels.square().sum(dim=1, keepdim=True)
+    return torch.where(fitted.isfinite() & (fitted > 0), fitted, scale)
+
+
+def _histogram(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Bin centres `[1, B]` and counts `[1, B]` of the weights in `row` `[1, N]`.
+
+    A search over a few million weights takes seconds a tensor, over the histogram milliseconds; the refits, which use
+    the weights themselves, make up for the bins' width.
+    """
+    peak = row.abs().max().clamp_min(torch.finfo(row.dtype).tiny)
+    bins = ((row[0] / peak + 1) * (_BINS / 2)).long().clamp_max_(_BINS - 1)
+    counts = torch.bincount(bins, minlength=_BINS).to(row.dtype)
+    centres = (torch.arange(_BINS, dtype=row.dtype, device=row.device) + 0.5) * (2 / _BINS) - 1
+    return (centres * peak)[None], counts[None]

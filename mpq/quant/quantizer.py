@@ -1,0 +1,118 @@
+"""The quantizer of one weight tensor, as a `torch.nn.utils.parametrize` parametrization."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import Grid, fake_quantize
+from mpq.quant.fake_quantize import grid as grid_of
+from mpq.quant.initial_scale import Granularity, initial_scale
+from mpq.quant.mixture import mixture
+
+
+class WeightQuantizer(nn.Module):
+    """Maps a float weight to its fake-quantized value, at one precision or at a mixture of candidates.
+
+    With several candidates it gives the mixture weighted by `lambdas`, which the precision search sets at each step,
+    until `freeze` chooses one of them. Frozen, or with one candidate, it is plain LSQ.
+
+    `log_scales` `[C, 1 or out, 1, ...]` are the logarithms of the scales, one row a candidate. In the log domain an
+    Adam step of 1e-3 changes a scale by 0.1 percent whatever its size (scales of 2 and of 8 bits differ by a factor of
+    50), and no step can make it negative. Weight decay must leave them alone. They follow the
+    weight's `requires_grad`.
+    """
+
+    lambdas: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor,
+        candidates: Sequence[int],
+        granularity: Granularity = "per_tensor",
+        centred: bool = True,
+    ) -> None:
+        """Make the scales from `weight` `[out, in, ...]` by least squared error.
+
+        `candidates` are precisions in bits, in the order of the scales and lambdas; `centred` is that of `grid`.
+
+        Raises:
+            UserError: no candidate, one named twice or outside 1..8, an unknown granularity.
+        """
+        super().__init__()
+        self.candidates = tuple(candidates)
+        if not self.candidates or len(set(self.candidates)) < len(self.candidates):
+            raise UserError(f"candidates {list(candidates)} will not do: name at least one precision, and each once.")
+        self.granularity = granularity
+        self.grids = tuple(grid_of(bits, centred) for bits in self.candidates)
+        scales = torch.stack([initial_scale(weight, grid, granularity) for grid in self.grids])
+        self.log_scales = nn.Parameter(scales.log(), requires_grad=weight.requires_grad)
+        self.lambdas = None
+        self._frozen: int | None = None
+
+    @property
+    def bits(self) -> int | None:
+        """The precision in bits, or None while it is still a mixture."""
+        return self.candidates[0] if len(self.candidates) == 1 else self._frozen
+
+    def freeze(self, bits: int) -> None:
+        """Choose one candidate; from now on the others, and the lambdas, play no part.
+
+        Raises:
+            UserError: `bits` is not among the candidates.
+        """
+        self._check_candidate(bits)
+        self._frozen = bits
+        self.lambdas = None
+
+    def scale(self, bits: int) -> Tensor:
+        """Return the scale of one candidate, positive, `[1 or out, 1, ...]`.
+
+        Raises:
+            UserError: `bits` is not among the candidates.
+        """
+        self._check_candidate(bits)
+        return self.log_scales[self.candidates.index(bits)].exp()
+
+    def grid(self, bits: int) -> Grid:
+        """Return the grid of one candidate.
+
+        Raises:
+            UserError: `bits` is not among the candidates.
+        """
+        self._check_candidate(bits)
+        return self.grids[self.candidates.index(bits)]
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the fake-quantized weight, `[out, in, ...]` like `weight`.
+
+        Raises:
+            RuntimeError: there are several candidates and neither `lambdas` nor a frozen precision.
+        """
+        if self.bits is not None:
+            return fake_quantize(weight, self.scale(self.bits), self.grid(self.bits))
+        if self.lambdas is None:
+            raise RuntimeError(
+                f"a quantizer with candidates {self.candidates} was used before its precision was chosen: "
+                "set `lambdas` (a precision search does) or call `freeze(bits)`"
+            )
+        return mixture(weight, self.log_scales.exp(), self.lambdas, self.grids)
+
+    def get_extra_state(self) -> Tensor:
+        """The frozen precision in bits, 0 for none: a tensor, so that any format that holds weights holds it too."""
+        return torch.tensor(self._frozen or 0, dtype=torch.int8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore what `get_extra_state` gave."""
+        self._frozen = None
+        if int(state) != 0:
+            self.freeze(int(state))
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows."""
+        return f"candidates={self.candidates}, bits={self.bits}, granularity={self.granularity}"
+
+    def _check_candidate(self, bits: int) -> None:
+        if bits not in self.candidates:
+            raise UserError(f"{bits} bits is not a candidate here: choose one of {list(self.candidates)}.")

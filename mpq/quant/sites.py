@@ -1,0 +1,139 @@
+"""Which tensors of a model are quantized, and putting the quantizers on and taking them off.
+
+Quantizers are parametrizations of the weight, not replacements of the layer: some models (WavLM) read
+`q_proj.weight` without ever calling `q_proj`, and a replaced layer would stay at full precision there in silence.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mpq.errors import UserError
+from mpq.quant.initial_scale import Granularity
+from mpq.quant.places import Place, tensor_places
+from mpq.quant.quantizer import WeightQuantizer
+
+SEARCHED = "*encoder.layers.*"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A weight tensor to quantize.
+
+    `name` is its name as a plain parameter (`wav2vec2.encoder.layers.0.attention.q_proj.weight`), whatever is attached;
+    `searched` tells whether its precision is searched for or fixed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    numel: int
+    searched: bool
+
+
+def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
+    """Return the sites of a model, plain or with quantizers attached, in the order of its modules.
+
+    A site is every parameter with at least two dimensions larger than 1. It is searched when it is the weight of an
+    `nn.Linear` whose module name matches the glob `searched` (an empty glob searches none). A tied parameter is one
+    site, under its first name.
+
+    Raises:
+        UserError: there is no site, or a glob that is not empty matches no linear layer.
+    """
+    sites = []
+    for places in tensor_places(model):
+        weight = places[0].weight
+        if sum(size > 1 for size in weight.shape) >= 2:
+            is_searched = any(_is_searched(place, searched) for place in places)
+            sites.append(Site(places[0].name, tuple(weight.shape), weight.numel(), is_searched))
+    if not sites:
+        raise UserError(f"{type(model).__name__} has no parameter to quantize (two dimensions larger than 1).")
+    if searched and not any(site.searched for site in sites):
+        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        raise UserError(f"the glob {searched!r} matches no linear layer; the model's are, for example, {linear[:3]}.")
+    return sites
+
+
+def attach(
+    model: nn.Module,
+    sites: Iterable[Site],
+    candidates: Sequence[int],
+    fixed_bits: int = 8,
+    granularity: Granularity = "per_tensor",
+    centred: bool = True,
+) -> dict[str, WeightQuantizer]:
+    """Put a quantizer on every site, in place, and return them by site name, in the order of `sites`.
+
+    Searched sites get the `candidates` (bits), the others `fixed_bits`. The model is made float32 (the weights that are
+    trained stay exact) and its weight normalisation is folded first; tied tensors share one quantizer. Attach after
+    copying the teacher and after deciding which parameters are trained, and before making the optimizer.
+
+    Raises:
+        UserError: no site, a model that is quantized already, a name that the model lacks, or bad quantizer settings.
+    """
+    if quantizers_of(model):
+        raise UserError("the model carries quantizers already: detach them first.")
+    model.float()
+    fold_weight_norm(model)
+    places = {group[0].name: group for group in tensor_places(model)}
+    quantizers = {}
+    for site in sites:
+        if site.name not in places:
+            raise UserError(f"the model has no parameter {site.name!r}: take the sites of this model (find_sites).")
+        bits = candidates if site.searched else (fixed_bits,)
+        quantizers[site.name] = WeightQuantizer(_checked(places[site.name][0]), bits, granularity, centred)
+    if not quantizers:
+        raise UserError("there is nothing to quantize: the list of sites is empty.")
+    for name, quantizer in quantizers.items():
+        for place in places[name]:
+            # unsafe only skips a trial call, which a mixture without lambdas would refuse.
+            parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
+    return quantizers
+
+
+def detach(model: nn.Module) -> None:
+    """Take every quantizer off, in place, leaving the fake-quantized weights as plain parameters (the same objects).
+
+    Raises:
+        RuntimeError: a quantizer's precision is not chosen yet.
+    """
+    groups = [places for places in tensor_places(model) if places[0].quantizer is not None]
+    with torch.no_grad():
+        baked = [places[0].value for places in groups]  # all of them before any is written: it may raise
+        for places, value in zip(groups, baked, strict=True):
+            places[0].weight.copy_(value)
+    for places in groups:
+        for place in places:
+            place.remove_quantizer()
+
+
+def quantizers_of(model: nn.Module) -> dict[str, WeightQuantizer]:
+    """Return the attached quantizers by site name; none for a plain model."""
+    first = (places[0] for places in tensor_places(model))
+    return {place.name: place.quantizer for place in first if place.quantizer is not None}
+
+
+def fold_weight_norm(model: nn.Module) -> None:
+    """Replace every parametrization that is not ours (weight normalisation) by the plain weight it yields, in place."""
+    for places in list(tensor_places(model)):
+        for place in places:
+            if place.parametrizations is not None and place.quantizer is None:
+                place.fold()
+
+
+def _is_searched(place: Place, searched: str) -> bool:
+    is_linear_weight = isinstance(place.module, nn.Linear) and place.tensor_name == "weight"
+    return is_linear_weight and fnmatchcase(place.path, searched)
+
+
+def _checked(place: Place) -> Tensor:
+    """The weight to quantize, if it can be."""
+    if isinstance(place.module, nn.RNNBase):
+        raise UserError(f"{place.name} belongs to a recurrent layer, which torch runs past any parametrization.")
+    if not place.weight.isfinite().all():
+        raise UserError(f"{place.name} holds NaN or infinite values: load or train the model again.")
+    return place.weight
