@@ -1,0 +1,74 @@
+"""What the models wrote and what was said: JSON lines, so that anyone can recompute a WER or a verdict.
+
+`hypotheses.jsonl` has a line `{"set", "id", "hypothesis"}` per utterance and lies beside its run's record;
+`references/<data name>.jsonl` has `{"set", "id", "reference"}` and is written once per corpus.
+"""
+
+import json
+from pathlib import Path
+
+from mpq.errors import UserError
+from mpq.record.atomic import write_text
+
+Texts = dict[str, dict[str, str]]
+"""Evaluation set -> utterance id -> text, in the order of the file."""
+
+
+def write_hypotheses(path: Path | str, hypotheses: Texts) -> None:
+    """Write what a model recognised, in one step."""
+    write_text(path, _lines(hypotheses, "hypothesis"))
+
+
+def read_hypotheses(path: Path | str) -> Texts:
+    """Read `hypotheses.jsonl`; raises UserError naming the path and line that is broken, truncated or a repetition."""
+    return _read(Path(path), "hypothesis")
+
+
+def read_references(path: Path | str) -> Texts:
+    """Read `references/<data name>.jsonl`; raises UserError as `read_hypotheses` does."""
+    return _read(Path(path), "reference")
+
+
+def add_references(root: Path | str, data_name: str, references: Texts) -> Path:
+    """Add `references` to `<root>/references/<data_name>.jsonl`, keeping the utterances there, and return its path.
+
+    Raises UserError where an utterance is there with other words: then two corpora go by one name.
+    """
+    if not data_name or "/" in data_name or data_name.startswith("."):
+        raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
+    path = Path(root) / "references" / f"{data_name}.jsonl"
+    known = read_references(path) if path.exists() else {}
+    merged = {name: dict(texts) for name, texts in known.items()}
+    for name, texts in references.items():
+        for identity, text in texts.items():
+            if merged.setdefault(name, {}).setdefault(identity, text) != text:
+                raise UserError(f"{path} holds other words for {name} {identity}: give this corpus another data.name")
+    if merged != known:
+        write_text(path, _lines(merged, "reference"))
+    return path
+
+
+def _lines(texts: Texts, field: str) -> str:
+    rows = ({"set": name, "id": identity, field: text} for name, ids in texts.items() for identity, text in ids.items())
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _read(path: Path, field: str) -> Texts:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+    if content and not content.endswith("\n"):
+        raise UserError(f"{path} is truncated: its last line has no end; run its experiment again")
+    texts: Texts = {}
+    # Not splitlines(): it also splits at the line separators of Unicode, which may stand inside a text.
+    for number, line in enumerate(content.split("\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            name, identity, text = row["set"], row["id"], row[field]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise UserError(f'{path} line {number} must be {{"set", "id", "{field}"}}, but is {line[:80]!r}') from error
+        if identity in texts.setdefault(name, {}):
+            raise UserError(f"{path} line {number} repeats {name} {identity}")
+        texts[name][identity] = text
+    return texts

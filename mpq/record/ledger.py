@@ -1,0 +1,115 @@
+"""The clock of the product: what each stage of a compression cost.
+
+A `with` block per stage rather than two time stamps around the pipeline, so that evaluation, packing and table making
+are excluded by standing outside of every block. A killed run loses the time since its last saved state, and that is
+meant: the work of that time is done and counted again after the resumption.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mpq.record.result import StageTime, Time
+
+
+@dataclass
+class Stage:
+    """A running or finished stage; whoever trains sets `updates` and `audio_seconds`, as totals of the stage."""
+
+    name: str
+    devices: int = 1
+    seconds: float = 0.0
+    updates: int = 0
+    audio_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    resumed: int = 0
+    finished: bool = False
+
+
+class Ledger:
+    """Wall-clock seconds and other costs of each stage, in the order in which the stages began.
+
+    Reads the clock only after CUDA has finished its queue, where there is CUDA. Peak memory is the most that PyTorch's
+    allocator held on one of this process's GPUs during the stage; without a GPU it is the peak resident memory of the
+    whole process so far (`ru_maxrss`), which a stage that needs less than an earlier one inherits.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._stages: dict[str, Stage] = {}
+        self._running: tuple[Stage, float, float] | None = None  # stage, its seconds before, clock at the start
+
+    @contextmanager
+    def stage(self, name: str, devices: int = 1) -> Iterator[Stage]:
+        """Time one stage on `devices` devices; a restored, unfinished stage of that name is continued.
+
+        A block left by an exception counts its seconds but is not finished. Raises ValueError for a stage inside
+        another one and for a second stage of the same name.
+        """
+        if self._running:
+            raise ValueError(f"stage {name!r} can't begin inside stage {self._running[0].name!r}")
+        if self.finished(name):
+            raise ValueError(f"stage {name!r} is finished; give the second one another name")
+        stage = self._stages.setdefault(name, Stage(name))
+        stage.devices = devices
+        _synchronize(reset_peak=True)
+        self._running = (stage, stage.seconds, self._clock())
+        try:
+            yield stage
+            stage.finished = True
+        finally:
+            self._read_clock()
+            self._running = None
+
+    def finished(self, name: str) -> bool:
+        """Say whether the stage has ended well, here or in the process that was resumed."""
+        return name in self._stages and self._stages[name].finished
+
+    def state(self) -> dict[str, Any]:
+        """Return all of it as JSON values, a running stage up to this moment; save it with each training checkpoint."""
+        self._read_clock()
+        return {"stages": [asdict(stage) for stage in self._stages.values()]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a saved state, before any stage begins: an unfinished stage will count as resumed once more."""
+        self._stages = {entry["name"]: Stage(**entry) for entry in state["stages"]}
+        for stage in self._stages.values():
+            stage.resumed += not stage.finished
+
+    def time(self) -> Time:
+        """Return the costs for the record: the stages and their sums."""
+        self._read_clock()
+        entries = []
+        for stage in self._stages.values():
+            values = asdict(stage)
+            del values["finished"]
+            entries.append(StageTime(**values))
+        device_seconds = sum(entry.seconds * entry.devices for entry in entries)
+        return Time(float(sum(entry.seconds for entry in entries)), float(device_seconds), tuple(entries))
+
+    def _read_clock(self) -> None:
+        if self._running:
+            stage, before, start = self._running
+            peak = _synchronize()
+            stage.seconds = before + self._clock() - start
+            stage.peak_memory_bytes = max(stage.peak_memory_bytes, peak)
+
+
+def _synchronize(reset_peak: bool = False) -> int:
+    """Wait for every GPU of this process and return the peak memory in bytes."""
+    import torch  # here, because tables and --help need no torch
+
+    if not torch.cuda.is_available():
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB but on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = 0
+    for device in range(torch.cuda.device_count()):
+        torch.cuda.synchronize(device)
+        if reset_peak:
+            torch.cuda.reset_peak_memory_stats(device)
+        peak = max(peak, torch.cuda.max_memory_allocated(device))
+    return peak

@@ -1,0 +1,168 @@
+"""The record of one run, `result.json`: what it was, how large, how good, how long it took and where it ran.
+
+Tables, pictures and dashboards read these files and nothing else, so the fields are a contract: within a schema fields
+are only added, with a default. Frozen dataclasses rather than a loose dict, so that a misspelt field is an error where
+it is written and not an empty cell in a table a month later.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from mpq.errors import UserError
+from mpq.record.fields import build
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bits per weight: the `target` (None where there is none), the parameter-weighted `average`, and `activations`."""
+
+    target: float | None
+    average: float
+    activations: float = 32.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size: `ideal_*` counts bits x parameters, `file_*` the bytes on disk; each ratio is float32 size / this size."""
+
+    parameters: int
+    ideal_bits: int
+    ideal_ratio: float
+    file_bytes: int
+    file_ratio: float
+
+
+@dataclass(frozen=True)
+class WordErrors:
+    """Word errors of one evaluation set: `wer` in percent = 100 errors / words."""
+
+    wer: float
+    errors: int
+    words: int
+    utterances: int
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The run that a run was compared with."""
+
+    exp: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Significance:
+    """One set against the baseline: `difference` = WER - baseline WER and its 95 % `interval`, percentage points.
+
+    `z` and two-tailed `p` are MAPSSWE's (NIST); z has the sign of the difference, positive is worse than the baseline.
+    """
+
+    baseline: Baseline
+    difference: float
+    interval: tuple[float, float]
+    z: float
+    p: float
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds seen, peak bytes, times resumed."""
+
+    name: str
+    seconds: float
+    devices: int
+    updates: int
+    audio_seconds: float
+    peak_memory_bytes: int
+    resumed: int = 0
+
+
+@dataclass(frozen=True)
+class Time:
+    """Compression time: the sums over the stages, evaluation excluded; device_seconds = sum of seconds x devices."""
+
+    seconds: float
+    device_seconds: float
+    stages: tuple[StageTime, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The data by name and content hash; `synthetic` says whether it is made by a synthesiser (None: not stated)."""
+
+    name: str
+    hash: str
+    synthetic: bool | None = None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine: CPU model, usable cores, memory in bytes, and the name of each GPU."""
+
+    cpu: str
+    cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the result comes from; commit and dirty are None outside git, the date is UTC in ISO 8601."""
+
+    commit: str | None
+    dirty: bool | None
+    command: str
+    versions: dict[str, str]
+    hardware: Hardware
+    data: Data
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One run; `wer` and `significance` map an evaluation set's name to its figures (None for a baseline)."""
+
+    schema: int = SCHEMA
+    exp: str
+    seed: int
+    scale: Literal["tiny", "mini", "paper"]
+    smoke: bool
+    model: str
+    recipe: str
+    bits: Bits
+    size: Size
+    wer: dict[str, WordErrors]
+    significance: dict[str, Significance] | None = None
+    time: Time
+    provenance: Provenance
+
+    def to_json(self) -> str:
+        """Return the text of `result.json`; raises ValueError for a value that JSON lacks (nan, infinity)."""
+        content = asdict(self)
+        if self.significance is None:
+            del content["significance"]
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: Path | str = "result.json") -> Result:
+    """Read the text of a record; `source` is its path, for the message.
+
+    Raises UserError where it is truncated or no JSON, of another schema, or has a missing or wrong field.
+    """
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source} is broken or truncated ({error}); remove it and run its experiment again") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise UserError(f"{source} has schema {schema}, this version of mpq reads {SCHEMA}: update mpq")
+    if schema != SCHEMA or type(schema) is not int:
+        raise UserError(f"{source} has schema {schema!r}, this version of mpq reads {SCHEMA}: run the experiment again")
+    try:
+        return build(Result, content)
+    except ValueError as error:
+        raise UserError(f"{source} is no whole record: {error}; remove it and run its experiment again") from error

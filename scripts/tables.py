@@ -1,0 +1,38 @@
+"""Print a table of finished runs from their records; no model is loaded.
+
+usage: python scripts/tables.py [table=all] [root=experiments] [format=terminal]
+
+  table   a file of conf/table, without .yaml
+  root    a folder of records, <root>/<run>/seed<k>/result.json
+  format  terminal or markdown
+"""
+
+import sys
+from pathlib import Path
+
+from mpq.errors import UserError
+
+TABLES = Path(__file__).resolve().parent.parent / "conf" / "table"
+DEFAULTS = {"table": "all", "root": "experiments", "format": "terminal"}
+
+
+def main(words: list[str]) -> None:
+    """Read the words `key=value` and print the table."""
+    if {"-h", "--help"} & set(words):
+        return print(__doc__)
+    choices = dict(DEFAULTS)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in DEFAULTS:
+            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
+        choices[key] = value
+    from mpq.report.show import show_table  # here, since pandas takes a second that --help need not wait for
+
+    show_table(choices["table"], TABLES, choices["root"], choices["format"])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,63 @@
+"""The texts of a run: there and back, and nothing broken is read."""
+
+import json
+
+import pytest
+
+from mpq.errors import UserError
+from mpq.record.hypotheses import add_references, read_hypotheses, read_references, write_hypotheses
+
+TEXTS = {
+    "test-other": {"b-1": "two\u2028lines \u0085 and a “quote”", "a-1": ""},
+    "test-clean": {"b-1": 'back\\slash "and" tab\t', "é": "naïve\nword"},
+}
+
+
+def test_there_and_back_in_the_same_order(tmp_path):
+    path = tmp_path / "run" / "hypotheses.jsonl"
+    write_hypotheses(path, TEXTS)
+    read = read_hypotheses(path)
+    assert read == TEXTS
+    assert [list(texts) for texts in read.values()] == [list(texts) for texts in TEXTS.values()]
+    lines = path.read_bytes().decode().split("\n")
+    assert json.loads(lines[1]) == {"set": "test-other", "id": "a-1", "hypothesis": ""}
+    assert len(lines) == 5
+
+
+def test_broken_files_are_refused_with_their_line(tmp_path):
+    path = tmp_path / "hypotheses.jsonl"
+    write_hypotheses(path, TEXTS)
+    whole = path.read_text()
+    path.write_text(whole[:-1])
+    with pytest.raises(UserError, match="truncated"):
+        read_hypotheses(path)
+    path.write_text(whole + whole.split("\n")[0] + "\n")
+    with pytest.raises(UserError, match="line 5 repeats test-other b-1"):
+        read_hypotheses(path)
+    for line in ('{"set": "s"', '{"set": "s", "id": "i"}', "[]", "3", ""):
+        path.write_text(whole + line + "\n")
+        with pytest.raises(UserError, match=r"hypotheses\.jsonl line 5 must be"):
+            read_hypotheses(path)
+    with pytest.raises(UserError, match="can't be read"):
+        read_hypotheses(tmp_path / "none.jsonl")
+
+
+def test_references_are_written_once_and_only_grow(tmp_path):
+    path = add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
+    assert path == tmp_path / "references" / "embedded.jsonl"
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+    add_references(tmp_path, "embedded", {"test-clean": {"b": "two"}, "test-other": {"a": "three"}})
+    assert read_references(path) == {"test-clean": {"a": "one", "b": "two"}, "test-other": {"a": "three"}}
+
+
+def test_two_corpora_of_one_name_are_refused(tmp_path):
+    path = add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
+    before = path.read_text()
+    with pytest.raises(UserError, match=r"test-clean a: .*another data\.name"):
+        add_references(tmp_path, "embedded", {"test-clean": {"b": "two", "a": "other"}})
+    assert path.read_text() == before
+    for name in ("", "a/b", "..", "/etc"):
+        with pytest.raises(UserError, match="plain file name"):
+            add_references(tmp_path, name, {})

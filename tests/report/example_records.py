@@ -1,0 +1,68 @@
+"""Invented records for the tests of the tables: the figures are of a plausible size and mean nothing."""
+
+from mpq.record.result import (
+    Baseline,
+    Bits,
+    Data,
+    Hardware,
+    Provenance,
+    Result,
+    Significance,
+    Size,
+    StageTime,
+    Time,
+    WordErrors,
+)
+
+SETS = ("dev-clean", "dev-other", "test-clean", "test-other")
+
+
+def word_errors(errors: int, utterances: int = 500) -> WordErrors:
+    return WordErrors(100 * errors / 8000, errors, 8000, utterances)
+
+
+def record(exp: str, recipe: str, bits: float, *, change: int | None = None, seed: int = 0, smoke: bool = False):
+    """Make a run; `change` are its word errors above the baseline's on each set (None: it is the baseline)."""
+    wer = {name: word_errors(400 * (1 + i) + (change or 0)) for i, name in enumerate(SETS)}
+    tests = {}
+    for name in SETS if change is not None else ():
+        difference = 100 * change / 8000
+        p = 0.0004 if change > 60 else 0.412
+        tests[name] = Significance(
+            Baseline("tiny_wav2vec2_fp32", 0), difference, (difference - 0.4, difference + 0.4), 0.8, p
+        )
+    stages = () if change is None else (StageTime("one_stage", 143.21, 1, 300, 12000.5, 1_234_567_890),)
+    seconds = sum(stage.seconds for stage in stages)
+    return Result(
+        exp=exp,
+        seed=seed,
+        scale="tiny",
+        smoke=smoke,
+        model="tiny_wav2vec2",
+        recipe=recipe,
+        bits=Bits(None if change is None else bits, bits),
+        size=Size(1_430_000, int(bits * 1_430_000), 32 / bits, int(bits * 1_430_000 / 8 * 1.01), 32 / bits / 1.01),
+        wer=wer,
+        significance=tests or None,
+        time=Time(seconds, seconds, stages),
+        provenance=Provenance(
+            commit="0" * 40,
+            dirty=False,
+            command="python scripts/run.py",
+            versions={"python": "3.11"},
+            hardware=Hardware("a CPU", 2, 8_000_000_000, ()),
+            data=Data("embedded", "0123456789abcdef", True),
+            date="2026-01-01T00:00:00+00:00",
+        ),
+    )
+
+
+def several() -> list[Result]:
+    """Make a baseline and systems of every kind of name, with a seed, a smoke run and a significant loss."""
+    return [
+        record("tiny_wav2vec2_fp32", "full_precision", 32),
+        record("tiny_wav2vec2_3p5bit", "one_stage", 3.5, change=12),
+        record("tiny_wav2vec2_uniform_2bit", "uniform", 2, change=111),
+        record("tiny_wav2vec2_two_stage_hessian_3p5bit", "two_stage_hessian", 3.5, change=-20, seed=1),
+        record("hubert_large_3p5bit", "one_stage", 3.5, change=900, smoke=True),
+    ]
