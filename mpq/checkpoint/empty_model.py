@@ -1,0 +1,118 @@
+"""A model of the right class and shapes without weights, built from config.json and nothing else.
+
+Twice: first on the meta device, which costs no memory, so that a config with absurd sizes is refused before anything is
+allocated; then for real with initialisation switched off. The second is not on the meta device too because a model may
+compute buffers in its constructor which no file stores (sinusoidal positions); memory that nobody writes to is never
+taken from the machine, so the empty weights cost nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, MODEL_FOR_CTC_MAPPING, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.checkpoint.parameters import stored_tensors
+from mpq.errors import UserError
+from mpq.quant.sites import fold_weight_norm
+
+_LARGEST_SIZE = 1 << 20  # of any integer in config.json that the file's own size does not justify
+_LARGEST_COUNT = 1024  # of layers, heads, groups: constructors loop over these
+# Keys that the model is built without; the last three may name code to fetch from the Hub.
+_LEFT_OUT = ("quantization_config", "auto_map", "attn_implementation", "experts_implementation")
+
+
+def check_fits(
+    config: Mapping[str, Any],
+    sites: Mapping[str, PackedSite],
+    tied: Mapping[str, str],
+    stored: Mapping[str, Tensor],
+) -> None:
+    """Refuse a folder whose tensors are not exactly those of the model of `config`, in name, shape and dtype.
+
+    Raises:
+        UserError: not a CTC model, a config that transformers refuses or whose sizes the file cannot hold, a tensor
+            that is missing or superfluous, or one of another shape or dtype.
+    """
+    _check_sizes(config, len(stored), sum(tensor.numel() for tensor in stored.values()))
+    with torch.device("meta"):
+        tensors, aliases = stored_tensors(empty_model(config))
+    expected = tensors | {name: tensors[source] for name, source in aliases.items()}
+    codes = {key for name in sites for key in (packed_name(name), scale_name(name))}
+    plain = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items() if name not in codes}
+    packed = {name: (site.shape, torch.float32) for name, site in sites.items()}
+    shapes = plain | packed
+    if unknown := [s for s in tied.values() if s not in shapes or not isinstance(expected.get(s), nn.Parameter)]:
+        raise UserError(f"config.json ties a parameter to {unknown[0]}, which is no parameter in the file")
+    if twice := sorted((tied.keys() & shapes.keys()) | (plain.keys() & packed.keys())):
+        raise UserError(f"the folder holds {twice[0]} in more than one form")
+    shapes |= {name: shapes[source] for name, source in tied.items()}
+    if missing := sorted(expected.keys() - shapes.keys()):
+        raise UserError(f"the file lacks tensors of the model: {', '.join(missing[:3])} ({len(missing)} in all)")
+    if extra := sorted(shapes.keys() - expected.keys()):
+        raise UserError(f"the file has tensors that the model lacks: {', '.join(extra[:3])} ({len(extra)} in all)")
+    for name, (shape, dtype) in shapes.items():
+        if (shape, dtype) != (tuple(expected[name].shape), expected[name].dtype):
+            wanted = f"{expected[name].dtype} of shape {tuple(expected[name].shape)}"
+            raise UserError(f"{name} must be {wanted} in this model, but the file has {dtype} of shape {shape}")
+
+
+def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
+    """Return the model with uninitialised weights and the weight norm folded; `check_fits` comes before.
+
+    Raises:
+        UserError: not a CTC model, or a config that transformers refuses.
+    """
+    model_config = _model_config(config)
+    try:
+        with no_init_weights():
+            model = AutoModelForCTC.from_config(model_config, trust_remote_code=False)
+        fold_weight_norm(model)
+    except Exception as error:  # constructors raise whatever they like on a damaged config
+        raise _refused(error) from error
+    return model.eval()
+
+
+def _model_config(config: Mapping[str, Any]) -> PreTrainedConfig:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise UserError(f"config.json names the model type {model_type!r}, which this transformers does not have")
+    config_class = CONFIG_MAPPING[model_type]
+    ctc = MODEL_FOR_CTC_MAPPING.get(config_class, None)
+    if not isinstance(ctc, type) or config.get("architectures") != [ctc.__name__]:
+        raise UserError(f"not a CTC model: config.json names {config.get('architectures')} of type {model_type!r}")
+    fields: dict[str, Any] = {key: value for key, value in config.items() if not key.endswith(_LEFT_OUT)}
+    fields["dtype"] = "float32"
+    try:
+        return config_class(**fields)
+    except Exception as error:
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> UserError:
+    reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+    return UserError(f"config.json does not describe a model that transformers can build: {reason}")
+
+
+def _check_sizes(config: Mapping[str, Any], tensors: int, elements: int) -> None:
+    for key, value in _sizes(config):
+        largest = max(_LARGEST_COUNT, tensors) if key.startswith("num_") else max(_LARGEST_SIZE, elements)
+        if value > largest:
+            raise UserError(f"config.json declares {key} = {value}, but such a file justifies at most {largest}")
+
+
+def _sizes(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer in the config, and every list's length as a number of layers."""
+    if isinstance(value, dict):
+        for inner, item in value.items():
+            if inner != "quantization_config":
+                yield from _sizes(item, inner)
+    elif isinstance(value, list):
+        yield f"num_{key}", len(value)
+        for item in value:
+            yield from _sizes(item, key)
+    elif type(value) is int:
+        yield key, value

@@ -1,0 +1,119 @@
+"""The packed format, version 1: names, the `quantization_config` block and its checks.
+
+A packed folder is a transformers folder (`model.safetensors`, `config.json`, the processor's files) in which each
+quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, [bytes], see `packing`) and
+`x.weight_scale` (float32, [1, ..., 1] or [out, 1, ..., 1]); everything else has its usual name and dtype.
+`config.json` carries the block:
+
+    "quantization_config": {
+      "quant_method": "mpq", "format_version": 1,
+      "sites": {"<x.weight>": {"bits": 4, "offset": 0.0, "shape": [out, in]}},   value = scale * (code + offset)
+      "tied": {"<other name of a shared parameter>": "<the name that it is stored under>"},
+      "sha256": of the sites, the ties, and every tensor's name, dtype, shape and bytes,
+      "config_sha256": of everything in config.json but this entry
+    }
+
+Two digests, because transformers rewrites config.json when it saves a model again; the tensors' digest survives that.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mpq.checkpoint.packing import packed_bytes
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import Grid, grid
+
+QUANT_METHOD = "mpq"
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+_MAX_DIMENSIONS = 8
+
+
+@dataclass(frozen=True)
+class PackedSite:
+    """One quantized weight as it is stored: bits, the grid's offset, and the weight's shape ([out, in, ...])."""
+
+    bits: int
+    offset: float
+    shape: tuple[int, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that the codes lie on."""
+        return grid(self.bits, centred=self.offset != 0)
+
+    @property
+    def packed_bytes(self) -> int:
+        """How many bytes the codes take."""
+        return packed_bytes(math.prod(self.shape), self.bits)
+
+    @property
+    def scale_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The two shapes that a scale may have: per tensor, per output channel."""
+        ones = (1,) * (len(self.shape) - 1)
+        return (1, *ones), (self.shape[0], *ones)
+
+
+def packed_name(site: str) -> str:
+    """Return the name of the tensor that holds the site's codes."""
+    return f"{site}_packed"
+
+
+def scale_name(site: str) -> str:
+    """Return the name of the tensor that holds the site's scale."""
+    return f"{site}_scale"
+
+
+def make_block(sites: Mapping[str, PackedSite], tied: Mapping[str, str]) -> dict[str, Any]:
+    """Return the `quantization_config` block without its digests."""
+    return {
+        "quant_method": QUANT_METHOD,
+        "format_version": FORMAT_VERSION,
+        "sites": {
+            name: {"bits": site.bits, "offset": site.offset, "shape": list(site.shape)} for name, site in sites.items()
+        },
+        "tied": dict(tied),
+    }
+
+
+def parse_block(config: Mapping[str, Any]) -> tuple[dict[str, PackedSite], dict[str, str]]:
+    """Return the sites and ties that `config` (the parsed config.json) declares.
+
+    Raises:
+        UserError: another or no quant_method, another format version, or a field that is malformed.
+    """
+    block = config.get("quantization_config")
+    method = block.get("quant_method") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or method != QUANT_METHOD:
+        raise UserError(
+            f"not a packed model: quant_method in {CONFIG_FILE} must be {QUANT_METHOD!r}, but is {method!r}"
+        )
+    version = block.get("format_version")
+    if version != FORMAT_VERSION or type(version) is not int:
+        hint = "; a newer mpq reads it" if type(version) is int and version > FORMAT_VERSION else ""
+        raise UserError(f"the packed format's version must be {FORMAT_VERSION}, but is {version!r}{hint}")
+    sites, tied = block.get("sites"), block.get("tied")
+    if not isinstance(sites, dict) or not isinstance(tied, dict):
+        raise UserError(f"quantization_config in {CONFIG_FILE} must hold the objects 'sites' and 'tied'")
+    if not all(isinstance(source, str) for source in tied.values()):
+        raise UserError(f"'tied' in {CONFIG_FILE} must map a parameter's name to another's")
+    return {name: _parse_site(name, fields) for name, fields in sites.items()}, tied
+
+
+def _parse_site(name: str, fields: Any) -> PackedSite:
+    if not isinstance(fields, dict) or set(fields) != {"bits", "offset", "shape"}:
+        raise UserError(f"site {name} in {CONFIG_FILE} must have exactly the fields bits, offset and shape")
+    bits, offset, shape = fields["bits"], fields["offset"], fields["shape"]
+    if type(bits) is not int or not 1 <= bits <= 8:
+        raise UserError(f"site {name} must have 1 to 8 bits, but has {bits!r}")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= _MAX_DIMENSIONS:
+        raise UserError(f"site {name} must have a shape of 1 to {_MAX_DIMENSIONS} dimensions, but has {shape!r:.80}")
+    if not all(type(size) is int and size > 0 for size in shape):
+        raise UserError(f"site {name} must have a shape of positive whole numbers, but has {shape!r:.80}")
+    offsets = sorted({float(grid(bits, centred=centred).offset) for centred in (False, True)})
+    if type(offset) is not float or offset not in offsets:
+        raise UserError(f"site {name} at {bits} bits must have an offset of {offsets}, but has {offset!r}")
+    return PackedSite(bits, offset, tuple(shape))

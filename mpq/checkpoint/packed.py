@@ -1,0 +1,143 @@
+"""Packed folders: a model with its quantized weights as bit-packed codes, saved and loaded.
+
+The loader gives plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
+of training, so in float32 the logits are equal, not close. Nothing in a folder is executed: the tensors are safetensors
+and the class comes from transformers' own list of CTC models.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoProcessor, PreTrainedModel
+
+from mpq.checkpoint.config_file import complete_config, read_config
+from mpq.checkpoint.empty_model import check_fits, empty_model
+from mpq.checkpoint.format import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    PackedSite,
+    make_block,
+    packed_name,
+    parse_block,
+    scale_name,
+)
+from mpq.checkpoint.packing import pack, unpack
+from mpq.checkpoint.parameters import put_tensor, stored_tensors
+from mpq.checkpoint.tensors import check_scale, digest, read_tensors
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import quantizers_of
+from mpq.record.atomic import replacing
+
+_PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+
+
+def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = None) -> None:
+    """Write `model`, with quantizers attached and every precision chosen, as a packed folder; same model, same bytes.
+
+    `processor` is whatever has `save_pretrained(folder)`: its files make the folder complete. The folder appears whole
+    or not at all, and replaces a packed folder of that name. What is not quantized is stored in float32.
+
+    Raises:
+        UserError: no quantizer attached, a precision not chosen yet, a scale that is not a positive finite number, not
+            a CTC model of transformers, or `folder` exists and is something else than a packed folder.
+    """
+    folder = Path(folder)
+    if not _may_replace(folder):
+        raise UserError(f"{folder} exists and is not a packed model: choose another folder, or remove it first")
+    sites, tied, stored = _stored_form(model)
+    block = make_block(sites, tied)
+    block["sha256"] = digest(block, stored)
+    config = complete_config(model, block)
+    check_fits(config, sites, tied, stored)  # a folder that the loader would refuse must not be written
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        if processor is not None:
+            processor.save_pretrained(temporary)
+        save_file(stored, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)  # safetensors makes it private
+
+
+def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
+    """Read a packed folder: the model with plain float32 layers in evaluation mode, and its processor (None if none).
+
+    Raises:
+        UserError: the folder or a file is missing, it is not a packed model or of another format version, it is
+            truncated or damaged (checksum), or what it declares does not fit together; all found before memory is taken
+            for weights.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is not a packed model: {file} is missing")
+    config = read_config(folder / CONFIG_FILE)
+    sites, tied = parse_block(config)
+    stored = read_tensors(folder / WEIGHTS_FILE, sites, config["quantization_config"])
+    check_fits(config, sites, tied, stored)
+    model = empty_model(config)
+    for name, site in sites.items():
+        put_tensor(model, name, _unpacked(site, stored.pop(packed_name(name)), stored.pop(scale_name(name))))
+    for name, tensor in stored.items():
+        put_tensor(model, name, tensor)
+    for name, source in tied.items():
+        put_tensor(model, name, model.get_parameter(source))
+    return model, _load_processor(folder)
+
+
+def _stored_form(model: PreTrainedModel) -> tuple[dict[str, PackedSite], dict[str, str], dict[str, Tensor]]:
+    quantizers = quantizers_of(model)
+    if not quantizers or not isinstance(model, PreTrainedModel):
+        raise UserError(f"{type(model).__name__} must be a transformers model with quantizers attached")
+    tensors, tied = stored_tensors(model)
+    sites: dict[str, PackedSite] = {}
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name in quantizers:
+            sites[name], stored[packed_name(name)], stored[scale_name(name)] = _packed(name, tensor, quantizers[name])
+        else:
+            small = tensor.is_floating_point() and tensor.element_size() < 4
+            stored[name] = tensor.detach().to("cpu", torch.float32 if small else tensor.dtype, copy=True).contiguous()
+    return sites, tied, stored
+
+
+def _packed(name: str, weight: Tensor, quantizer: WeightQuantizer) -> tuple[PackedSite, Tensor, Tensor]:
+    bits = quantizer.bits
+    if bits is None:
+        raise UserError(f"{name} has no chosen precision yet: freeze it at one of {list(quantizer.candidates)} bits")
+    grid = quantizer.grid(bits)
+    with torch.no_grad():
+        scale = quantizer.scale(bits)  # on the model's own device: exp may differ by one bit on another
+        check_scale(name, scale)
+        codes = quantize(weight, scale, grid).cpu().numpy()
+    site = PackedSite(bits, float(grid.offset), tuple(weight.shape))
+    return site, torch.from_numpy(pack(codes, bits)), scale.cpu().contiguous()
+
+
+def _unpacked(site: PackedSite, packed: Tensor, scale: Tensor) -> Tensor:
+    codes = unpack(packed.numpy(), site.bits, int(np.prod(site.shape)))
+    return dequantize(torch.from_numpy(codes).reshape(site.shape), scale, site.grid)
+
+
+def _may_replace(folder: Path) -> bool:
+    if not folder.exists():
+        return True
+    return folder.is_dir() and ((folder / WEIGHTS_FILE).is_file() or not any(folder.iterdir()))
+
+
+def _load_processor(folder: Path) -> Any:
+    if not any((folder / file).is_file() for file in _PROCESSOR_FILES):
+        return None
+    try:
+        return AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers raises whatever it likes on damaged files
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise UserError(f"the processor's files in {folder} are damaged: {reason}") from error

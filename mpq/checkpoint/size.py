@@ -1,0 +1,88 @@
+"""How small a packed model is: the ideal figure that papers count, and the bytes on disk.
+
+Both ratios compare with 32 bits for every parameter of the float model. The ideal one counts bits times parameters and
+nothing else; the file's counts all of `model.safetensors` and `config.json`: codes, scales, names and checksums. The
+processor's files (vocabulary, a few kilobytes, the same for any precision) count in neither.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpq.checkpoint.format import CONFIG_FILE, WEIGHTS_FILE
+from mpq.checkpoint.packing import packed_bytes
+from mpq.errors import UserError
+from mpq.quant.sites import Site
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class SizeReport:
+    """The size of one model: counts in parameters, bits or bytes; ratios are float32 size over compressed size.
+
+    `average_bits` is over the searched weights, weighted by parameter count; None when nothing is searched.
+    `file_bytes` and `file_ratio` are None as long as there is no file.
+    """
+
+    parameters: int
+    searched_parameters: int
+    average_bits: float | None
+    ideal_bits: int
+    ideal_ratio: float
+    file_bytes: int | None = None
+    file_ratio: float | None = None
+
+
+def measure_size(
+    parameters: int, sites: Sequence[Site], bits: Mapping[str, int], folder: Path | str | None = None
+) -> SizeReport:
+    """Return the report of a model with `parameters` parameters as a float model whose `sites` have `bits` each.
+
+    `parameters` comes from `count_parameters(model)` before quantizers are attached. `bits` names every site, the fixed
+    ones too; whatever is no site counts 32 bits. `folder` is the packed folder, if it is to be measured.
+
+    Raises:
+        UserError: a site without bits, or no packed folder at `folder`.
+    """
+    if missing := [site.name for site in sites if site.name not in bits]:
+        raise UserError(
+            f"no bits are given for {missing[0]} ({len(missing)} sites in all), so there is no size to report"
+        )
+    quantized = sum(site.numel for site in sites)
+    ideal = sum(site.numel * bits[site.name] for site in sites) + (parameters - quantized) * FLOAT_BITS
+    searched = [site for site in sites if site.searched]
+    count = sum(site.numel for site in searched)
+    on_disk = None if folder is None else file_bytes(folder)
+    return SizeReport(
+        parameters=parameters,
+        searched_parameters=count,
+        average_bits=sum(site.numel * bits[site.name] for site in searched) / count if count else None,
+        ideal_bits=ideal,
+        ideal_ratio=parameters * FLOAT_BITS / ideal,
+        file_bytes=on_disk,
+        file_ratio=None if on_disk is None else parameters * FLOAT_BITS / 8 / on_disk,
+    )
+
+
+def file_bytes(folder: Path | str) -> int:
+    """Return the bytes on disk of `model.safetensors` and `config.json` in `folder`.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    files = [Path(folder) / WEIGHTS_FILE, Path(folder) / CONFIG_FILE]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise UserError(f"{folder} is not a packed model: {missing[0]} is missing")
+    return sum(file.stat().st_size for file in files)
+
+
+def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], per_channel: bool = False) -> int:
+    """Return the bytes of all tensors in the file, from the shapes alone: codes, scales, float32 for the rest.
+
+    `parameters` is the count of the model that is packed, its weight norm folded; buffers are not in it.
+    """
+    quantized = sum(site.numel for site in sites)
+    codes = sum(packed_bytes(site.numel, bits[site.name]) for site in sites)
+    scales = sum(site.shape[0] if per_channel else 1 for site in sites)
+    return codes + 4 * (scales + parameters - quantized)

@@ -1,0 +1,91 @@
+"""The data of a run: the embedded corpus or a folder, split into what is trained on and what is evaluated on."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpq.data import synthetic
+from mpq.data.librispeech import Split, Utterance, check_on_bad_audio, check_splits, read_split
+from mpq.errors import UserError
+
+EMBEDDED = "synthetic"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`train` and `test` utterances of one corpus; `skipped` has a message for each file that was left out."""
+
+    name: str
+    hash: str
+    train: list[Utterance]
+    test: dict[str, list[Utterance]]
+    skipped: list[str]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether a synthesiser spoke it."""
+        return self.name == EMBEDDED
+
+
+def corpus_name(root: str | None) -> str:
+    """The name under which records speak of the data: the folder's own, or that of the embedded corpus."""
+    return Path(root).resolve().name.lower().replace("-", "_") if root else EMBEDDED
+
+
+def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[str], on_bad_audio: str) -> None:
+    """Raise UserError, within a second, where the data can't be there.
+
+    `root`: a folder of LibriSpeech's layout, or None for the embedded corpus, whose settings are `corpus`.
+    """
+    check_on_bad_audio(on_bad_audio)
+    if not train or not test or isinstance(train, str) or isinstance(test, str):
+        raise UserError(f"data.train={train} and data.test={test} must be lists of splits, as data.train=[train]")
+    if root:
+        hint = (
+            "Get LibriSpeech with `python scripts/prepare.py librispeech`, or name a folder of its layout with "
+            "data.root=FOLDER data.train=[SPLIT] data.test=[SPLIT]"
+        )
+        check_splits(root, [*train, *test], hint)
+        return
+    if corpus is None:
+        raise UserError("data.root must name a folder (or take data=synthetic for the embedded corpus)")
+    for split in [*train, *test]:
+        if not corpus["utterances"].get(split):
+            raise UserError(f"the embedded corpus has no split {split!r}; it has {', '.join(corpus['utterances'])}")
+
+
+def open_corpus(
+    root: str | None,
+    corpus: Mapping[str, Any] | None,
+    train: Sequence[str],
+    test: Sequence[str],
+    on_bad_audio: str,
+    cache: str | Path,
+) -> Corpus:
+    """Read the data, making the embedded corpus first where it is asked for and not there yet.
+
+    Raises: UserError where a split is missing, or at a bad file under `on_bad_audio="stop"`.
+    """
+    check(root, corpus, train, test, on_bad_audio)
+    folder = Path(root) if root else synthetic.make(cache, **(corpus or {}))
+    splits = {split: read_split(folder, split, on_bad_audio) for split in dict.fromkeys([*train, *test])}
+    return Corpus(
+        name=corpus_name(root),
+        hash=synthetic.content_hash(folder) or _hash(splits.values(), folder),
+        train=[utterance for split in train for utterance in splits[split].utterances],
+        test={split: splits[split].utterances for split in test},
+        skipped=[message for split in splits.values() for message in split.skipped],
+    )
+
+
+def _hash(splits: Any, folder: Path) -> str:
+    """SHA-256 over names, sizes and transcripts; reading 60 GB of audio for a hash would cost more than it tells."""
+    digest = hashlib.sha256()
+    split: Split
+    for split in splits:
+        for utterance in split.utterances:
+            path = utterance.path
+            digest.update(f"{path.relative_to(folder)} {path.stat().st_size} {utterance.text}\n".encode())
+    return digest.hexdigest()

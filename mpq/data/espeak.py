@@ -1,0 +1,75 @@
+"""eSpeak NG through ctypes: text to speech without an operating-system package.
+
+The PyPI wheel `espeakng-loader` ships the library and its voices. What the library says depends on the calls that came
+before in the same process, so a corpus that is to be the same twice synthesises each fixed shard in a fresh process.
+"""
+
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_RETRIEVAL, _SYNCHRONOUS = 1, 2
+_RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
+_UTF8 = 1
+_BUFFER_MILLISECONDS = 200
+_WORDS_PER_MINUTE = (80, 450)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A speaker of eSpeak NG: an accent, a variant of the voice, a pitch in [0, 100] and a speed in words a minute."""
+
+    speaker: int
+    accent: str
+    variant: str
+    pitch: int
+    speed: int
+
+
+@cache
+def _library() -> Any:
+    import espeakng_loader
+
+    library = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
+    data = espeakng_loader.get_data_path().encode()
+    rate = library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MILLISECONDS, data, 0)
+    if rate <= 0:
+        raise RuntimeError(f"eSpeak NG did not start (espeak_Initialize returned {rate})")
+    library.sample_rate = rate
+    return library
+
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def speak(text: str, voice: Voice, speed: int | None = None, pitch: int | None = None) -> tuple[np.ndarray, int]:
+    """Synthesise `text`.
+
+    Returns: samples `[time]`, float32 in [-1, 1], and their rate in Hz. `speed` (words a minute) and `pitch` default
+    to the voice's own.
+
+    Raises: RuntimeError where eSpeak NG doesn't know the voice.
+    """
+    library = _library()
+    name = f"{voice.accent}+{voice.variant}"
+    if library.espeak_SetVoiceByName(name.encode()) != 0:
+        raise RuntimeError(f"eSpeak NG has no voice {name}")
+    library.espeak_SetParameter(_RATE, int(np.clip(speed or voice.speed, *_WORDS_PER_MINUTE)), 0)
+    library.espeak_SetParameter(_PITCH, int(np.clip(voice.pitch if pitch is None else pitch, 0, 100)), 0)
+    chunks: list[np.ndarray] = []
+
+    def collect(samples: Any, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    callback = _Callback(collect)
+    library.espeak_SetSynthCallback(callback)
+    encoded = text.lower().encode()
+    library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
+    library.espeak_Synchronize()
+    audio = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
+    return audio.astype(np.float32) / 32768.0, library.sample_rate

@@ -1,0 +1,102 @@
+"""The reader of LibriSpeech's folder layout.
+
+`<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` a
+chapter (`ID TEXT` a line), as OpenSLR ships it. The same layout with .wav, .ogg, .opus or .mp3 files is read too.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpq.data import audio
+from mpq.errors import UserError
+
+ON_BAD_AUDIO = ("stop", "skip")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled recording; `seconds` is its duration by the file's header."""
+
+    id: str
+    split: str
+    speaker: str
+    path: Path
+    text: str
+    seconds: float
+
+
+@dataclass
+class Split:
+    """The usable utterances of a split, and one message for each file that was left out."""
+
+    name: str
+    utterances: list[Utterance]
+    skipped: list[str] = field(default_factory=list)
+
+
+def check_on_bad_audio(on_bad_audio: str) -> None:
+    """Raise UserError unless `on_bad_audio` is one of the two policies."""
+    if on_bad_audio not in ON_BAD_AUDIO:
+        raise UserError(f"data.on_bad_audio={on_bad_audio} must be one of {', '.join(ON_BAD_AUDIO)}")
+
+
+def check_splits(root: Path | str, splits: Iterable[str], hint: str = "") -> None:
+    """Raise UserError, in no time, unless `root` has a folder for each of `splits`."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"data.root={root} is not a folder. {hint}".strip())
+    for split in splits:
+        if not (root / split).is_dir():
+            found = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "no folder at all"
+            raise UserError(f"{root} has no split {split!r}; it has {found}. {hint}".strip())
+
+
+def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Split:
+    """Read the transcripts and audio headers of one split, sorted by utterance.
+
+    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable or unlabelled and at the first transcript
+    without audio; "skip" leaves them out and keeps a message for each.
+
+    Raises: UserError where the split is missing or has no usable utterance, or at a bad file under "stop".
+    """
+    check_on_bad_audio(on_bad_audio)
+    check_splits(root, [split])
+    folder = Path(root) / split
+    texts = _transcripts(folder)
+    files = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.SUFFIXES}
+    problems = [f"{path} has no transcript" for name, path in files.items() if not texts.get(name)]
+    problems += [f"{name} of {folder} has a transcript but no audio file" for name in texts if name not in files]
+    labelled = {name: path for name, path in files.items() if texts.get(name)}
+    with ThreadPoolExecutor() as pool:  # opening files waits for the disk
+        headers = dict(zip(labelled, pool.map(_header, labelled.values()), strict=True))
+    problems += [seconds for seconds in headers.values() if isinstance(seconds, str)]
+    if problems and on_bad_audio == "stop":
+        more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0]}{more}; mend it or leave such files out with data.on_bad_audio=skip")
+    utterances = [
+        Utterance(name, split, path.parent.parent.name, path, texts[name], seconds)
+        for name, path in labelled.items()
+        if not isinstance(seconds := headers[name], str)
+    ]
+    if not utterances:
+        raise UserError(f"{folder} has no usable utterance (<speaker>/<chapter>/*.flac with a *.trans.txt beside them)")
+    return Split(split, utterances, problems)
+
+
+def _transcripts(folder: Path) -> dict[str, str]:
+    texts = {}
+    for path in sorted(folder.rglob("*.trans.txt")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, _, text = line.strip().partition(" ")
+            if name:
+                texts[name] = text.strip()
+    return texts
+
+
+def _header(path: Path) -> float | str:
+    try:
+        return audio.header(path)[0]
+    except audio.BadAudioError as error:
+        return str(error)

@@ -1,0 +1,67 @@
+"""Evaluates a stored model on every set and compares it with its baseline."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from mpq.data.librispeech import Utterance
+from mpq.errors import UserError
+from mpq.evaluate.significance import compare
+from mpq.evaluate.transcribe import transcribe
+from mpq.evaluate.wer import word_errors
+from mpq.record.hypotheses import Texts
+from mpq.record.result import Baseline, Significance, WordErrors
+
+
+def transcribe_sets(
+    model: nn.Module, processor: Any, sets: Mapping[str, list[Utterance]], audio_seconds: float, on_bad_audio: str
+) -> tuple[Texts, list[str]]:
+    """The hypotheses of every set, and a message for each file that was left out."""
+    hypotheses: Texts = {}
+    skipped: list[str] = []
+    for name, utterances in sets.items():
+        hypotheses[name], more = transcribe(
+            model, processor, utterances, audio_seconds, on_bad_audio, title=f"Transcribing {name}"
+        )
+        skipped += more
+    return hypotheses, skipped
+
+
+def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts) -> Texts:
+    """What was said, upper case, in the utterances that were transcribed."""
+    return {
+        name: {u.id: u.text.upper() for u in utterances if u.id in hypotheses[name]}
+        for name, utterances in sets.items()
+    }
+
+
+def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
+    """Word errors of every set."""
+    return {name: WordErrors(**asdict(word_errors(texts, hypotheses[name]))) for name, texts in references.items()}
+
+
+def test_against(
+    baseline: Baseline,
+    references: Texts,
+    baseline_hypotheses: Texts,
+    hypotheses: Texts,
+    sets: Mapping[str, list[Utterance]],
+    seed: int,
+) -> dict[str, Significance]:
+    """MAPSSWE and the speaker-blocked bootstrap interval of every set.
+
+    Raises: UserError where the baseline's record lacks a set.
+    """
+    verdicts = {}
+    for name, texts in references.items():
+        if name not in baseline_hypotheses:
+            raise UserError(
+                f"the baseline {baseline.exp} seed {baseline.seed} was not evaluated on {name}; run it again "
+                "with overwrite=true"
+            )
+        speakers = {u.id: u.speaker for u in sets[name] if u.id in texts}
+        found = compare(texts, baseline_hypotheses[name], hypotheses[name], speakers, seed)
+        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p)
+    return verdicts

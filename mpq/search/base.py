@@ -1,0 +1,115 @@
+"""What every precision search is: sites and a budget in, one assignment out.
+
+A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or it ends. What
+tells the searches apart is only what they score: the assignment is always the exact knapsack over `scores`, so a uniform
+precision, a given assignment, a measured sensitivity and learned logits all end in the same place. Methods are abstract
+or final. Searches that have nothing to learn derive from `mpq.search.decided.DecidedSearch`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from mpq.errors import UserError
+from mpq.quant.sites import Site
+from mpq.search.allocate import allocate, check_target
+from mpq.search.assignment import Assignment
+
+
+class PrecisionSearch(nn.Module, ABC):
+    """Decides how many bits each searched site gets, within a target average over their parameters.
+
+    Its parameters and buffers travel in the state dict; `bind` must come before loading one.
+    """
+
+    sites: tuple[Site, ...] = ()
+    target: float
+    seed: int
+    sizes: Tensor  # parameter counts [S]
+
+    @final
+    def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:
+        """Take the searched sites, the target average bits per weight and the seed of whatever is drawn.
+
+        Raises:
+            UserError: no site, or a target that the candidates cannot meet.
+        """
+        if not sites:
+            raise UserError("there is no site to search: the glob of searched layers matches no linear layer")
+        self.sites, self.target, self.seed = tuple(sites), target, seed
+        self.register_buffer("sizes", torch.tensor([site.numel for site in sites]), persistent=False)
+        self._start()
+        check_target(target, self.site_candidates())
+
+    @final
+    def assignment(self) -> Assignment:
+        """Return the assignment of the highest summed scores whose average is at most the target.
+
+        Raises:
+            UserError: the target is below what the allowed candidates need.
+        """
+        scores, sizes = self.scores().detach().double().cpu().numpy(), self.sizes.cpu().numpy()
+        bits = allocate(scores, sizes, self.site_candidates(), self.target)
+        return {site.name: int(b) for site, b in zip(self.sites, bits, strict=True)}
+
+    @final
+    def expected_bits(self) -> float:
+        """Return the average bits per weight that `probabilities` expect."""
+        probabilities = self.probabilities().double()
+        bits = probabilities @ probabilities.new_tensor(self.site_candidates())
+        return float((bits * self.sizes).sum() / self.sizes.sum())
+
+    @final
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimiser's groups: the logits at their own rate and undecayed, or nothing to learn.
+
+        Weight decay would pull the logits together, that is, undo the choice.
+        """
+        parameters = list(self.parameters())
+        return [{"params": parameters, "lr": self.learning_rate(), "weight_decay": 0.0}] if parameters else []
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make what depends on the sites; `bind` has set `sites`, `sizes`, `target` and `seed`."""
+
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Return the learning rate of the search's own parameters."""
+
+    @abstractmethod
+    def site_candidates(self) -> tuple[int, ...]:
+        """Return the bits, C of them, ascending, that the quantizers must hold ready at each site."""
+
+    @abstractmethod
+    def start_step(self, step: int, total: int) -> Tensor | None:
+        """Return the lambdas [S, C] of update `step` (from 0) of `total`, or None where the precisions stand.
+
+        A second call for the same step returns the same values with a graph of its own, for gradient accumulation.
+        """
+
+    @abstractmethod
+    def frozen(self, step: int, total: int) -> bool:
+        """Return whether the precisions stand from before update `step` on, so that the quantizers can be frozen."""
+
+    @abstractmethod
+    def scores(self) -> Tensor:
+        """Return what the assignment maximises the sum of [S, C]; -inf forbids a candidate at a site."""
+
+    @abstractmethod
+    def probabilities(self) -> Tensor:
+        """Return how likely each candidate now is at each site [S, C], detached and without noise, for the logs."""
+
+
+def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
+    """Return the candidates (bits) ascending.
+
+    Raises:
+        UserError: none, a repeated one, or one that is not a whole number from 1 to 8.
+    """
+    whole = all(type(bits) is int and 1 <= bits <= 8 for bits in candidates)
+    if not candidates or not whole or len(set(candidates)) < len(candidates):
+        raise UserError(f"candidates={list(candidates)} must be different whole numbers of bits from 1 to 8")
+    return tuple(sorted(candidates))

@@ -1,0 +1,103 @@
+"""From the composed Hydra config to settled values: names, paths, `smoke=true`.
+
+Everything that can be refused by looking at the config is refused here, before anything is read or written.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mpq.data.corpus import corpus_name
+from mpq.errors import UserError
+from mpq.search.allocate import check_target as check_bits
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONF = REPOSITORY / "conf"
+
+
+def run_name(model: str, infix: str, bits: float, data_root: str | None = None, smoke: bool = False) -> str:
+    """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
+
+    `infix` is the recipe's: empty for one-stage; `fp32` stands for infix and bits of full precision. Data other than
+    the model's own and smoke runs are told by a suffix, so that no record stands where another is looked for.
+    """
+    words = [model]
+    if infix:
+        words.append(infix)
+    if infix != "fp32":
+        words.append(f"{bits:g}bit".replace(".", "p"))
+    if data_root and Path(data_root) != _own_root(model):
+        words.append(corpus_name(data_root))
+    return "_".join(words) + ("_smoke" if smoke else "")
+
+
+def _own_root(model: str) -> Path | None:
+    """The folder that the model's own data group names, if it names one."""
+    path = CONF / "model" / f"{model}.yaml"
+    if not path.is_file():
+        return None
+    for entry in OmegaConf.load(path).get("defaults", []):
+        if "/data" in entry:
+            root = OmegaConf.load(CONF / "data" / f"{entry['/data']}.yaml").root
+            return Path(root) if root else None
+    return None
+
+
+def register_resolvers() -> None:
+    """Let `conf/config.yaml` compute the run's name."""
+    OmegaConf.register_new_resolver("run_name", _resolve_name, replace=True)
+
+
+def _resolve_name(model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool) -> str:
+    return run_name(model, infix or "", bits, data_root, smoke)
+
+
+def settle(cfg: DictConfig) -> DictConfig:
+    """A copy of `cfg` with the changes of `smoke=true` made and every interpolation resolved.
+
+    Raises: UserError where a seed or a folder can't be used.
+    """
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    if cfg.smoke:
+        cfg = OmegaConf.merge(cfg, OmegaConf.load(CONF / "smoke.yaml"))  # type: ignore[assignment]
+    OmegaConf.resolve(cfg)
+    if not isinstance(cfg.seed, int) or cfg.seed < 0:
+        raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")
+    local = REPOSITORY / str(cfg.model.path)
+    if local.is_dir():  # a checkpoint that ships with the repository, wherever the command is typed
+        cfg.model.path = str(local)
+    return cfg
+
+
+def full_precision(cfg: DictConfig) -> DictConfig:
+    """The settled config of the 32-bit baseline that `cfg` is compared with: same model and data, seed 0."""
+    baseline: Any = cfg.copy()
+    baseline.recipe = OmegaConf.load(CONF / "recipe" / "full_precision.yaml")
+    baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke)
+    baseline.seed = 0
+    return baseline
+
+
+def random_weights(cfg: DictConfig) -> bool:
+    """Whether the model starts from random weights of `model.architecture` instead of a checkpoint."""
+    return cfg.smoke or any(stage.start_from == "scratch" for stage in cfg.recipe.stages.values())
+
+
+def needs_baseline(cfg: DictConfig) -> bool:
+    """Whether the run is compared with the full-precision model, which every system but that one is."""
+    return cfg.recipe.name != "full_precision"
+
+
+def data_name(cfg: DictConfig) -> str:
+    """The name of the data in records; a smoke run's few utterances are another corpus than the whole one."""
+    return corpus_name(cfg.data.root) + ("_smoke" if cfg.smoke else "")
+
+
+def check_target(cfg: DictConfig) -> None:
+    """Raise UserError where `target_bits` is outside what the candidates of the recipe's searches allow."""
+    for stage in cfg.recipe.stages.values():
+        candidates = stage.search.get("candidates") if stage.search else None
+        if candidates:
+            check_bits(cfg.target_bits, list(candidates))

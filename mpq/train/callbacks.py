@@ -1,0 +1,41 @@
+"""What is shown and logged while a stage trains."""
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class UpdatesBar(Callback):
+    """A progress bar over the updates of a stage, with the running loss."""
+
+    def __init__(self, title: str, updates: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task(title, total=updates, loss=float("nan"))
+        self._loss: float | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Show the bar on the first process."""
+        if trainer.is_global_zero:
+            self._progress.start()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on."""
+        value = trainer.callback_metrics.get("train/loss")
+        if value is not None:
+            self._loss = float(value) if self._loss is None else 0.95 * self._loss + 0.05 * float(value)
+        self._progress.update(self._task, completed=trainer.global_step, loss=self._loss or float("nan"))
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Leave the bar as it ended."""
+        self._progress.stop()

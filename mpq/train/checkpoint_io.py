@@ -1,0 +1,79 @@
+"""Training checkpoints without pickle.
+
+Lightning's own checkpoints are pickles, and a pickle runs code when it is loaded. Here the tensors of a checkpoint go
+to a safetensors file and everything else (counters, learning rates, callback states) to JSON in that file's metadata.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins import CheckpointIO
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mpq.errors import UserError
+from mpq.record.atomic import replacing
+
+_TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON data; its tensors are moved to `tensors`."""
+    if isinstance(value, Tensor):
+        name = f"t{len(tensors)}"
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):  # as pairs: the optimizer's state has integer keys, which JSON objects can't have
+        return {_PAIRS: [[key, _encode(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_encode(item, tensors) for item in value]}
+    if isinstance(value, list):
+        return [_encode(item, tensors) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a checkpoint can't hold a {type(value).__name__}")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    if _TUPLE in value:
+        return tuple(_decode(item, tensors) for item in value[_TUPLE])
+    return {key: _decode(item, tensors) for key, item in value[_PAIRS]}
+
+
+class SafetensorsCheckpointIO(CheckpointIO):
+    """Lightning's checkpoint reader and writer over one safetensors file, written whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises: TypeError where it holds anything but tensors, containers, numbers and text.
+        """
+        tensors: dict[str, Tensor] = {}
+        structure = _encode(checkpoint, tensors)
+        with replacing(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={"structure": json.dumps(structure)})
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read what `save_checkpoint` wrote.
+
+        Raises: UserError where the file is damaged.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return _decode(json.loads(file.metadata()["structure"]), tensors)
+        except Exception as error:
+            raise UserError(f"the training checkpoint {path} is damaged ({error}); delete it to start again") from None
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""One training stage as a LightningModule: the model, what is learned, and at which rate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import get_wsd_schedule
+
+from mpq.data.batching import BatchPlan
+from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.train.distillation import Loss
+from mpq.train.precisions import Precisions
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a stage is optimized: AdamW, linear warm-up, constant, linear decay.
+
+    updates: optimizer steps. audio_seconds: padded audio a batch. learning_rate: of the weights. scale_learning_rate:
+    of the logarithms of the quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
+    the gradient's norm. interval: updates between checkpoints. accumulate: batches an update. dropout: whether dropout
+    and masking are on. train_feature_encoder: whether the convolutions on the audio are trained. workers: processes
+    that decode audio.
+    """
+
+    updates: int
+    audio_seconds: float
+    learning_rate: float
+    scale_learning_rate: float
+    weight_decay: float
+    warmup: float
+    decay: float
+    clip: float
+    interval: int
+    accumulate: int
+    dropout: bool
+    train_feature_encoder: bool
+    workers: int
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains `model`, its quantizers and the logits of `search` together, on batches of `dataset`.
+
+    Everything random in update k is seeded by (seed, k): dropout, masking, Gumbel noise, the choice of utterances. So a
+    resumed run goes on exactly where it stopped, with no random state to save.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        optimization: Optimization,
+        dataset: SpeechDataset,
+        seed: int,
+        precisions: Precisions | None = None,
+        before_checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.search = precisions.search if precisions else None  # a submodule: its logits are trained and saved
+        self.audio_seconds = 0.0  # heard so far, without padding
+        self._precisions = precisions
+        self._before_checkpoint = before_checkpoint
+        self._loss = loss
+        self._optimization = optimization
+        self._dataset = dataset
+        self._seed = seed
+        seconds = [utterance.seconds for utterance in dataset.utterances]
+        self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The batches of the present epoch, which here is `interval` updates, for this process among all."""
+        interval, trainer = self._optimization.interval, self.trainer
+        a_step = self._optimization.accumulate * trainer.world_size
+        first = trainer.current_epoch * interval
+        last = min(first + interval, self._optimization.updates)
+        batches = list(self._plan.batches(first * a_step, last * a_step))
+        on_gpu = self.device.type == "cuda"
+        return loader(
+            self._dataset, batches[trainer.global_rank :: trainer.world_size], self._optimization.workers, pin=on_gpu
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Lightning puts the model in training mode; dropout is our own choice."""
+        self.model.train(self._optimization.dropout)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed this update and set the precisions or their mixture."""
+        seed = (self._seed * 1_000_003 + self.global_step * 1_009 + batch_idx) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # transformers draws its time and feature masks from NumPy
+        if self._precisions is not None:
+            self._precisions.start_step(self.global_step, self._optimization.updates)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """The loss of one batch; None where every file in it was left out."""
+        if not batch.ids:
+            return None
+        loss, parts = self._loss(self.model, batch)
+        self.audio_seconds += batch.seconds
+        self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
+        if self._precisions is not None and self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log_dict(self._precisions.metrics())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over four groups: matrices (decayed), vectors, scales, and the logits of the precision search."""
+        o = self._optimization
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        scales = [p for name, p in named if name.endswith("log_scales")]
+        weights = [p for name, p in named if not name.endswith("log_scales")]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in weights if p.ndim > 1], "lr": o.learning_rate, "weight_decay": o.weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1], "lr": o.learning_rate},
+            {"params": scales, "lr": o.scale_learning_rate},
+        ]
+        if self.search is not None:
+            groups += self.search.parameter_groups()
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
+        schedule = get_wsd_schedule(
+            optimizer,
+            num_warmup_steps=round(o.warmup * o.updates),
+            num_decay_steps=round(o.decay * o.updates),
+            num_training_steps=o.updates,
+            decay_type="linear",
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the audio heard, for the ledger."""
+        self._before_checkpoint()
+        checkpoint["audio_seconds"] = self.audio_seconds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the audio heard."""
+        self.audio_seconds = checkpoint["audio_seconds"]

@@ -1,0 +1,56 @@
+"""Between the precision search and the quantizers: lambdas in at each update, one precision in the end."""
+
+from collections.abc import Mapping
+
+import torch
+
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.search.assignment import Assignment
+from mpq.search.base import PrecisionSearch
+
+
+class Precisions:
+    """Sets the precisions of the searched sites' quantizers as a search wants them."""
+
+    def __init__(self, search: PrecisionSearch, quantizers: Mapping[str, WeightQuantizer]) -> None:
+        self.search = search
+        self._searched = {site.name: quantizers[site.name] for site in search.sites}
+
+    def start_step(self, step: int, total: int) -> None:
+        """Hand out the mixture of update `step` of `total`, or freeze the precisions where the search has ended."""
+        lambdas = None if self.search.frozen(step, total) else self.search.start_step(step, total)
+        if lambdas is None:
+            self.freeze()
+            return
+        for quantizer, row in zip(self._searched.values(), lambdas, strict=True):
+            quantizer.lambdas = row
+
+    def freeze(self) -> None:
+        """Give every site the precision that the search's allocation decides, unless it has one."""
+        if self.decided:
+            return
+        for name, bits in self.search.assignment().items():
+            self._searched[name].freeze(bits)
+
+    @property
+    def decided(self) -> bool:
+        """Whether every site has one precision."""
+        return all(quantizer.bits is not None for quantizer in self._searched.values())
+
+    def assignment(self) -> Assignment:
+        """The precision in bits of every searched site, once decided."""
+        return {name: bits for name, q in self._searched.items() if (bits := q.bits) is not None}
+
+    @torch.no_grad()
+    def metrics(self) -> dict[str, float]:
+        """What is logged: the average bits that the search expects or has decided, and each site's expectation."""
+        search = self.search
+        if self.decided:
+            bits = {name: float(b) for name, b in self.assignment().items()}
+            average = sum(bits[site.name] * site.numel for site in search.sites) / float(search.sizes.sum())
+        else:
+            probabilities = search.probabilities().double().cpu()
+            expected = probabilities @ probabilities.new_tensor(search.site_candidates())
+            bits = dict(zip(self._searched, expected.tolist(), strict=True))
+            average = search.expected_bits()
+        return {"bits/average": average, **{f"bits/site/{name}": value for name, value in bits.items()}}

@@ -1,0 +1,84 @@
+"""Runs the stages of a recipe, one after the other, from the teacher to the compressed model."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from mpq.data.corpus import Corpus
+from mpq.data.dataset import SpeechDataset
+from mpq.errors import UserError
+from mpq.record.ledger import Ledger
+from mpq.search.assignment import Assignment
+from mpq.search.base import PrecisionSearch
+from mpq.train.distillation import Loss
+from mpq.train.fit import Machine
+from mpq.train.module import Optimization
+from mpq.train.stage import LEDGER, run_stage
+
+START_FROM = ("teacher", "previous", "scratch")
+_MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads")
+
+
+def run_recipe(
+    cfg: DictConfig, teacher: nn.Module, processor: Any, corpus: Corpus, folder: Path, logger: Any
+) -> tuple[nn.Module, Assignment, Ledger]:
+    """The model that the recipe of a settled config makes, the precisions of its searched sites, and what it cost.
+
+    Each stage starts from a copy of the `teacher`, from the `previous` stage's model, or (`scratch`) from the teacher
+    itself where that has random weights. With no stage it is the teacher.
+
+    Raises: UserError where a stage's settings can't be used.
+    """
+    ledger = Ledger()
+    if (folder / LEDGER).is_file():
+        ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
+    dataset = SpeechDataset(corpus.train, processor, cfg.data.on_bad_audio)
+    model, assignment = teacher, {}
+    for name, stage in cfg.recipe.stages.items():
+        if stage.start_from not in START_FROM:
+            raise UserError(
+                f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(START_FROM)}"
+            )
+        model = copy.deepcopy(teacher) if stage.start_from == "teacher" else model
+        assignment = run_stage(
+            str(name),
+            model,
+            searched=cfg.model.searched,
+            search=_search(stage.search, assignment),
+            target=cfg.target_bits,
+            quantizer=dict(cfg.quantizer),
+            loss=Loss(
+                **cfg.distill,
+                teacher=None if stage.start_from == "scratch" else teacher,
+                attention_mask=bool(processor.feature_extractor.return_attention_mask),
+            ),
+            optimization=_optimization(cfg, stage),
+            machine=Machine(**{key: cfg.trainer[key] for key in _MACHINE}),
+            dataset=dataset,
+            seed=cfg.seed,
+            folder=folder,
+            ledger=ledger,
+            logger=logger,
+        )
+    return model, assignment, ledger
+
+
+def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch | None:
+    """The search of a stage; one that takes `assignment: previous` is given that of the stage before."""
+    if search is None:
+        return None
+    settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
+    if settings.get("assignment") == "previous":
+        settings = {**settings, "assignment": previous}
+    return hydra.utils.instantiate(settings, _convert_="all")
+
+
+def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
+    values = {key: value for key, value in cfg.trainer.items() if key not in _MACHINE}
+    return Optimization(**{**values, "updates": stage.updates, "workers": cfg.data.workers})  # type: ignore[arg-type]
