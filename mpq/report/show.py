@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.record.records import load_records
+from mpq.record.result import Result
 from mpq.report.markdown import to_markdown
-from mpq.report.table import Sheet, load_table
+from mpq.report.table import Sheet, beside_baseline, load_table
 from mpq.report.terminal import print_sheet
 
 FORMATS: dict[str, Callable[[Sheet], None]] = {
@@ -27,3 +28,8 @@ def show_table(name: str, folder: Path, root: Path | str, format: str = "termina
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
     FORMATS[format](table.build(records))
+
+
+def show_run(result: Result, root: Path | str, folder: Path) -> None:
+    """Print the table `<folder>/demo.yaml` of one finished run, beside its baseline among the records below `root`."""
+    print_sheet(load_table("demo", folder).build(beside_baseline(result, load_records(root))))
