@@ -42,7 +42,7 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
     if len(rows) == 1 and rows.shape[1] > _BINS:
         (values, counts), trials = _histogram(rows), 128
     else:  # the shorter the row, the more ragged its error
-        values, counts, trials = rows, torch.ones_like(rows[:1]), min(max(_CHUNK // rows.shape[1], 32), 512)
+        values, counts, trials = rows, torch.ones_like(rows[:1]), min(max(_CHUNK // rows.shape[1], 32), 256)
     magnitude = rows.abs()
     # The best scale is at least mean |W| / largest |level|: it equals sum(w q) / sum(q^2), q the levels, and |q| grows
     # with |w| (Chebyshev's sum inequality). Above the other end nothing is clipped and the steps only get coarser.
