@@ -16,14 +16,17 @@ from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
 from mpq.evaluate.run import references_of, score, test_against, transcribe_sets
 from mpq.models import ctc
-from mpq.quant.sites import quantizers_of
 from mpq.record import provenance
+from mpq.record.atomic import write_text
+from mpq.record.dashboard import log_result
 from mpq.record.folder import RunFolder
-from mpq.record.hypotheses import add_references, read_hypotheses, write_hypotheses
-from mpq.record.logger import make_logger
-from mpq.record.result import Baseline, Bits, Data, Result, Size, Time
+from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
+from mpq.record.logger import check as check_logger
+from mpq.record.logger import run_logger
+from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
 from mpq.record.sizes import measure
-from mpq.search.assignment import to_json
+from mpq.report.card import card
+from mpq.search.assignment import Assignment, to_json
 from mpq.train.recipe import run_recipe
 
 
@@ -34,9 +37,10 @@ def run(cfg: DictConfig) -> Result:
     """
     cfg = settings.settle(cfg)
     settings.check_target(cfg)
+    check_logger(cfg.logger)
     check_data(**_data(cfg))
     if not settings.random_weights(cfg):
-        ctc.check_available(cfg.model.path)
+        ctc.check_available(settings.model_path(cfg))
     return _run(cfg)
 
 
@@ -47,57 +51,68 @@ def _run(cfg: DictConfig) -> Result:
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
     baseline = _run(settings.full_precision(cfg)) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
-    bits, size, time = _compress(cfg, corpus, folder)
-    model, processor = model_folder.load(folder.model)
-    ctc.to_accelerator(model, cfg.trainer.accelerator)
-    hypotheses, skipped = transcribe_sets(
-        model, processor, corpus.test, cfg.trainer.audio_seconds, cfg.data.on_bad_audio
-    )
-    references = references_of(corpus.test, hypotheses)
-    write_hypotheses(folder.hypotheses, hypotheses)
-    add_references(cfg.root, settings.data_name(cfg), references)
-    significance = None
-    if baseline is not None:
-        before = RunFolder(cfg.root, baseline.exp, baseline.seed)
-        others = read_hypotheses(before.hypotheses)
-        significance = test_against(
-            Baseline(baseline.exp, baseline.seed), references, others, hypotheses, corpus.test, cfg.seed
+    tags = [cfg.model.name, cfg.recipe.name, corpus.name]
+    with run_logger(cfg.logger, cfg.exp, cfg.seed, tags, _plain(cfg), folder.path, folder.work) as logger:
+        bits, size, time, assignment = _compress(cfg, corpus, folder, logger)
+        references, hypotheses, skipped = _transcribe(cfg, corpus, folder)
+        result = Result(
+            exp=cfg.exp,
+            seed=cfg.seed,
+            scale=cfg.model.scale,
+            smoke=cfg.smoke,
+            model=cfg.model.name,
+            recipe=cfg.recipe.name,
+            bits=bits,
+            size=size,
+            wer=score(references, hypotheses),
+            significance=baseline and _compare(cfg, baseline, corpus, references, hypotheses),
+            time=time,
+            provenance=provenance.collect(Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped)),
         )
-    result = Result(
-        exp=cfg.exp,
-        seed=cfg.seed,
-        scale=cfg.model.scale,
-        smoke=cfg.smoke,
-        model=cfg.model.name,
-        recipe=cfg.recipe.name,
-        bits=bits,
-        size=size,
-        wer=score(references, hypotheses),
-        significance=significance,
-        time=time,
-        provenance=provenance.collect(Data(settings.data_name(cfg), corpus.hash, corpus.synthetic)),
-    )
+        log_result(logger, result)
+    write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment))
     folder.end(result)
     return result
 
 
-def _compress(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Bits, Size, Time]:
-    """Load the teacher, run the recipe, store the model; return what it weighs and what it cost."""
+def _compress(cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any) -> tuple[Bits, Size, Time, Assignment]:
+    """Load the teacher, run the recipe, store the model; return what it weighs, what it cost and its precisions."""
     if settings.random_weights(cfg):
-        architecture: Any = OmegaConf.to_container(cfg.model.architecture)
-        teacher, processor = ctc.from_scratch(architecture, cfg.seed)
+        teacher, processor = ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed)
     else:
-        teacher, processor = ctc.load(cfg.model.path)
+        teacher, processor = ctc.load(settings.model_path(cfg))
     parameters = count_parameters(teacher)
-    tags = [cfg.model.name, cfg.recipe.name, corpus.name]
-    config: Any = OmegaConf.to_container(cfg)
-    logger = make_logger(cfg.logger, cfg.exp, cfg.seed, tags, config, folder.path)
     model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
     model_folder.save(folder.model, model, processor)
-    if quantizers_of(model):
+    if assignment:
         to_json(assignment, folder.path / "bits.json")
     bits, size = measure(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
-    return bits, size, ledger.time()
+    return bits, size, ledger.time(), assignment
+
+
+def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
+    """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
+    model, processor = model_folder.load(folder.model)
+    ctc.to_accelerator(model, cfg.trainer.accelerator)
+    hypotheses, skipped = transcribe_sets(
+        model, processor, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio
+    )
+    references = references_of(corpus.test, hypotheses)
+    write_hypotheses(folder.hypotheses, hypotheses)
+    add_references(cfg.root, settings.data_name(cfg), references)
+    return references, hypotheses, len(corpus.skipped) + len(skipped)
+
+
+def _compare(
+    cfg: DictConfig, baseline: Result, corpus: Corpus, references: Texts, hypotheses: Texts
+) -> dict[str, Significance]:
+    before = read_hypotheses(RunFolder(cfg.root, baseline.exp, baseline.seed).hypotheses)
+    name = Baseline(baseline.exp, baseline.seed)
+    return test_against(name, references, before, hypotheses, corpus.test, cfg.seed)
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg)  # type: ignore[return-value]  # a DictConfig gives a dict
 
 
 def _data(cfg: DictConfig) -> dict[str, Any]:

@@ -92,11 +92,15 @@ class Time:
 
 @dataclass(frozen=True)
 class Data:
-    """The data by name and content hash; `synthetic` says whether it is made by a synthesiser (None: not stated)."""
+    """The data by name and content hash; `synthetic` says whether it is made by a synthesiser (None: not stated).
+
+    `skipped` is the number of bad files that were left out (`on_bad_audio=skip`).
+    """
 
     name: str
     hash: str
     synthetic: bool | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)

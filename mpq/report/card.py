@@ -1,0 +1,82 @@
+"""The model card that lies beside a run's model: what it is, how it was made, how good it is.
+
+The front matter is what the Hugging Face Hub reads, so the folder can be uploaded as it is.
+"""
+
+from collections.abc import Mapping
+
+import yaml
+
+from mpq.record.result import Result
+
+_LICENCE = {"tiny": "mit"}  # models of this repository; others carry the licence of the model they were made from
+
+
+def card(result: Result, base_model: str | None, bits: Mapping[str, int]) -> str:
+    """The text of README.md for the model of `result`.
+
+    `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
+    for full precision.
+    """
+    front = {
+        "license": _LICENCE.get(result.scale, "other"),
+        "library_name": "transformers",
+        "pipeline_tag": "automatic-speech-recognition",
+        "language": "en",
+        "tags": ["mpq", "ctc", result.recipe],
+    }
+    if base_model:
+        front["base_model"] = base_model
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
+        f"# {result.exp}\n",
+        _what(result) + "\n",
+        _making(result),
+        _errors(result),
+        _precisions(bits),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _what(result: Result) -> str:
+    size = result.size
+    smoke = (
+        "**A smoke run: random weights, good for nothing but checking that every step runs.** " if result.smoke else ""
+    )
+    speech = "synthetic speech (eSpeak NG)" if result.provenance.data.synthetic else "recorded speech"
+    kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters, {result.recipe.replace('_', ' ')}"
+    if result.bits.target is None:
+        return f"{kind}, 32 bits a weight, evaluated on {speech}."
+    return (
+        f"{kind}, {result.bits.average:.3f} bits a weight on average over the encoder's linear layers: "
+        f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits. Evaluated on {speech}."
+    )
+
+
+def _making(result: Result) -> str:
+    p = result.provenance
+    stages = ", ".join(f"{stage.name}: {stage.updates} updates" for stage in result.time.stages) or "none"
+    rows = {
+        "command": f"`{p.command}`",
+        "commit": f"{p.commit}{' with uncommitted changes' if p.dirty else ''}",
+        "data": f"{p.data.name}, hash {p.data.hash}",
+        "seed": result.seed,
+        "training": stages,
+        "compression or training time": f"{result.time.seconds:.0f} s on {p.hardware.cpu}"
+        + "".join(f", {gpu}" for gpu in p.hardware.gpus),
+        "date": p.date,
+    }
+    return "| made by | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+
+
+def _errors(result: Result) -> str:
+    lines = ["| set | WER % | errors | words | utterances |", "|---|---|---|---|---|"]
+    lines += [f"| {name} | {w.wer:.2f} | {w.errors} | {w.words} | {w.utterances} |" for name, w in result.wer.items()]
+    return "\n".join(lines) + "\n\nGreedy decoding, no language model.\n"
+
+
+def _precisions(bits: Mapping[str, int]) -> str:
+    if not bits:
+        return ""
+    lines = ["| weight | bits |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in bits.items())]
+    return "\n".join(lines) + "\n"
