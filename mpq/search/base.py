@@ -1,9 +1,9 @@
 """What every precision search is: sites and a budget in, one assignment out.
 
 A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or it ends. What
-tells the searches apart is only what they score: the assignment is always the exact knapsack over `scores`, so a uniform
-precision, a given assignment, a measured sensitivity and learned logits all end in the same place. Methods are abstract
-or final. Searches that have nothing to learn derive from `mpq.search.decided.DecidedSearch`.
+tells the searches apart is only what they score: the assignment is always the exact knapsack over `scores`, so a
+uniform precision, a given assignment, measured sensitivities and learned logits all end in the same place. Methods are
+abstract or final. Searches that have nothing to learn derive from `mpq.search.decided.DecidedSearch`.
 """
 
 from abc import ABC, abstractmethod
@@ -17,18 +17,23 @@ from mpq.errors import UserError
 from mpq.quant.sites import Site
 from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
+from mpq.search.share import Unit, units
 
 
 class PrecisionSearch(nn.Module, ABC):
     """Decides how many bits each searched site gets, within a target average over their parameters.
 
-    Its parameters and buffers travel in the state dict; `bind` must come before loading one.
+    What is decided, scored and learned is a precision a unit, U of them: a site, or the sites that `share` one. Its
+    parameters and buffers travel in the state dict; `bind` must come before loading one.
     """
 
+    share: str = "tensor"  # see mpq.search.share; a search that lets the user choose sets its own
     sites: tuple[Site, ...] = ()
+    units: tuple[Unit, ...] = ()
     target: float
     seed: int
-    sizes: Tensor  # parameter counts [S]
+    sizes: Tensor  # the units' parameter counts [U]
+    unit_of: Tensor  # each site's unit [S]
 
     @final
     def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:
@@ -40,7 +45,10 @@ class PrecisionSearch(nn.Module, ABC):
         if not sites:
             raise UserError("there is no site to search: the glob of searched layers matches no linear layer")
         self.sites, self.target, self.seed = tuple(sites), target, seed
-        self.register_buffer("sizes", torch.tensor([site.numel for site in sites]), persistent=False)
+        self.units = units(sites, self.share)
+        unit_of = {site.name: number for number, unit in enumerate(self.units) for site in unit.sites}
+        self.register_buffer("sizes", torch.tensor([unit.numel for unit in self.units]), persistent=False)
+        self.register_buffer("unit_of", torch.tensor([unit_of[site.name] for site in sites]), persistent=False)
         self._start()
         check_target(target, self.site_candidates())
 
@@ -53,7 +61,12 @@ class PrecisionSearch(nn.Module, ABC):
         """
         scores, sizes = self.scores().detach().double().cpu().numpy(), self.sizes.cpu().numpy()
         bits = allocate(scores, sizes, self.site_candidates(), self.target)
-        return {site.name: int(b) for site, b in zip(self.sites, bits, strict=True)}
+        return {site.name: int(bits[unit]) for site, unit in zip(self.sites, self.unit_of.tolist(), strict=True)}
+
+    @final
+    def per_site(self, rows: Tensor) -> Tensor:
+        """Return each site's row [S, ...] of the units' [U, ...]."""
+        return rows[self.unit_of.to(rows.device)]
 
     @final
     def expected_bits(self) -> float:
@@ -73,7 +86,7 @@ class PrecisionSearch(nn.Module, ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Make what depends on the sites; `bind` has set `sites`, `sizes`, `target` and `seed`."""
+        """Make what depends on the sites; `bind` has set the attributes above."""
 
     @abstractmethod
     def learning_rate(self) -> float:
@@ -85,7 +98,7 @@ class PrecisionSearch(nn.Module, ABC):
 
     @abstractmethod
     def start_step(self, step: int, total: int) -> Tensor | None:
-        """Return the lambdas [S, C] of update `step` (from 0) of `total`, or None where the precisions stand.
+        """Return the lambdas [U, C] of update `step` (from 0) of `total`, or None where the precisions stand.
 
         A second call for the same step returns the same values with a graph of its own, for gradient accumulation.
         """
@@ -96,11 +109,11 @@ class PrecisionSearch(nn.Module, ABC):
 
     @abstractmethod
     def scores(self) -> Tensor:
-        """Return what the assignment maximises the sum of [S, C]; -inf forbids a candidate at a site."""
+        """Return what the assignment maximises the sum of [U, C]; -inf forbids a candidate at a unit."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """Return how likely each candidate now is at each site [S, C], detached and without noise, for the logs."""
+        """Return how likely each candidate now is at each unit [U, C], detached and without noise, for the logs."""
 
 
 def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ class DecidedSearch(PrecisionSearch):
 
     @final
     def probabilities(self) -> Tensor:
-        """Return the assignment as one-hot rows [S, C]."""
-        candidates = self.site_candidates()
-        columns = [candidates.index(bits) for bits in self.assignment().values()]
+        """Return the assignment as one-hot rows [U, C]."""
+        candidates, assignment = self.site_candidates(), self.assignment()
+        columns = [candidates.index(assignment[unit.sites[0].name]) for unit in self.units]
         return torch.eye(len(candidates))[columns].to(self.sizes.device)

@@ -38,7 +38,7 @@ class FixedSearch(DecidedSearch):
         return tuple(sorted(set(self._given.values())))
 
     def scores(self) -> Tensor:
-        """Return 0 for each site's given bits and -inf for the others [S, C]."""
+        """Return 0 for each site's given bits and -inf for the others [S, C]; here a unit is a site."""
         given = torch.tensor([self._given[site.name] for site in self.sites])
         is_given = given[:, None] == torch.tensor(self.site_candidates())
         return torch.zeros(is_given.shape).masked_fill(~is_given, -torch.inf)

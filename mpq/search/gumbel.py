@@ -10,17 +10,18 @@ from torch import Tensor, nn
 from mpq.errors import UserError
 from mpq.search.base import PrecisionSearch, check_candidates
 from mpq.search.budget import log_solve, solve
+from mpq.search.share import check_share
 
 
 @final
 class GumbelSearch(PrecisionSearch):
-    """Learns one logit for each site and candidate; the noise is drawn anew for each update, the temperature falls.
+    """Learns one logit for each unit and candidate; the noise is drawn anew for each update, the temperature falls.
 
     Gumbel-Softmax: Jang et al., ICLR 2017; as a search over architectures: Liu et al., DARTS, ICLR 2019. The budget's
     multiplier (`mpq.search.budget`) is ours.
     """
 
-    logits: nn.Parameter  # [S, C]
+    logits: nn.Parameter  # [U, C], U units (mpq.search.share)
     temperature: Tensor  # of the last step started; a buffer, so that a resumed run reads the same probabilities
 
     def __init__(
@@ -30,6 +31,8 @@ class GumbelSearch(PrecisionSearch):
         freeze_at: float = 0.5,
         logit_learning_rate: float = 0.05,
         hard: bool = False,
+        cotrain: float = 0.0,
+        share: str = "tensor",
     ) -> None:
         """Set the search up.
 
@@ -40,6 +43,9 @@ class GumbelSearch(PrecisionSearch):
             logit_learning_rate: learning rate of the logits.
             hard: use one-hot samples forward and the soft ones' gradient (straight through); then only the expectation
                 of each update is at the budget.
+            cotrain: share of the search's updates, in [0, 1), that train a uniform precision instead: one candidate,
+                drawn at random, at every site. The weights learn each precision without a mixture; the logits rest.
+            share: which sites are decided together (`mpq.search.share`).
 
         Raises:
             UserError: a value outside what is written above.
@@ -51,11 +57,14 @@ class GumbelSearch(PrecisionSearch):
             raise UserError(f"temperature={list(temperature)} must be two numbers above 0, the second not the greater")
         if not 0 < freeze_at <= 1:
             raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
-        self._first, self._last, self._freeze_at, self._hard = first, last, freeze_at, hard
+        if not 0 <= cotrain < 1:
+            raise UserError(f"cotrain={cotrain} must be a share of the search's updates, at least 0 and below 1")
+        self.share = check_share(share)
+        self._first, self._last, self._freeze_at, self._hard, self._cotrain = first, last, freeze_at, hard, cotrain
         self._learning_rate = logit_learning_rate
 
     def _start(self) -> None:
-        self.logits = nn.Parameter(torch.zeros(len(self.sites), len(self._candidates)))
+        self.logits = nn.Parameter(torch.zeros(len(self.units), len(self._candidates)))
         self.register_buffer("temperature", torch.tensor(self._first, dtype=torch.float64))
 
     def learning_rate(self) -> float:
@@ -71,14 +80,17 @@ class GumbelSearch(PrecisionSearch):
         return step >= self._search_steps(total)
 
     def start_step(self, step: int, total: int) -> Tensor | None:
-        """Return the lambdas [S, C], noise drawn from (seed, step) so that every process draws the same; then None."""
+        """Return the lambdas [U, C], noise drawn from (seed, step) so that every process draws the same; then None."""
         progress = min(1.0, step / max(1, self._search_steps(total) - 1))
         temperature = self._first * (self._last / self._first) ** progress
         self.temperature.fill_(temperature)
         if self.frozen(step, total):
             return None
-        noise = np.random.default_rng([self.seed, step]).gumbel(size=self.logits.shape)
-        noise = torch.from_numpy(noise).to(self.logits)
+        rng = np.random.default_rng([self.seed, step])
+        noise = torch.from_numpy(rng.gumbel(size=self.logits.shape)).to(self.logits)
+        if rng.random() < self._cotrain:
+            everywhere = torch.full(noise.shape[:1], int(rng.integers(noise.shape[1])), device=noise.device)
+            return nn.functional.one_hot(everywhere, noise.shape[1]).to(noise)
         lambdas = solve(self.logits, self.sizes, self._candidates, self.target, temperature, noise)
         if not self._hard:
             return lambdas
@@ -87,7 +99,7 @@ class GumbelSearch(PrecisionSearch):
 
     @torch.no_grad()
     def scores(self) -> Tensor:
-        """Return the learned log-probabilities [S, C] at the present temperature."""
+        """Return the learned log-probabilities [U, C] at the present temperature."""
         return log_solve(self.logits, self.sizes, self._candidates, self.target, self.temperature)
 
     def probabilities(self) -> Tensor:

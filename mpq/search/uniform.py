@@ -22,5 +22,5 @@ class UniformSearch(DecidedSearch):
         return (int(self.target),)
 
     def scores(self) -> Tensor:
-        """Return zeros [S, 1]: there is no choice."""
-        return torch.zeros(len(self.sites), 1)
+        """Return zeros [U, 1]: there is no choice."""
+        return torch.zeros(len(self.units), 1)

@@ -22,14 +22,14 @@ class Precisions:
         if lambdas is None:
             self.freeze()
             return
-        for quantizer, row in zip(self._searched.values(), lambdas, strict=True):
+        for quantizer, row in zip(self._searched.values(), self.search.per_site(lambdas), strict=True):
             quantizer.lambdas = row
 
-    def freeze(self) -> None:
-        """Give every site the precision that the search's allocation decides, unless it has one."""
+    def freeze(self, assignment: Assignment | None = None) -> None:
+        """Give every site the precision of `assignment`, or what the search's allocation decides, unless it has one."""
         if self.decided:
             return
-        for name, bits in self.search.assignment().items():
+        for name, bits in (assignment or self.search.assignment()).items():
             self._searched[name].freeze(bits)
 
     @property
@@ -43,14 +43,23 @@ class Precisions:
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:
-        """What is logged: the average bits that the search expects or has decided, and each site's expectation."""
+        """What is logged: the average bits expected or decided, each site's, and each unit's probabilities."""
         search = self.search
         if self.decided:
             bits = {name: float(b) for name, b in self.assignment().items()}
             average = sum(bits[site.name] * site.numel for site in search.sites) / float(search.sizes.sum())
-        else:
-            probabilities = search.probabilities().double().cpu()
-            expected = probabilities @ probabilities.new_tensor(search.site_candidates())
-            bits = dict(zip(self._searched, expected.tolist(), strict=True))
-            average = search.expected_bits()
-        return {"bits/average": average, **{f"bits/site/{name}": value for name, value in bits.items()}}
+            return {"bits/average": average, **_prefixed("bits/site/", bits)}
+        candidates, probabilities = search.site_candidates(), search.probabilities().double().cpu()
+        expected = search.per_site(probabilities @ probabilities.new_tensor(candidates))
+        likely = {
+            f"{unit.name}/{bits}bit": float(p)
+            for unit, row in zip(search.units, probabilities, strict=True)
+            for bits, p in zip(candidates, row, strict=True)
+        }
+        sites = dict(zip(self._searched, expected.tolist(), strict=True))
+        average = search.expected_bits()
+        return {"bits/average": average, **_prefixed("bits/site/", sites), **_prefixed("probability/", likely)}
+
+
+def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {prefix + key: value for key, value in values.items()}

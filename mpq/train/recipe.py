@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def run_recipe(
 
     Raises: UserError where a stage's settings can't be used.
     """
+    attention_mask = bool(processor.feature_extractor.return_attention_mask)
     ledger = Ledger()
     if (folder / LEDGER).is_file():
         ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
@@ -56,7 +58,7 @@ def run_recipe(
             loss=Loss(
                 **cfg.distill,
                 teacher=None if stage.start_from == "scratch" else teacher,
-                attention_mask=bool(processor.feature_extractor.return_attention_mask),
+                attention_mask=attention_mask,
             ),
             optimization=_optimization(cfg, stage),
             machine=Machine(**{key: cfg.trainer[key] for key in _MACHINE}),
@@ -65,6 +67,7 @@ def run_recipe(
             folder=folder,
             ledger=ledger,
             logger=logger,
+            attention_mask=attention_mask,
         )
     return model, assignment, ledger
 
@@ -80,5 +83,6 @@ def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch 
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
-    values = {key: value for key, value in cfg.trainer.items() if key not in _MACHINE}
-    return Optimization(**{**values, "updates": stage.updates, "workers": cfg.data.workers})  # type: ignore[arg-type]
+    """The trainer's settings with the stage's number of updates; the trainer has more, for recipes to refer to."""
+    names = {field.name for field in fields(Optimization)} - {"updates", "workers"}
+    return Optimization(updates=stage.updates, workers=cfg.data.workers, **{name: cfg.trainer[name] for name in names})

@@ -1,6 +1,7 @@
-"""One stage of a recipe: quantizers on, updates, precisions read off."""
+"""One stage of a recipe: sensitivities measured where its search asks for them, quantizers on, updates, precisions."""
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,24 @@ from typing import Any
 from torch import nn
 
 from mpq.data.dataset import SpeechDataset
-from mpq.quant.sites import attach, find_sites, quantizers_of
+from mpq.errors import UserError
+from mpq.models.ctc import to_accelerator
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.atomic import write_text
 from mpq.record.ledger import Ledger
-from mpq.search.assignment import Assignment
+from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
+from mpq.search.calibration import Calibration, draw_batches
+from mpq.search.fixed import FixedSearch
+from mpq.search.measured import MeasuredSearch
 from mpq.train.distillation import Loss
 from mpq.train.fit import Machine, choose_threads, fit
 from mpq.train.module import Optimization, TrainingModule
 from mpq.train.precisions import Precisions
 
 LEDGER = "ledger.json"
+BITS = "bits.json"
 
 
 def run_stage(
@@ -37,38 +45,85 @@ def run_stage(
     folder: Path,
     ledger: Ledger,
     logger: Any,
+    attention_mask: bool = False,
 ) -> Assignment:
     """Train `student` in place; return the precision of every searched site (none for full precision).
 
-    `search` None trains in full precision; `quantizer` holds the arguments of `attach`. Checkpoints go to `folder`;
-    where it holds those of an earlier run, that run is continued, and if it was finished only its outcome is loaded.
+    `search` None trains in full precision; `quantizer` holds the arguments of `attach`; `attention_mask` is that of
+    `mpq.models.ctc.logits`, for the searches that measure. The stage's checkpoint and its assignment, once known, go
+    to a folder of its name in `folder`; where there are those of an earlier run, that run is continued, and if it was
+    finished only its outcome is loaded.
+
+    Raises: UserError where the settings can't be used.
     """
     choose_threads(student, machine.threads)
     if not optimization.train_feature_encoder:
         student.freeze_feature_encoder()  # type: ignore[operator]  # every CTC model of transformers has it
-    precisions = None if search is None else _precisions(student, searched, search, target, seed, quantizer)
+    saved = folder / name / BITS
 
     def save_ledger() -> None:
         write_text(folder / LEDGER, json.dumps(ledger.state()))
 
-    module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger)
     clock = nullcontext() if ledger.finished(name) else ledger.stage(name, int(machine.devices) * machine.nodes)
     with clock as entry:
+        precisions = None
+        if search is not None:
+            sites = find_sites(student, searched)
+            search.bind([site for site in sites if site.searched], target, seed)
+            attached = quantizers_of(student)
+            _check_start(name, search, attached)
+            if isinstance(search, MeasuredSearch) and not saved.is_file():
+                limit = optimization.audio_seconds
+                heard = _measure(search, student, dataset, limit, machine.accelerator, attention_mask, quantizer)
+                to_json(search.assignment(), saved)
+                if entry is not None:
+                    entry.audio_seconds = heard
+                save_ledger()
+            precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
+            if isinstance(search, MeasuredSearch):
+                precisions.freeze(from_json(saved))
+        module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger)
         if optimization.updates > 0:
             fit(module, name, optimization, machine, folder / name, logger)
         if precisions is not None:
-            precisions.freeze()
+            precisions.freeze(from_json(saved) if saved.is_file() else None)
+            to_json(precisions.assignment(), saved)
         if entry is not None:
-            entry.updates, entry.audio_seconds = optimization.updates, module.audio_seconds
+            entry.updates = optimization.updates
+            entry.audio_seconds += module.audio_seconds
     save_ledger()
     return precisions.assignment() if precisions else {}
 
 
-def _precisions(
-    student: nn.Module, searched: str, search: PrecisionSearch, target: float, seed: int, quantizer: dict[str, Any]
-) -> Precisions:
-    """Bind the search to the student's sites and put quantizers there, unless an earlier stage has."""
-    sites = find_sites(student, searched)
-    search.bind([site for site in sites if site.searched], target, seed)
-    quantizers = quantizers_of(student) or attach(student, sites, search.site_candidates(), **quantizer)
-    return Precisions(search, quantizers)
+def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, WeightQuantizer]) -> None:
+    """Refuse to search on a model whose precisions an earlier stage has decided."""
+    if not attached:
+        return
+    given = search.assignment() if isinstance(search, FixedSearch) else {}
+    if any(given.get(site.name) != attached[site.name].bits for site in search.sites):
+        raise UserError(
+            f"recipe.stages.{name} starts from the previous stage, whose precisions stand: it must take "
+            "search=fixed with assignment=previous, or start_from=teacher"
+        )
+
+
+def _measure(
+    search: MeasuredSearch,
+    student: nn.Module,
+    dataset: SpeechDataset,
+    limit: float,
+    accelerator: str,
+    attention_mask: bool,
+    quantizer: Mapping[str, Any],
+) -> float:
+    """Let `search` measure the student, which has no quantizers yet; return the audio heard in seconds.
+
+    `limit`: padded audio-seconds a batch.
+    """
+    to_accelerator(student, accelerator)
+    fold_weight_norm(student)
+    batches = draw_batches(dataset, search.utterances, limit, search.seed, next(student.parameters()).device)
+    settings = {key: quantizer[key] for key in ("granularity", "centred") if key in quantizer}
+    calibration = Calibration(student, batches, attention_mask, **settings)
+    search.measure(calibration)
+    return calibration.audio_seconds

@@ -1,0 +1,49 @@
+"""Sensitivity as the divergence of the outputs: what one unit's quantization does to the frame posteriors."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from mpq.search.calibration import Calibration
+from mpq.search.measured import MeasuredSearch
+from mpq.train.distillation import kl_divergence
+
+
+@final
+class KLSensitivity(MeasuredSearch):
+    """KL(full precision || model with only one unit at b bits), in nats a frame, averaged over the frames heard.
+
+    As the performance sensitivity of Xu et al., "Mixed precision low-bit quantization of neural network language
+    models for speech recognition" (arXiv 2112.11438), without its history of an ADMM training. Padded frames
+    don't count. It costs U * C + 1 forward passes over the utterances.
+    """
+
+    def __init__(self, candidates: Sequence[int] = (2, 4, 8), utterances: int = 32, share: str = "tensor") -> None:
+        """See `MeasuredSearch`."""
+        super().__init__(candidates, utterances, share)
+
+    @torch.no_grad()
+    def _measure(self, calibration: Calibration) -> Tensor:
+        references = [calibration.logits(batch) for batch in calibration.batches]
+        rows = []
+        for unit in calibration.track(self.units, "KL sensitivity"):
+            weights = [calibration.weight(site) for site in unit.sites]
+            stored = [calibration.quantized(site, self._candidates) for site in unit.sites]
+            row = []
+            for values in zip(*stored, strict=True):  # one candidate after the other
+                with calibration.replaced(weights, values):
+                    row.append(_divergence(calibration, references))
+            rows.append(torch.stack(row))
+        return torch.stack(rows)
+
+
+def _divergence(calibration: Calibration, references: Sequence[Tensor]) -> Tensor:
+    """Return KL(reference || model as it now is), averaged over the frames of all batches."""
+    total, frames = torch.zeros((), dtype=torch.float64, device=references[0].device), 0
+    for batch, reference in zip(calibration.batches, references, strict=True):
+        counts = calibration.frame_counts(batch)
+        total = total + kl_divergence(calibration.logits(batch), reference, counts).double() * counts.sum()
+        frames = frames + counts.sum()
+    return total / frames
