@@ -38,7 +38,10 @@ class _MissingExtension(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Fill in the names that torchaudio's own Python files import from its extension module."""
 
         def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
-            return function
+            def fail(*arguments: Any, **settings: Any) -> Any:
+                raise RuntimeError(f"{function.__name__} needs torchaudio's extension, which needs a CUDA build")
+
+            return fail
 
         module.__dict__.update(
             _IS_TORCHAUDIO_EXT_AVAILABLE=False,

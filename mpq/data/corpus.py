@@ -1,7 +1,7 @@
 """The data of a run: the embedded corpus or a folder, split into what is trained on and what is evaluated on."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,13 @@ def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[st
         return
     if corpus is None:
         raise UserError("data.root must name a folder (or take data=synthetic for the embedded corpus)")
+    if set(corpus) != {"seed", "utterances"}:
+        raise UserError(f"data.corpus must have the settings seed and utterances, but has {', '.join(corpus)}")
+    synthetic.check_utterances(corpus["utterances"])
+    made = [split for split, count in corpus["utterances"].items() if count > 0]
     for split in [*train, *test]:
-        if not corpus["utterances"].get(split):
-            raise UserError(f"the embedded corpus has no split {split!r}; it has {', '.join(corpus['utterances'])}")
+        if split not in made:
+            raise UserError(f"the embedded corpus has no split {split!r}; it has {', '.join(made) or 'none'}")
 
 
 def open_corpus(
@@ -73,18 +77,17 @@ def open_corpus(
     splits = {split: read_split(folder, split, on_bad_audio) for split in dict.fromkeys([*train, *test])}
     return Corpus(
         name=corpus_name(root),
-        hash=synthetic.content_hash(folder) or _hash(splits.values(), folder),
+        hash=_hash(splits.values(), folder) if root else synthetic.content_hash(folder),
         train=[utterance for split in train for utterance in splits[split].utterances],
         test={split: splits[split].utterances for split in test},
         skipped=[message for split in splits.values() for message in split.skipped],
     )
 
 
-def _hash(splits: Any, folder: Path) -> str:
+def _hash(splits: Iterable[Split], folder: Path) -> str:
     """SHA-256 over names, sizes and transcripts; reading 60 GB of audio for a hash would cost more than it tells."""
     digest = hashlib.sha256()
-    split: Split
-    for split in splits:
+    for split in sorted(splits, key=lambda split: split.name):
         for utterance in split.utterances:
             path = utterance.path
             digest.update(f"{path.relative_to(folder)} {path.stat().st_size} {utterance.text}\n".encode())

@@ -4,8 +4,8 @@ Each utterance goes through the model's own feature extractor alone, so that wha
 neighbours in the batch.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,13 +16,16 @@ from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.models.processor import spelling
 
+_TENSORS = ("inputs", "lengths", "labels")
+
 
 @dataclass(frozen=True)
 class Batch:
     """One padded batch.
 
-    inputs: `[batch, time]` float32. lengths: `[batch]` samples. labels: `[batch, characters]`, -100 where padded.
-    seconds: audio without padding. skipped: one message for each file that was left out (`on_bad_audio=skip`).
+    inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that hears features. lengths: `[batch]`
+    along the time axis. labels: `[batch, characters]`, -100 where padded. seconds: audio without padding. skipped: one
+    message for each file that was left out (`on_bad_audio=skip`).
     """
 
     ids: list[str]
@@ -34,22 +37,24 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """This batch with its tensors on `device`."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("inputs", "lengths", "labels")}
-        return Batch(ids=self.ids, seconds=self.seconds, skipped=self.skipped, **moved)
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS})
 
     def pin_memory(self) -> "Batch":
         """This batch in page-locked memory, which a GPU copies from while it computes."""
-        pinned = {name: getattr(self, name).pin_memory() for name in ("inputs", "lengths", "labels")}
-        return Batch(ids=self.ids, seconds=self.seconds, skipped=self.skipped, **pinned)
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
 
 
 class SpeechDataset(Dataset[dict[str, Any]]):
-    """Utterances, decoded and turned into model inputs when they are asked for."""
+    """Utterances, decoded and turned into model inputs when they are asked for.
+
+    A character that the model's vocabulary lacks becomes its unknown token, as the tokenizer has it: the model is
+    taught that something is said there, and the reference keeps the character, so that it counts as a word error.
+    """
 
     def __init__(self, utterances: Sequence[Utterance], processor: Any, on_bad_audio: str) -> None:
         self.utterances = list(utterances)
         self._processor = processor
-        self._stop = on_bad_audio == "stop"
+        self.stop = on_bad_audio == "stop"
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -60,15 +65,13 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         try:
             samples = audio.load(utterance.path, extractor.sampling_rate)
         except audio.BadAudioError as error:
-            if self._stop:
-                raise UserError(f"{error}; mend it or leave such files out with data.on_bad_audio=skip") from None
             return {"id": utterance.id, "skipped": str(error)}
         features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
         labels = self._processor.tokenizer(spelling(self._processor, utterance.text)).input_ids
         return {
             "id": utterance.id,
-            "inputs": torch.as_tensor(features["input_values"][0]),
-            "labels": torch.as_tensor(labels),
+            "inputs": torch.as_tensor(features[extractor.model_input_names[0]][0]),
+            "labels": torch.as_tensor(labels, dtype=torch.long),
             "seconds": len(samples) / extractor.sampling_rate,
         }
 
@@ -83,14 +86,27 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
         inputs=pad([item["inputs"] for item in good], batch_first=True) if good else empty,
         lengths=torch.tensor([len(item["inputs"]) for item in good], dtype=torch.long),
         labels=pad([item["labels"] for item in good], batch_first=True, padding_value=-100) if good else empty.long(),
-        seconds=sum(item["seconds"] for item in good),
+        seconds=sum((item["seconds"] for item in good), start=0.0),
         skipped=[item["skipped"] for item in items if "skipped" in item],
     )
 
 
+class _Loader(DataLoader[Batch]):
+    """Stops at a bad file here and not where it is decoded: what a worker process raises arrives as a traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # as PyTorch's own, but checked
+        for batch in super().__iter__():
+            if batch.skipped and self.dataset.stop:  # type: ignore[attr-defined]
+                raise UserError(f"{batch.skipped[0]}; mend it or leave such files out with data.on_bad_audio=skip")
+            yield batch
+
+
 def loader(dataset: SpeechDataset, batches: Iterable[list[int]], workers: int, pin: bool = False) -> DataLoader[Batch]:
-    """A DataLoader over given batches, decoded by `workers` processes (0: in this one)."""
-    return DataLoader(
+    """A DataLoader over given batches, decoded by `workers` processes (0: in this one).
+
+    Iterating raises UserError at a bad file where the dataset's `on_bad_audio` is "stop".
+    """
+    return _Loader(
         dataset,
         batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists serves
         collate_fn=collate,

@@ -2,6 +2,7 @@
 
 The PyPI wheel `espeakng-loader` ships the library and its voices. What the library says depends on the calls that came
 before in the same process, so a corpus that is to be the same twice synthesises each fixed shard in a fresh process.
+The breath of some voices is noise, which the library seeds with the clock; here it always starts from the same seed.
 """
 
 import ctypes
@@ -11,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-_RETRIEVAL, _SYNCHRONOUS = 1, 2
-_RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
+from mpq.errors import UserError
+
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, and the call returns when all have gone
+_DONT_EXIT = 0x8000  # without it the library ends the whole process where it misses a file
+_RATE, _PITCH = 1, 3  # espeak_PARAMETER
 _UTF8 = 1
+_SEED = 1
 _BUFFER_MILLISECONDS = 200
 _WORDS_PER_MINUTE = (80, 450)
 
@@ -31,13 +36,20 @@ class Voice:
 
 @cache
 def _library() -> Any:
-    import espeakng_loader
+    try:
+        import espeakng_loader
 
-    library = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
-    data = espeakng_loader.get_data_path().encode()
-    rate = library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MILLISECONDS, data, 0)
+        library = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
+        data = espeakng_loader.get_data_path().encode()
+    except (ImportError, OSError) as error:
+        raise UserError(
+            f"the embedded corpus is spoken by eSpeak NG, which can't be loaded ({error}): "
+            "`pip install espeakng-loader`, or name recorded speech with data.root=FOLDER"
+        ) from None
+    rate = library.espeak_Initialize(_SYNCHRONOUS, _BUFFER_MILLISECONDS, data, _DONT_EXIT)
     if rate <= 0:
         raise RuntimeError(f"eSpeak NG did not start (espeak_Initialize returned {rate})")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     library.sample_rate = rate
     return library
 
@@ -51,7 +63,7 @@ def speak(text: str, voice: Voice, speed: int | None = None, pitch: int | None =
     Returns: samples `[time]`, float32 in [-1, 1], and their rate in Hz. `speed` (words a minute) and `pitch` default
     to the voice's own.
 
-    Raises: RuntimeError where eSpeak NG doesn't know the voice.
+    Raises: UserError where eSpeak NG is not installed, RuntimeError where it doesn't know the voice.
     """
     library = _library()
     name = f"{voice.accent}+{voice.variant}"

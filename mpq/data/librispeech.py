@@ -2,8 +2,12 @@
 
 `<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` a
 chapter (`ID TEXT` a line), as OpenSLR ships it. The same layout with .wav, .ogg, .opus or .mp3 files is read too.
+
+Headers are read with soundfile: 0.1 ms of processor time a file, 3 s for the 28,539 files of train-clean-100.
 """
 
+import os
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -56,18 +60,23 @@ def check_splits(root: Path | str, splits: Iterable[str], hint: str = "") -> Non
 def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Split:
     """Read the transcripts and audio headers of one split, sorted by utterance.
 
-    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable or unlabelled and at the first transcript
-    without audio; "skip" leaves them out and keeps a message for each.
+    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable, unlabelled or of another file's name and
+    at the first transcript without audio; "skip" leaves them out and keeps a message for each. What only decoding can
+    tell (silence, a cut flac file) is reported when the file is heard.
 
     Raises: UserError where the split is missing or has no usable utterance, or at a bad file under "stop".
     """
     check_on_bad_audio(on_bad_audio)
     check_splits(root, [split])
     folder = Path(root) / split
-    texts = _transcripts(folder)
-    files = {path.stem: path for path in sorted(folder.rglob("*")) if path.suffix.lower() in audio.SUFFIXES}
-    problems = [f"{path} has no transcript" for name, path in files.items() if not texts.get(name)]
-    problems += [f"{name} of {folder} has a transcript but no audio file" for name in texts if name not in files]
+    paths = _files(folder)
+    texts, problems = _transcripts(paths)
+    sounds = [path for path in paths if path.suffix.lower() in audio.SUFFIXES]
+    named = Counter(path.stem for path in sounds)
+    problems += [f"{path} shares its name with another file" for path in sounds if named[path.stem] > 1]
+    files = {path.stem: path for path in sounds if named[path.stem] == 1}
+    problems += [f"{path} has no transcript" for name, path in files.items() if not texts.get(name)]
+    problems += [f"{name} of {folder} has a transcript but no audio file" for name in texts if not named[name]]
     labelled = {name: path for name, path in files.items() if texts.get(name)}
     with ThreadPoolExecutor() as pool:  # opening files waits for the disk
         headers = dict(zip(labelled, pool.map(_header, labelled.values()), strict=True))
@@ -85,18 +94,32 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     return Split(split, utterances, problems)
 
 
-def _transcripts(folder: Path) -> dict[str, str]:
-    texts = {}
-    for path in sorted(folder.rglob("*.trans.txt")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            name, _, text = line.strip().partition(" ")
-            if name:
-                texts[name] = text.strip()
-    return texts
+def _files(folder: Path) -> list[Path]:
+    """All files below `folder`, sorted, but hidden ones: those are half-written or another program's."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _transcripts(paths: Iterable[Path]) -> tuple[dict[str, str], list[str]]:
+    """The texts by utterance, white space as single spaces, and a message for each file that is no UTF-8 text."""
+    texts, problems = {}, []
+    for path in paths:
+        if not path.name.endswith(".trans.txt"):
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (UnicodeDecodeError, OSError) as error:
+            problems.append(f"{path} is no readable text: {error}")
+            continue
+        texts |= {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())}
+    return texts, problems
 
 
 def _header(path: Path) -> float | str:
     try:
-        return audio.header(path)[0]
+        return audio.header(path)
     except audio.BadAudioError as error:
         return str(error)

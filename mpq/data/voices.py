@@ -1,7 +1,8 @@
 """The speakers of the embedded corpus and what happens to their voices on the way to the microphone.
 
 A speaker is an accent of eSpeak NG, a variant (which sets the sex and timbre), a pitch and a speed. No variant of an
-unheard speaker is that of a heard one, so "other" sets are spoken by voices that training never met.
+unheard speaker is that of a heard one, so "other" sets are spoken by voices that training never met. The 40 heard
+speakers are 36 different voices: speakers 131, 135, 139 and 143 speak as 101, 105, 109 and 113 do.
 """
 
 import numpy as np

@@ -26,8 +26,13 @@ def transcribe(
 ) -> tuple[dict[str, str], list[str]]:
     """Transcribe `utterances` by taking the likeliest character of each frame, without a language model.
 
-    Batches are the same for every system, longest first, of at most `audio_seconds` padded seconds. Returns the
-    hypotheses by utterance id, upper case, in the order of `utterances`, and a message for each file left out.
+    Batches are the same for every system, longest first, of at most `audio_seconds` padded seconds. Models whose
+    feature extractor asks for no attention mask (those with group norm, as wav2vec2-base) were trained on zero-padded
+    batches and see the padding: there a hypothesis can change with the length of its neighbours and so with
+    `audio_seconds`. Comparisons are between systems that heard the same batches.
+
+    Returns the hypotheses by utterance id, upper case, in the order of `utterances`, and a message for each file left
+    out. Special tokens that the model writes stay in the text, as `processor.batch_decode` leaves them.
 
     Raises: UserError at a bad file under `on_bad_audio="stop"`, or where no file is usable.
     """

@@ -5,7 +5,6 @@ model family by name.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,59 +12,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpq.errors import UserError
+from mpq.models.availability import check_available, local_folder
 from mpq.models.processor import letters_processor
-
-_HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
-
-
-def check_available(path: str) -> None:
-    """Raise UserError within seconds unless `path` is a model's folder, in the local Hub cache, or on the Hub."""
-    if Path(path).is_dir():
-        if not (Path(path) / "config.json").is_file():
-            raise UserError(f"model.path={path} has no config.json: it must be a folder that save_pretrained wrote")
-        return
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    get = f"`hf download {path}` where there is a network, or model.path=<folder> of a model saved by transformers"
-    try:
-        if isinstance(try_to_load_from_cache(path, "config.json"), str):
-            return
-        if constants.HF_HUB_OFFLINE:
-            raise UserError(f"the model {path} is neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): {get}")
-        HfApi().model_info(path, timeout=_HUB_SECONDS)
-    except UserError:
-        raise
-    except HFValidationError:
-        raise UserError(f"model.path={path} is neither a folder here nor a name on the Hub: {get}") from None
-    except Exception as error:  # whatever the network does, the user needs the same advice
-        reason = type(error).__name__
-        raise UserError(
-            f"the model {path} is neither a folder nor in the local Hub cache, and the Hub gave no answer "
-            f"({reason}): {get}"
-        ) from None
 
 
 def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
     """The fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
 
-    Raises: UserError where there is no such model, it has no trained CTC head or no processor.
+    What lies in the local Hub cache is read from there without asking the Hub.
+
+    Raises: UserError where there is no such model, it has no trained CTC head or no processor, or it is damaged.
     """
+    check_available(path)
+    from safetensors import SafetensorError
     from transformers import AutoModelForCTC, AutoProcessor
 
-    check_available(path)
+    source = str(local_folder(path) or path)
     try:
-        model, info = AutoModelForCTC.from_pretrained(path, dtype=dtype, output_loading_info=True)
-        processor = AutoProcessor.from_pretrained(path)
-    except (ValueError, OSError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path} is not a CTC speech model that transformers can load: {first}") from None
+        model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(source)
+    except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UserError(f"{path} is not a CTC speech model that transformers can load: {_first_line(error)}") from None
     untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
     if untrained:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
-    if not hasattr(processor, "tokenizer"):
-        raise UserError(f"{path} has no tokenizer, so its output can't be read as text; add the processor's files")
+    for part in ("feature_extractor", "tokenizer"):
+        if not hasattr(processor, part):
+            raise UserError(f"{path} has no {part}: add the files that its processor's save_pretrained writes")
     return _prepare(model), processor
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:
@@ -73,18 +51,18 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
 
     `architecture`: `model_type` and the arguments of its transformers configuration.
 
-    Raises: UserError where transformers knows no such model type.
+    Raises: UserError where transformers has no CTC model of that type.
     """
     from transformers import AutoConfig, AutoModelForCTC
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
     processor = letters_processor()
     arguments = dict(architecture)
-    try:
-        config = AutoConfig.for_model(
-            arguments.pop("model_type"), vocab_size=len(processor.tokenizer), pad_token_id=0, **arguments
-        )
-    except ValueError as error:
-        raise UserError(f"model.architecture: {str(error).splitlines()[0]}") from None
+    model_type = arguments.pop("model_type", None)
+    if model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
+        choices = ", ".join(MODEL_FOR_CTC_MAPPING_NAMES)
+        raise UserError(f"model.architecture.model_type={model_type} has no CTC model; it must be one of {choices}")
+    config = AutoConfig.for_model(model_type, vocab_size=len(processor.tokenizer), pad_token_id=0, **arguments)
     torch.manual_seed(seed)
     return _prepare(AutoModelForCTC.from_config(config)), processor
 
@@ -98,8 +76,10 @@ def _prepare(model: Any) -> nn.Module:
 
 
 def frames(model: Any, lengths: Tensor) -> Tensor:
-    """The number of output frames `[batch]` of recordings of `lengths` `[batch]` samples."""
-    return model._get_feat_extract_output_lengths(lengths).to(torch.long)
+    """The number of output frames `[batch]` of inputs of `lengths` `[batch]` (samples, for a model of raw audio)."""
+    # Two names for the same in transformers: of the models that hear audio, and of some that hear features.
+    count = getattr(model, "_get_feat_extract_output_lengths", None) or model._get_subsampling_output_length
+    return count(lengths).to(torch.long)
 
 
 def logits(model: Any, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
@@ -111,7 +91,7 @@ def logits(model: Any, inputs: Tensor, lengths: Tensor, attention_mask: bool) ->
     mask = None
     if attention_mask:
         mask = (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()
-    return model(inputs, attention_mask=mask).logits
+    return model(**{model.main_input_name: inputs}, attention_mask=mask).logits
 
 
 def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ def letters_processor(rate: int = 16_000) -> Any:
 
 
 def spelling(processor: Any, text: str) -> str:
-    """`text` in the case that the tokenizer's vocabulary is written in (upper where it has upper-case letters)."""
+    """`text` in the case that the tokenizer's vocabulary is written in: upper, lower or as it is."""
     vocabulary = processor.tokenizer.get_vocab()
-    return text.upper() if "E" in vocabulary else text.lower()
+    spellings = (text.upper(), text.lower(), text)  # max takes the first of equals
+    return max(spellings, key=lambda spelled: sum(character in vocabulary for character in spelled))
