@@ -1,27 +1,75 @@
 """How the scripts end: a user's mistake is one line and exit status 1, anything else a traceback."""
 
+import errno
 import functools
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
 
 from mpq.errors import UserError
 
+# A machine's refusal to write, which is no defect of ours.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
 
 def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a script's main function."""
+    """Wrap a script's main function; under Hydra both inside and outside of its decorator.
+
+    Inside, because Hydra writes a line of its own about every exception that leaves the function; outside, because the
+    config is composed, and a wrong word on the command line found, before the function is called.
+    """
 
     @functools.wraps(main)
     def wrapped(*arguments: Any, **settings: Any) -> Any:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors itself and ends the process
         warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|wandb)(\..*)?$")
         try:
             return main(*arguments, **settings)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            sentence = explain(error)
+            if sentence is None:
+                raise
+            print(f"error: {sentence}", file=sys.stderr)
+            sys.exit(1)
 
     return wrapped
+
+
+def explain(error: BaseException | None) -> str | None:
+    """The sentence for the user about a mistake of his, or None for a defect of ours."""
+    if isinstance(error, UserError):
+        # A worker process of PyTorch's DataLoader hands on the whole traceback as the message; our sentence ends it.
+        return str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group}={choice}{_choose(error.options or [])}"
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} can't be read: settings are written key=value"
+    if isinstance(error, OmegaConfBaseException) and error.parent_node is not None and error.key is not None:
+        return _unknown_key(error)
+    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        return f"{error.filename or 'a file'} can't be written: {os.strerror(error.errno)}"
+    inner = explain(error.__cause__) if error is not None else None
+    if inner is None and isinstance(error, (HydraException, OmegaConfBaseException)):
+        return " ".join(str(error).split())
+    return inner
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    """What the setting is called that there isn't, and what its neighbours are called."""
+    where, _, _ = (error.full_key or str(error.key)).rpartition(".")
+    known = [str(key) for key in error.parent_node if key != "hydra"] if hasattr(error.parent_node, "keys") else []
+    return f"there is no setting {error.full_key or error.key}{_choose(known)}" + (f" of {where}" if where else "")
+
+
+def _choose(names: Iterable[str]) -> str:
+    found = ", ".join(sorted(names))
+    return f"; choose one of {found}" if found else ""

@@ -12,6 +12,7 @@ from mpq.settings import CONF, register_resolvers
 register_resolvers()
 
 
+@guarded
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
 @guarded
 def main(cfg: DictConfig) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from mpq.checkpoint.format import CONFIG_FILE
 from mpq.checkpoint.packed import load_packed, save_packed
+from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import quantizers_of
 from mpq.record.atomic import replacing
@@ -26,7 +27,10 @@ def save(folder: Path, model: nn.Module, processor: Any) -> None:
 def load(folder: Path) -> tuple[nn.Module, Any]:
     """Read back what `save` wrote, into plain float32 layers.
 
-    Raises: UserError where the folder is damaged.
+    Raises: UserError where the folder is missing or damaged.
     """
-    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is not a model's folder: {CONFIG_FILE} can't be read ({error})") from None
     return load_packed(folder) if "quantization_config" in config else ctc.load(str(folder))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PARTIAL = ".partial"
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
@@ -19,7 +21,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     _remove(temporary)
     try:
         yield temporary
@@ -34,6 +36,12 @@ def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` (UTF-8) in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_partial(folder: Path | str) -> None:
+    """Remove what killed processes left half-written in `folder`, which no other process may be writing to."""
+    for path in Path(folder).glob(f".*{_PARTIAL}"):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

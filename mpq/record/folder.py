@@ -6,15 +6,20 @@ in `model/`, and in `work/` what an unfinished run needs to go on.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.record.atomic import remove_partial, write_text
 from mpq.record.result import Result, from_json
 
-# What may differ between a finished run and one that asks for its result: where things lie, and the machine.
-_PLACES = ("root", "cache", "overwrite", "logger", "exp")
+# What may differ between a finished run and one that asks for its result: where things lie, and how the machine works.
+_PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers", "trainer.accelerator", "trainer.threads"}
+# Without a stage nothing is trained, and these have no part in the result.
+_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
 
 
 class RunFolder:
@@ -25,6 +30,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.work = self.path / "work"
         self.result = self.path / "result.json"
+        self._config = self.path / "config.yaml"
         self.hypotheses = self.path / "hypotheses.jsonl"
 
     def finished(self, cfg: DictConfig) -> Result | None:
@@ -32,13 +38,12 @@ class RunFolder:
 
         Raises: UserError where the folder holds a run of another config and `overwrite` is false.
         """
-        saved = self.path / "config.yaml"
-        if cfg.overwrite or not saved.is_file():
+        if cfg.overwrite or not self._config.is_file():
             return None
-        differing = _differences(OmegaConf.load(saved), cfg)  # type: ignore[arg-type]
-        if differing:
+        if differing := self._differences(cfg):
+            more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise UserError(
-                f"{self.path} holds a run with other settings ({'; '.join(differing[:3])}); "
+                f"{self.path} holds a run with other settings ({'; '.join(differing[:3])}{more}); "
                 "overwrite=true replaces it, root=FOLDER keeps both"
             )
         if not self.result.is_file() or not self.model.is_dir():
@@ -46,45 +51,54 @@ class RunFolder:
         return from_json(self.result.read_text(encoding="utf-8"), self.result)
 
     def begin(self, cfg: DictConfig) -> None:
-        """Clear what an overwritten run left, and write the config."""
-        saved = self.path / "config.yaml"
-        if cfg.overwrite and not self._same(cfg):
+        """Write the config and clear what an overwritten run left; what an unfinished one left is kept."""
+        unfinished = self.work.is_dir() and not self.result.is_file() and self._config.is_file()
+        resumes = unfinished and not self._differences(cfg)  # the same overwriting command again, after a kill
+        self.result.unlink(missing_ok=True)  # from here on the old record would describe another model
+        if cfg.overwrite and not resumes:
             for folder in (self.model, self.work):
                 shutil.rmtree(folder, ignore_errors=True)
-        self.result.unlink(missing_ok=True)  # from here on the old record would describe another model
-        write_text(saved, OmegaConf.to_yaml(_comparable(cfg)))
+        remove_partial(self.path)
+        remove_partial(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
+        write_text(self._config, OmegaConf.to_yaml(OmegaConf.create(_recorded(cfg))))
 
     def end(self, result: Result) -> None:
         """Write the record, the last file of a run, and drop the training checkpoints."""
         write_text(self.result, result.to_json())
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _same(self, cfg: DictConfig) -> bool:
-        """Whether this is the same overwriting command again, after a kill."""
-        saved = self.path / "config.yaml"
-        unfinished = self.work.is_dir() and not self.result.is_file()
-        return unfinished and saved.is_file() and not _differences(OmegaConf.load(saved), cfg)  # type: ignore[arg-type]
+    def _differences(self, cfg: DictConfig) -> list[str]:
+        """`key: old -> new` for every setting that counts and differs from those of the run in this folder."""
+        try:
+            old = OmegaConf.to_container(OmegaConf.load(self._config))
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+            return [f"{self._config} is damaged"]
+        before, after = _that_count(old), _that_count(_recorded(cfg))
+        return [
+            f"{key}: {before.get(key)} -> {after.get(key)}"
+            for key in sorted(before.keys() | after.keys())
+            if before.get(key) != after.get(key)
+        ]
 
 
-def _comparable(cfg: DictConfig) -> DictConfig:
-    kept = {key: value for key, value in OmegaConf.to_container(cfg).items() if key not in _PLACES}  # type: ignore[union-attr]
-    return OmegaConf.create(kept)
+def _recorded(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that `config.yaml` keeps."""
+    kept: Any = OmegaConf.to_container(cfg)
+    return {key: value for key, value in kept.items() if key not in _PLACES}
 
 
-def _differences(old: DictConfig, new: DictConfig) -> list[str]:
-    """`key: old -> new` for every value that differs."""
-    before, after = _flat(_comparable(old)), _flat(_comparable(new))
-    return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
+def _that_count(config: Any) -> dict[str, str]:
+    """The settings with a part in the result, by dotted key."""
+    flat = _flat(config)
+    stages = any(key.startswith("recipe.stages.") for key in flat)
+    unused = _PLACES if stages else _PLACES | _OF_STAGES
+    return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & unused}
 
 
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(value, DictConfig) or (isinstance(value, dict) and value):
-        items: dict[str, object] = {}
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(value, dict) and (value or not prefix):
+        items: dict[str, str] = {}
         for key in value:
             items |= _flat(value[key], f"{prefix}.{key}" if prefix else str(key))
         return items

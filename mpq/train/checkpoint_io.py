@@ -5,12 +5,14 @@ to a safetensors file and everything else (counters, learning rates, callback st
 """
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins import CheckpointIO
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,13 +23,13 @@ _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON data; its tensors are moved to `tensors`."""
+    """`value` as JSON data; its tensors are moved to `tensors`, each as a copy, since safetensors takes no aliases."""
     if isinstance(value, Tensor):
         name = f"t{len(tensors)}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         return {_TENSOR: name}
     if isinstance(value, Mapping):  # as pairs: the optimizer's state has integer keys, which JSON objects can't have
-        return {_PAIRS: [[key, _encode(item, tensors)] for key, item in value.items()]}
+        return {_PAIRS: [[_key(key), _encode(item, tensors)] for key, item in value.items()]}
     if isinstance(value, tuple):
         return {_TUPLE: [_encode(item, tensors) for item in value]}
     if isinstance(value, list):
@@ -35,6 +37,12 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a checkpoint can't hold a {type(value).__name__}")
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, (int, str)):
+        return key
+    raise TypeError(f"a checkpoint can't hold a dictionary with the key {key!r}")
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
@@ -49,29 +57,45 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     return {key: _decode(item, tensors) for key, item in value[_PAIRS]}
 
 
+def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of everything in the file: safetensors notices a missing end, but not a wrong byte among the weights."""
+    value = zlib.crc32(structure.encode())
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), value)
+    return f"{value:08x}"
+
+
 class SafetensorsCheckpointIO(CheckpointIO):
     """Lightning's checkpoint reader and writer over one safetensors file, written whole or not at all."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`.
 
-        Raises: TypeError where it holds anything but tensors, containers, numbers and text.
+        Raises: TypeError where it holds anything but tensors, containers, numbers and text; UserError where the disk
+        takes no more.
         """
         tensors: dict[str, Tensor] = {}
-        structure = _encode(checkpoint, tensors)
-        with replacing(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata={"structure": json.dumps(structure)})
+        structure = json.dumps(_encode(checkpoint, tensors))
+        metadata = {"structure": structure, "crc32": _checksum(structure, tensors)}
+        try:
+            with replacing(Path(path)) as temporary:
+                save_file(tensors, temporary, metadata)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"the training checkpoint {path} can't be written ({error})") from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read what `save_checkpoint` wrote.
+        """Read what `save_checkpoint` wrote, on the CPU.
 
         Raises: UserError where the file is damaged.
         """
         try:
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return _decode(json.loads(file.metadata()["structure"]), tensors)
-        except Exception as error:
+                metadata = file.metadata()
+            if metadata["crc32"] != _checksum(metadata["structure"], tensors):
+                raise ValueError("its checksum differs")
+            return _decode(json.loads(metadata["structure"]), tensors)
+        except Exception as error:  # whatever a damaged file leads to, the user needs the same advice
             raise UserError(f"the training checkpoint {path} is damaged ({error}); delete it to start again") from None
 
     def remove_checkpoint(self, path: Any) -> None:

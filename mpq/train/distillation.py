@@ -1,6 +1,7 @@
 """The training loss: CTC, and the divergence from the full-precision teacher."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import torch
@@ -22,28 +23,38 @@ def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temper
     log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
     divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
-    return temperature**2 * (divergence * real).sum() / real.sum()
+    return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)
 
 
 class Loss:
     """`ctc_weight` x CTC + `kl_weight` x KL(teacher || student).
 
-    The teacher is held once, in eval mode and without gradients, and is no part of what is trained or checkpointed.
+    The teacher is held once, in eval mode, and runs without gradients. This class is no `nn.Module`, so the teacher is
+    no part of what is trained or checkpointed.
     """
 
     def __init__(
         self, ctc_weight: float, kl_weight: float, temperature: float, teacher: nn.Module | None, attention_mask: bool
     ) -> None:
-        if ctc_weight < 0 or kl_weight < 0 or ctc_weight + kl_weight == 0 or temperature <= 0:
+        """Take the weights, the `temperature` of the posteriors, and the `teacher`, which `kl_weight` 0 does without.
+
+        `attention_mask` is that of `mpq.models.ctc.logits`.
+
+        Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
+        `kl_weight` without a teacher.
+        """
+        numbers = all(isinstance(value, (int, float)) for value in (ctc_weight, kl_weight, temperature))
+        if not (numbers and min(ctc_weight, kl_weight) >= 0 and 0 < ctc_weight + kl_weight < inf and temperature > 0):
             raise UserError(
-                f"distill.ctc_weight={ctc_weight}, distill.kl_weight={kl_weight} must not be negative nor both zero, "
-                f"and distill.temperature={temperature} must be positive"
+                f"distill.ctc_weight={ctc_weight} and distill.kl_weight={kl_weight} must be numbers, not negative nor "
+                f"both zero, and distill.temperature={temperature} must be a positive number"
             )
         if kl_weight > 0 and teacher is None:
             raise UserError("distill.kl_weight must be 0 where there is no teacher (distill=ctc)")
         self._weights = (ctc_weight, kl_weight)
         self._temperature = temperature
-        self._teacher = teacher.eval().requires_grad_(False) if teacher is not None and kl_weight > 0 else None
+        # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.
+        self._teacher = teacher.eval() if teacher is not None and kl_weight > 0 else None
         self._attention_mask = attention_mask
 
     def __call__(self, model: Any, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,16 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from mpq.errors import UserError
 from mpq.train.callbacks import UpdatesBar
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
-from mpq.train.module import Optimization, TrainingModule
+from mpq.train.module import TrainingModule
+from mpq.train.optimization import Optimization
 
 _SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
+_LAST, _SUFFIX = "last", ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Machine:
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
     """Set PyTorch's number of threads: `threads`, or for 0 one for small models and all cores for others."""
     small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_MODEL
-    torch.set_num_threads(threads or (1 if small else len(os.sched_getaffinity(0))))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or (1 if small else cores))
 
 
 def fit(
@@ -43,14 +49,31 @@ def fit(
 
     Where `folder` holds a checkpoint of an earlier run, training goes on from it.
 
-    Raises: UserError where the loss stops being a number.
+    Raises: UserError where Lightning can't take the settings of the machine, the loss stops being a number, or the
+    checkpoint is damaged; KeyboardInterrupt at Ctrl-C.
     """
-    o = optimization
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    checkpoint = ModelCheckpoint(dirpath=folder, filename="last", every_n_epochs=1, save_on_train_epoch_end=True)
-    checkpoint.FILE_EXTENSION = ".safetensors"
-    trainer = lightning.Trainer(
+    try:
+        trainer = _trainer(optimization, machine, folder, logger, UpdatesBar(title, optimization.updates))
+    except (ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
+    last = folder / f"{_LAST}{_SUFFIX}"
+    try:
+        trainer.fit(module, ckpt_path=str(last) if last.is_file() else None)
+    except SIGTERMException:
+        sys.exit(128 + signal.SIGTERM)  # Lightning's own exit status would be 0, as if the run had ended well
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit status 1
+            raise KeyboardInterrupt from None
+        raise
+    return trainer
+
+
+def _trainer(o: Optimization, machine: Machine, folder: Path, logger: Any, bar: UpdatesBar) -> lightning.Trainer:
+    checkpoint = ModelCheckpoint(folder, _LAST, every_n_epochs=1, save_on_train_epoch_end=True)
+    checkpoint.FILE_EXTENSION = _SUFFIX
+    return lightning.Trainer(
         max_steps=o.updates,
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -61,7 +84,7 @@ def fit(
         gradient_clip_val=o.clip or None,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        callbacks=[checkpoint, UpdatesBar(title, o.updates)],
+        callbacks=[checkpoint, bar],
         plugins=[SafetensorsCheckpointIO()],
         logger=logger,
         log_every_n_steps=min(10, o.interval),
@@ -69,9 +92,3 @@ def fit(
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    last = folder / "last.safetensors"
-    trainer.fit(module, ckpt_path=str(last) if last.is_file() else None)
-    loss = trainer.callback_metrics.get("train/loss")
-    if loss is not None and not torch.isfinite(loss):
-        raise UserError(f"the loss of stage {title} became {float(loss)}: lower trainer.learning_rate")
-    return trainer

@@ -1,7 +1,7 @@
 """One training stage as a LightningModule: the model, what is learned, and at which rate."""
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -9,38 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import get_wsd_schedule
 
 from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.errors import UserError
 from mpq.train.distillation import Loss
+from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
 
-
-@dataclass(frozen=True)
-class Optimization:
-    """How a stage is optimized: AdamW, linear warm-up, constant, linear decay.
-
-    updates: optimizer steps. audio_seconds: padded audio a batch. learning_rate: of the weights. scale_learning_rate:
-    of the logarithms of the quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
-    the gradient's norm. interval: updates between checkpoints. accumulate: batches an update. dropout: whether dropout
-    and masking are on. train_feature_encoder: whether the convolutions on the audio are trained. workers: processes
-    that decode audio.
-    """
-
-    updates: int
-    audio_seconds: float
-    learning_rate: float
-    scale_learning_rate: float
-    weight_decay: float
-    warmup: float
-    decay: float
-    clip: float
-    interval: int
-    accumulate: int
-    dropout: bool
-    train_feature_encoder: bool
-    workers: int
+_log = logging.getLogger(__name__)
 
 
 class TrainingModule(lightning.LightningModule):
@@ -63,13 +40,14 @@ class TrainingModule(lightning.LightningModule):
         super().__init__()
         self.model = model
         self.search = precisions.search if precisions else None  # a submodule: its logits are trained and saved
-        self.audio_seconds = 0.0  # heard so far, without padding
+        self.audio_seconds = 0.0  # heard so far by this process, without padding
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
         self._loss = loss
         self._optimization = optimization
         self._dataset = dataset
         self._seed = seed
+        self._reported: set[str] = set()
         seconds = [utterance.seconds for utterance in dataset.utterances]
         self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
 
@@ -98,14 +76,19 @@ class TrainingModule(lightning.LightningModule):
             self._precisions.start_step(self.global_step, self._optimization.updates)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The loss of one batch; None where every file in it was left out."""
+        """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
+        self._report(batch.skipped)
         if not batch.ids:
             return None
         loss, parts = self._loss(self.model, batch)
         self.audio_seconds += batch.seconds
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
-        if self._precisions is not None and self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log_dict(self._precisions.metrics())
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
+            if not torch.isfinite(loss):
+                raise self._diverged(f"loss is {float(loss)} in update {self.global_step + 1}")
+            if self._precisions is not None:
+                self.log_dict(self._precisions.metrics())
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -115,27 +98,38 @@ class TrainingModule(lightning.LightningModule):
         scales = [p for name, p in named if name.endswith("log_scales")]
         weights = [p for name, p in named if not name.endswith("log_scales")]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in weights if p.ndim > 1], "lr": o.learning_rate, "weight_decay": o.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "lr": o.learning_rate},
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": o.weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1]},
             {"params": scales, "lr": o.scale_learning_rate},
         ]
         if self.search is not None:
             groups += self.search.parameter_groups()
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.0)
-        schedule = get_wsd_schedule(
-            optimizer,
-            num_warmup_steps=round(o.warmup * o.updates),
-            num_decay_steps=round(o.decay * o.updates),
-            num_training_steps=o.updates,
-            decay_type="linear",
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = o.optimizer(groups)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": o.schedule(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the audio heard, for the ledger."""
+        """Keep the audio heard, for the ledger.
+
+        Raises: UserError where a weight is no number any more, so that the last good checkpoint stays.
+        """
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
+            raise self._diverged(f"weights are no numbers after update {self.global_step}")
         self._before_checkpoint()
         checkpoint["audio_seconds"] = self.audio_seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the audio heard."""
         self.audio_seconds = checkpoint["audio_seconds"]
+
+    def _report(self, skipped: list[str]) -> None:
+        """Name each file that was left out, once."""
+        for message in skipped:
+            if message not in self._reported:
+                self._reported.add(message)
+                _log.warning("left out: %s", message)
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"the {what} of {self._optimization.updates}: run it again with overwrite=true and a lower "
+            "trainer.learning_rate (the last good checkpoint is kept)"
+        )

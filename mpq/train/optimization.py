@@ -1,0 +1,80 @@
+"""How a stage is optimized: the numbers of `conf/trainer/`, and what is wrong with them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_wsd_schedule
+
+from mpq.errors import UserError
+
+_LOWEST_WHOLE = {"updates": 0, "interval": 1, "accumulate": 1, "workers": 0}
+_NOT_NEGATIVE = ("learning_rate", "scale_learning_rate", "weight_decay", "warmup", "decay", "clip")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW with linear warm-up, a constant rate, and linear decay to zero.
+
+    updates: optimizer steps. audio_seconds: padded audio a batch. learning_rate: of the weights. scale_learning_rate:
+    of the logarithms of the quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
+    the gradient's norm, 0 for none. interval: updates between checkpoints. accumulate: batches an update. dropout:
+    whether dropout and masking are on. train_feature_encoder: whether the convolutions on the audio are trained.
+    workers: processes that decode audio.
+
+    Raises: UserError for a value that makes no sense.
+    """
+
+    updates: int
+    audio_seconds: float
+    learning_rate: float
+    scale_learning_rate: float
+    weight_decay: float
+    warmup: float
+    decay: float
+    clip: float
+    interval: int
+    accumulate: int
+    dropout: bool
+    train_feature_encoder: bool
+    workers: int
+
+    def __post_init__(self) -> None:
+        for name, lowest in _LOWEST_WHOLE.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < lowest:
+                raise UserError(f"{_key(name)}={value} must be a whole number, {lowest} or more")
+        for name in (*_NOT_NEGATIVE, "audio_seconds"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < inf or (name == "audio_seconds" and value == 0):
+                rule = "above 0" if name == "audio_seconds" else "0 or more"
+                raise UserError(f"{_key(name)}={value} must be a number, {rule}")
+        for name in ("dropout", "train_feature_encoder"):
+            if type(getattr(self, name)) is not bool:
+                raise UserError(f"{_key(name)}={getattr(self, name)} must be true or false")
+        if self.warmup + self.decay > 1:
+            raise UserError(
+                f"trainer.warmup={self.warmup} and trainer.decay={self.decay} are shares of the updates: their sum "
+                "must be at most 1"
+            )
+
+    def optimizer(self, groups: Iterable[dict[str, Any]]) -> AdamW:
+        """AdamW (Loshchilov and Hutter 2019) over `groups`, without decay where a group asks for none."""
+        return AdamW([group for group in groups if group["params"]], lr=self.learning_rate, weight_decay=0.0)
+
+    def schedule(self, optimizer: Optimizer) -> LambdaLR:
+        """Warm-up, constant, decay: the rate of each group is zero at the first update and again after the last."""
+        return get_wsd_schedule(
+            optimizer,
+            num_warmup_steps=round(self.warmup * self.updates),
+            num_decay_steps=round(self.decay * self.updates),
+            num_training_steps=self.updates,
+            decay_type="linear",
+        )
+
+
+def _key(name: str) -> str:
+    return f"data.{name}" if name == "workers" else f"trainer.{name}"
