@@ -32,7 +32,7 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
         scores: what each site gains from each candidate [S, C]; -inf forbids the candidate at that site.
         sizes: parameter counts [S].
         candidates: bits, C of them, ascending.
-        target: average bits per weight, taken as the decimal number it prints as.
+        target: average bits per weight.
 
     Raises:
         UserError: the target is outside the candidates' range, or below what the allowed candidates need.
@@ -44,7 +44,8 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
     if np.isnan(scores).any() or np.isposinf(scores).any() or not allowed.any(axis=1).all():
         raise ValueError("scores must be finite or -inf, with at least one allowed candidate at every site")
     total = int(np.sum(sizes))
-    capacity = int(Fraction(str(float(target))) * total)  # exact: 3.3 * total in floats may fall below the whole number
+    capacity = int(Fraction(target) * total)
+    capacity += (capacity + 1) / total <= target  # within the budget is what `average_bits` reports as within it
     least = int(np.where(allowed, weights, np.iinfo(np.int64).max).min(axis=1).sum())
     if least > capacity:
         raise UserError(

@@ -50,7 +50,7 @@ class PrecisionSearch(nn.Module, ABC):
         self.register_buffer("sizes", torch.tensor([unit.numel for unit in self.units]), persistent=False)
         self.register_buffer("unit_of", torch.tensor([unit_of[site.name] for site in sites]), persistent=False)
         self._start()
-        check_target(target, self.site_candidates())
+        check_target(self.target, self.site_candidates())
 
     @final
     def assignment(self) -> Assignment:

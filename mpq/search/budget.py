@@ -3,7 +3,7 @@
 A penalty on the expected bits needs a coefficient, and under Adam, which moves every logit at the same speed, it can
 push all sites to the lowest candidate before the task's gradient counts. Here the probabilities are instead
 
-    lambda_l = softmax((a_l + g_l - nu * b) / T),  with the one nu at which  sum_l n_l lambda_l . b / sum_l n_l = target,
+    lambda_l = softmax((a_l + g_l - nu * b) / T),  with the one nu at which sum_l n_l lambda_l . b / sum_l n_l = target,
 
 so that the expected average is the target at every temperature, and a site gains bits only where others give some up.
 `nu` is a smooth function of the logits, and its gradient (implicit function theorem) is part of theirs.

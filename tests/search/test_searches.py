@@ -1,0 +1,159 @@
+"""The searches through their common interface."""
+
+import pytest
+import torch
+from examples import sites_of
+
+from mpq.errors import UserError
+from mpq.search.assignment import average_bits, to_json
+from mpq.search.fixed import FixedSearch
+from mpq.search.gumbel import GumbelSearch
+from mpq.search.uniform import UniformSearch
+
+SITES = sites_of([10, 30, 40, 40])
+GIVEN = dict(zip([site.name for site in SITES], [8, 2, 4, 2], strict=True))
+
+
+def bound(search, target=3.5, seed=0):
+    search.bind(SITES, target, seed)
+    return search
+
+
+def learned(**options):
+    search = bound(GumbelSearch(**options))
+    with torch.no_grad():
+        search.logits.normal_()
+    return search
+
+
+def test_uniform():
+    search = bound(UniformSearch(), target=4.0)
+    assert search.site_candidates() == (4,)
+    assert search.assignment() == {site.name: 4 for site in SITES}
+    assert search.expected_bits() == 4
+
+
+@pytest.mark.parametrize("target", [3.5, 0, 9])
+def test_uniform_wants_whole_bits(target):
+    with pytest.raises(UserError, match=f"target_bits={target} must be a whole number from 1 to 8"):
+        bound(UniformSearch(), target)
+
+
+def test_fixed_from_a_dict_and_from_a_file(tmp_path):
+    to_json(GIVEN, tmp_path / "bits.json")
+    for source in (GIVEN, tmp_path / "bits.json", str(tmp_path / "bits.json")):
+        search = bound(FixedSearch(source))
+        assert search.site_candidates() == (2, 4, 8)
+        assert search.assignment() == GIVEN
+        assert search.expected_bits() == pytest.approx(average_bits(GIVEN, SITES))
+
+
+def test_fixed_below_its_target_and_above_it():
+    low = dict.fromkeys(GIVEN, 2)
+    assert bound(FixedSearch(low), target=3.5).assignment() == low
+    with pytest.raises(UserError, match=r"averages 3.16667 bits, above target_bits=3"):
+        bound(FixedSearch(GIVEN), target=3)
+    with pytest.raises(UserError, match=r"no bits for these sites of the model: layers.0.weight"):
+        bound(FixedSearch({name: bits for name, bits in GIVEN.items() if "0" not in name}))
+
+
+@pytest.mark.parametrize(("search", "target"), [(UniformSearch(), 4), (FixedSearch(GIVEN), 3.5)])
+def test_a_decided_search_learns_nothing(search, target):
+    bound(search, target)
+    assert search.parameter_groups() == []
+    assert search.start_step(0, 10) is None
+    assert search.frozen(0, 10)
+    assert (search.probabilities().sum(-1) == 1).all()
+    assert not search.state_dict()
+
+
+def test_gumbel_noise_depends_on_seed_and_step_alone():
+    search, other = learned(), bound(GumbelSearch())
+    other.load_state_dict(search.state_dict())
+    torch.rand(3)
+    first, second = search.start_step(7, 100), other.start_step(7, 100)
+    assert torch.equal(first, second)
+    assert torch.equal(first, search.start_step(7, 100))
+    assert not torch.equal(first, search.start_step(8, 100))
+    other.seed = 1
+    assert not torch.equal(first, other.start_step(7, 100))
+
+
+def test_gumbel_meets_the_target_at_every_step():
+    search = learned(freeze_at=1.0, temperature=(5.0, 0.05))
+    bits, sizes = torch.tensor([2.0, 4.0, 8.0]), search.sizes
+    for step in range(20):
+        lambdas = search.start_step(step, 20)
+        assert float((lambdas.detach() @ bits * sizes).sum() / sizes.sum()) == pytest.approx(3.5, rel=1e-5)
+        assert search.expected_bits() == pytest.approx(3.5, rel=1e-6)
+
+
+def test_temperature_falls_geometrically_and_then_the_precisions_stand():
+    search = learned(freeze_at=0.5, temperature=(1.0, 0.01))
+    seen = []
+    for step in range(10):
+        frozen = search.frozen(step, 10)
+        assert (search.start_step(step, 10) is None) == frozen == (step >= 5)
+        seen.append(float(search.temperature))
+    assert seen == pytest.approx([1, 10**-0.5, 0.1, 10**-1.5, 0.01] + [0.01] * 5)
+
+
+def test_a_resumed_search_continues_as_the_first():
+    search, resumed = learned(), bound(GumbelSearch())
+    search.start_step(3, 10)
+    resumed.load_state_dict(search.state_dict())
+    assert torch.equal(search.probabilities(), resumed.probabilities())
+    assert search.assignment() == resumed.assignment()
+
+
+def test_hard_samples_are_one_hot_with_the_soft_gradient():
+    soft, hard = learned(), bound(GumbelSearch(hard=True))
+    hard.load_state_dict(soft.state_dict())
+    cost = torch.randn(len(SITES), 3)
+    for search in (soft, hard):
+        lambdas = search.start_step(0, 10)
+        (lambdas * cost).sum().backward()
+        if search is hard:
+            torch.testing.assert_close(lambdas.sort(dim=-1).values, torch.tensor([0.0, 0.0, 1.0]).expand(4, 3))
+    assert soft.logits.grad.abs().sum() > 0
+    torch.testing.assert_close(soft.logits.grad, hard.logits.grad)
+
+
+def test_the_assignment_is_the_likeliest_where_that_fits():
+    search = learned(temperature=(1.0, 0.05))
+    with torch.no_grad():
+        search.logits.copy_(torch.tensor([[0.0, 0, 9], [9, 0, 0], [9, 0, 0], [0, 9, 0]]))
+    search.target = 380 / 120
+    search.start_step(9, 10)
+    assert list(search.assignment().values()) == [8, 2, 2, 4]
+
+
+def test_the_logits_have_their_own_learning_rate():
+    (group,) = learned(logit_learning_rate=0.03).parameter_groups()
+    assert group["lr"] == 0.03
+    assert group["weight_decay"] == 0
+    assert group["params"][0].shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"candidates": (2, 2)}, r"candidates=\[2, 2\] must be different whole numbers"),
+        ({"candidates": (0, 4)}, "from 1 to 8"),
+        ({"candidates": ()}, "from 1 to 8"),
+        ({"temperature": (0.1, 1.0)}, r"temperature=\[0.1, 1.0\]"),
+        ({"temperature": (1.0, 0.0)}, "above 0"),
+        ({"freeze_at": 0.0}, "freeze_at=0.0"),
+        ({"freeze_at": 1.5}, "freeze_at=1.5"),
+    ],
+)
+def test_gumbel_refuses(options, message):
+    with pytest.raises(UserError, match=message):
+        GumbelSearch(**options)
+
+
+def test_binding_refuses():
+    with pytest.raises(UserError, match=r"target_bits=1.5 must be between 2 and 8"):
+        bound(GumbelSearch(), target=1.5)
+    with pytest.raises(UserError, match="no site to search"):
+        GumbelSearch().bind([], 3.5, 0)
