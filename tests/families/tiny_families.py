@@ -1,0 +1,96 @@
+"""A CTC model of some thousand random parameters for every family of transformers that this method is used on."""
+
+from itertools import cycle
+
+import torch
+import transformers
+
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import attach, find_sites
+
+torch.set_num_threads(1)
+
+TRANSFORMER = {
+    "vocab_size": 12,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+}
+SPEECH = {
+    **TRANSFORMER,
+    "conv_dim": (8, 12),
+    "conv_kernel": (10, 4),
+    "conv_stride": (10, 8),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+LAYER_NORM = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+CONFORMER = {"conv_depthwise_kernel_size": 3, "max_source_positions": 60}
+SEW = {"squeeze_factor": 2, "conv_dim": (8, 12, 12), "conv_kernel": (10, 4, 1), "conv_stride": (10, 8, 1)}
+MEL = {
+    **TRANSFORMER,
+    "feature_projection_input_dim": 10,
+    "conv_depthwise_kernel_size": 3,
+    "left_max_position_embeddings": 4,
+    "right_max_position_embeddings": 3,
+    "max_source_positions": 60,
+}
+ADAPTER = {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 16}
+
+# Name -> model type and the arguments of its configuration. Variants stand where they compute something else.
+FAMILIES = {
+    "wav2vec2": ("wav2vec2", SPEECH),
+    "wav2vec2_layer_norm": ("wav2vec2", SPEECH | LAYER_NORM),
+    "wav2vec2_adapter": ("wav2vec2", SPEECH | ADAPTER),
+    "wav2vec2_attention_adapter": ("wav2vec2", SPEECH | LAYER_NORM | {"adapter_attn_dim": 4}),
+    "hubert": ("hubert", SPEECH),
+    "hubert_layer_norm": ("hubert", SPEECH | LAYER_NORM),
+    "hubert_batch_norm": ("hubert", SPEECH | {"conv_pos_batch_norm": True}),
+    "wavlm": ("wavlm", SPEECH | {"num_buckets": 8, "max_bucket_distance": 16}),
+    "wavlm_layer_norm": ("wavlm", SPEECH | LAYER_NORM | {"num_buckets": 8, "max_bucket_distance": 16}),
+    "data2vec_audio": ("data2vec-audio", SPEECH | {"conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}),
+    "conformer_relative": ("wav2vec2-conformer", SPEECH | CONFORMER | {"position_embeddings_type": "relative"}),
+    "conformer_rotary": ("wav2vec2-conformer", SPEECH | CONFORMER | {"position_embeddings_type": "rotary"}),
+    "unispeech": ("unispeech", SPEECH),
+    "unispeech_sat": ("unispeech-sat", SPEECH),
+    "unispeech_sat_layer_norm": ("unispeech-sat", SPEECH | LAYER_NORM),
+    "sew": ("sew", SPEECH | SEW),
+    "sew_d": ("sew-d", SPEECH | SEW | {"position_buckets": 8, "max_position_embeddings": 16}),
+    "wav2vec2_bert": ("wav2vec2-bert", MEL),
+    "wav2vec2_bert_relative": ("wav2vec2-bert", MEL | {"position_embeddings_type": "relative"}),
+    "wav2vec2_bert_rotary": ("wav2vec2-bert", MEL | {"position_embeddings_type": "rotary"}),
+}
+
+
+def tiny_family(family: str) -> transformers.PreTrainedModel:
+    """Return a model with fresh random numbers everywhere: zeros and ones would hide a weight's effect, or a mix-up."""
+    model_type, arguments = FAMILIES[family]
+    config = transformers.AutoConfig.for_model(model_type, **arguments)
+    model = transformers.AutoModelForCTC.from_config(config).eval()
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point() and not name.endswith(("inv_freq", "pe")):
+                tensor.add_(torch.rand_like(tensor) * 0.3)
+    return model
+
+
+def quantized(model: transformers.PreTrainedModel) -> dict[str, WeightQuantizer]:
+    """Attach quantizers, in place, with the bit-widths 1 to 8 in turn over the searched sites."""
+    searched = "*encoder.layer.*" if model.config.model_type == "sew-d" else "*encoder.layers.*"
+    quantizers = attach(model, find_sites(model, searched), tuple(range(1, 9)), granularity="per_channel")
+    for quantizer, bits in zip([q for q in quantizers.values() if q.bits is None], cycle(range(1, 9)), strict=False):
+        quantizer.freeze(bits)
+    return quantizers
+
+
+def random_input(model: transformers.PreTrainedModel) -> torch.Tensor:
+    """Return audio `[2, samples]`, or filter banks `[2, frames, bins]` where the model wants those; some 20 frames."""
+    bins = getattr(model.config, "feature_projection_input_dim", None)
+    return torch.randn(2, 1600) if bins is None else torch.randn(2, 20, bins)
+
+
+def logits(model: transformers.PreTrainedModel, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the model's logits without gradients."""
+    with torch.no_grad():
+        return model(inputs).logits
