@@ -3,6 +3,7 @@
 Importing this package is cheap: it imports neither torch nor transformers.
 """
 
-from mpq import torchaudio_cpu
+from mpq import torchaudio_cpu, transformers_plugin
 
 torchaudio_cpu.install()
+transformers_plugin.install()

@@ -21,9 +21,15 @@ def complete_config(model: PreTrainedModel, block: Mapping[str, Any]) -> dict[st
     """Return the content of config.json for `model`: every value of its config spelled out, `block`, and the digest."""
     # All values, not transformers' short form: a default that changes in a later version must not change the model.
     config = json.loads(model.config.to_json_string(use_diff=False))
+    config.pop("_name_or_path", None)  # a path of the machine that it was loaded on
     config |= {"architectures": [type(model).__name__], "dtype": "float32", "quantization_config": dict(block)}
     config["quantization_config"]["config_sha256"] = _digest(config)
     return config
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write what `complete_config` gave; the same config, the same bytes."""
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_config(path: Path) -> dict[str, Any]:

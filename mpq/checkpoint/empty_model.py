@@ -39,7 +39,19 @@ def check_fits(
     """
     _check_sizes(config, len(stored), sum(tensor.numel() for tensor in stored.values()))
     with torch.device("meta"):
-        tensors, aliases = stored_tensors(empty_model(config))
+        model = empty_model(config)
+    check_tensors(model, sites, tied, stored)
+
+
+def check_tensors(
+    model: nn.Module, sites: Mapping[str, PackedSite], tied: Mapping[str, str], stored: Mapping[str, Tensor]
+) -> None:
+    """Refuse tensors that are not exactly those of `model`, plain and without weight norm, in name, shape and dtype.
+
+    Raises:
+        UserError: a tensor that is missing or superfluous, or one of another shape or dtype.
+    """
+    tensors, aliases = stored_tensors(model)
     expected = tensors | {name: tensors[source] for name, source in aliases.items()}
     codes = {key for name in sites for key in (packed_name(name), scale_name(name))}
     plain = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items() if name not in codes}

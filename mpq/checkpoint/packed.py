@@ -5,7 +5,6 @@ of training, so in float32 the logits are equal, not close. Nothing in a folder 
 and the class comes from transformers' own list of CTC models.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedModel
 
-from mpq.checkpoint.config_file import complete_config, read_config
+from mpq.checkpoint.config_file import complete_config, read_config, write_config
 from mpq.checkpoint.empty_model import check_fits, empty_model
 from mpq.checkpoint.format import (
     CONFIG_FILE,
@@ -61,7 +60,7 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
         if processor is not None:
             processor.save_pretrained(temporary)
         save_file(stored, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
-        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_config(temporary / CONFIG_FILE, config)
         (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)  # safetensors makes it private
 
 
@@ -74,14 +73,7 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
             for weights.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / file).is_file():
-            raise UserError(f"{folder} is not a packed model: {file} is missing")
-    config = read_config(folder / CONFIG_FILE)
-    sites, tied = parse_block(config)
-    stored = read_tensors(folder / WEIGHTS_FILE, sites, config["quantization_config"])
+    config, sites, tied, stored = read_folder(folder)
     check_fits(config, sites, tied, stored)
     model = empty_model(config)
     for name, site in sites.items():
@@ -91,6 +83,23 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
     for name, source in tied.items():
         put_tensor(model, name, model.get_parameter(source))
     return model, _load_processor(folder)
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, PackedSite], dict[str, str], dict[str, Tensor]]:
+    """Return config.json's content, the sites and ties that it declares, and the tensors as they are stored.
+
+    Raises:
+        UserError: a file is missing, damaged, of another format version, or does not hold what is declared. Whether
+            the tensors are those of the model is left to `check_fits`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is not a packed model: {file} is missing")
+    config = read_config(folder / CONFIG_FILE)
+    sites, tied = parse_block(config)
+    return config, sites, tied, read_tensors(folder / WEIGHTS_FILE, sites, config["quantization_config"])
 
 
 def _stored_form(model: PreTrainedModel) -> tuple[dict[str, PackedSite], dict[str, str], dict[str, Tensor]]:

@@ -1,0 +1,126 @@
+"""Packed folders in transformers' own hands: `from_pretrained`, `save_pretrained`, `pipeline`.
+
+`import mpq` registers the two classes below under the quant_method "mpq" (see `mpq.transformers_plugin`); then
+
+    model = AutoModelForCTC.from_pretrained(folder)                                                  float weights
+    model = AutoModelForCTC.from_pretrained(folder, quantization_config=MpqConfig(keep_packed=True))  packed in memory
+
+give the logits of `load_packed`, bit for bit, after the same checks. transformers reads this file while it is itself
+half imported, so what needs a model class is imported where it is used.
+"""
+
+import logging
+from pathlib import Path
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from mpq.checkpoint.format import FORMAT_VERSION, QUANT_METHOD, WEIGHTS_FILE
+from mpq.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_logger = logging.getLogger(__name__)
+
+
+class MpqConfig(QuantizationConfigMixin):
+    """The `quantization_config` of a packed folder (see `format`), and how to load it.
+
+    `keep_packed`: weights stay packed in memory and are computed at each use, for a model of a fifth or less of the
+    float size that runs slower; otherwise they are unpacked once. It is a choice of the loader's and never saved.
+    """
+
+    def __init__(self, keep_packed: bool = False, **block: Any) -> None:
+        self.quant_method = QUANT_METHOD  # pyright: ignore[reportAttributeAccessIssue]
+        self.keep_packed = keep_packed
+        self.block: dict[str, Any] = {"format_version": FORMAT_VERSION, **block, "quant_method": QUANT_METHOD}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the block for config.json, without the digest over a config.json that is being written anew."""
+        return {key: value for key, value in self.block.items() if key != "config_sha256"}
+
+    def get_loading_attributes(self) -> dict[str, Any]:
+        """Return what a config given to `from_pretrained` changes in the folder's own."""
+        return {"keep_packed": self.keep_packed}
+
+
+class MpqQuantizer(HfQuantizer):
+    """Hooks a packed folder into transformers' loading and saving.
+
+    Before loading, the folder is checked as `load_packed` does and the weights of the empty model become packed buffers
+    under the file's names, which transformers then fills; afterwards they are unpacked unless the config keeps them.
+    """
+
+    quantization_config: MpqConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def validate_environment(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse a model that is not packed: this loads quantized models, and makes none."""
+        if not self.pre_quantized:
+            raise UserError("MpqConfig only loads packed folders: use mpq.quantize for a float model")
+
+    def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Return float32, whatever is asked for: the scales are float32, and the file's checksum is over them."""
+        if dtype is not torch.float32:
+            _logger.warning("a packed model loads as float32, not %s; call model.to(dtype) afterwards", dtype)
+        return torch.float32
+
+    def _process_model_before_weight_loading(
+        self, model: "PreTrainedModel", checkpoint_files: list[str] | None = None, **kwargs: Any
+    ) -> None:
+        from mpq.checkpoint.hf_model import make_packed
+
+        files = [Path(file) for file in checkpoint_files or []]
+        if [file.name for file in files] != [WEIGHTS_FILE]:
+            raise UserError(f"a packed model is one file {WEIGHTS_FILE}, but {[file.name for file in files]} came")
+        make_packed(model, files[0].parent)
+        self._declared_ties = model.all_tied_weights_keys
+        model.all_tied_weights_keys = {}  # transformers looks for float parameters; the ties are made below
+
+    def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> None:
+        from mpq.checkpoint.hf_model import save_pretrained, tie, unpack_all
+
+        if not self.quantization_config.keep_packed:
+            unpack_all(model, self.quantization_config.block)
+        tie(model, self.quantization_config.block)
+        model.all_tied_weights_keys = self._declared_ties
+        model.save_pretrained = MethodType(save_pretrained, model)
+
+    def get_state_dict_and_metadata(self, model: "PreTrainedModel") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return the tensors of the packed file, and put their digest into the config, which is written next."""
+        from mpq.checkpoint.hf_model import packed_state
+
+        return packed_state(model, self.quantization_config.block), {}
+
+    def _dequantize(self, model: "PreTrainedModel", dtype: torch.dtype | None = None) -> "PreTrainedModel":
+        """Make every weight a plain parameter, for good: what `model.dequantize()` calls."""
+        from mpq.checkpoint.hf_model import drop_scales, tie, unpack_all
+
+        unpack_all(model, self.quantization_config.block)
+        tie(model, self.quantization_config.block)
+        drop_scales(model, self.quantization_config.block)
+        del model.save_pretrained  # the class's own writes a float model
+        return model.to(dtype)  # pyright: ignore[reportArgumentType]
+
+    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
+        """Return True: `save_pretrained` writes the packed form."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Return False: a trained weight would leave its grid, and could not be saved."""
+        return False
+
+
+def register(registry: ModuleType) -> None:
+    """Enter the two classes into `registry`, the module transformers.quantizers.auto, once."""
+    if QUANT_METHOD in registry.AUTO_QUANTIZER_MAPPING:
+        return
+    registry.register_quantization_config(QUANT_METHOD)(MpqConfig)
+    registry.register_quantizer(QUANT_METHOD)(MpqQuantizer)
+    # Only the configs in this list may change how a quantized folder is loaded (keep_packed); there is no call for it.
+    loading = getattr(registry, "LOADING_ATTRIBUTES_CONFIG_TYPES", ())
+    registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*loading, MpqConfig)

@@ -1,0 +1,116 @@
+"""What `hf` does to a transformers model: packed buffers before loading, float weights after, the packed form back."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from mpq.checkpoint.config_file import complete_config, write_config
+from mpq.checkpoint.empty_model import check_fits, check_tensors
+from mpq.checkpoint.format import CONFIG_FILE, PackedSite, packed_name, parse_block, scale_name
+from mpq.checkpoint.packed import read_folder
+from mpq.checkpoint.packed_weights import hold_packed, hold_unpacked, is_packed
+from mpq.checkpoint.packing import pack
+from mpq.checkpoint.parameters import put_tensor, stored_tensors
+from mpq.checkpoint.tensors import digest
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.sites import fold_weight_norm
+
+
+def make_packed(model: PreTrainedModel, folder: Path) -> None:
+    """Check `folder` and give the empty `model` (on the meta device) the buffers that its file fills.
+
+    Raises:
+        UserError: whatever `load_packed` refuses, or a model class that is not the one that was packed.
+    """
+    config, sites, tied, stored = read_folder(folder)
+    if config.get("architectures") != [type(model).__name__]:
+        raise UserError(
+            f"{folder} holds {config.get('architectures')}, not {type(model).__name__}: use AutoModelForCTC"
+        )
+    fold_weight_norm(model)
+    check_tensors(model, sites, tied, stored)
+    for name, site in sites.items():
+        packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
+        hold_packed(model, name, site, packed, scale)
+    # A tied name is no tensor of the file. `tie` gives it its value; until then nobody shall miss it.
+    missing = {f"^{re.escape(name)}$" for name in tied}
+    model._keys_to_ignore_on_load_missing = set(model._keys_to_ignore_on_load_missing or ()) | missing
+
+
+def unpack_all(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
+    """Replace every packed weight by a float parameter, computed once."""
+    for name in block["sites"]:
+        if is_packed(model, name):
+            hold_unpacked(model, name)
+
+
+def tie(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
+    """Make each tied name share what its source holds now, packed or unpacked."""
+    sites, tied = parse_block({"quantization_config": block})
+    for name, source in tied.items():
+        if is_packed(model, source):
+            packed, scale = model.get_buffer(packed_name(source)), model.get_buffer(scale_name(source))
+            hold_packed(model, name, sites[source], packed, scale, persistent=False)
+        else:
+            if is_packed(model, name):
+                hold_unpacked(model, name)
+            put_tensor(model, name, model.get_parameter(source))
+
+
+def drop_scales(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
+    """Remove what unpacked weights keep for being packed again."""
+    for name in [*block["sites"], *block["tied"]]:
+        module, scale = _place(model, scale_name(name))
+        module._buffers.pop(scale, None)
+
+
+def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of the packed file on the CPU, and put their digest into `block`.
+
+    Raises:
+        UserError: a quantized weight, a shape or a dtype is no longer what was loaded.
+    """
+    sites, tied = parse_block({"quantization_config": block})
+    tensors, _ = stored_tensors(model)
+    for name, site in sites.items():
+        if not is_packed(model, name):
+            scale = model.get_buffer(scale_name(name))
+            tensors[packed_name(name)] = _packed_again(name, site, tensors.pop(name), scale)
+            tensors[scale_name(name)] = scale
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    check_fits(complete_config(model, block), sites, tied, state)
+    block["sha256"] = digest(block, state)
+    return state
+
+
+def save_pretrained(model: PreTrainedModel, save_directory: str | Path, **kwargs: Any) -> None:
+    """What a loaded model's `save_pretrained` does: transformers' own, then config.json as `save_packed` writes it.
+
+    transformers leaves out of config.json what is a default today, and knows no digest.
+    """
+    type(model).save_pretrained(model, save_directory, **kwargs)
+    if kwargs.get("is_main_process", True):
+        write_config(
+            Path(save_directory) / CONFIG_FILE, complete_config(model, model.config.quantization_config.to_dict())
+        )
+
+
+def _packed_again(name: str, site: PackedSite, weight: Tensor, scale: Tensor) -> Tensor:
+    codes = quantize(weight.detach(), scale, site.grid)
+    if not torch.equal(dequantize(codes, scale, site.grid), weight):
+        raise UserError(
+            f"{name} was changed after it was loaded, so it is not of {site.bits} bits any more: "
+            "call model.dequantize() to save a float model, or mpq.quantize to quantize it again"
+        )
+    return torch.from_numpy(pack(codes.cpu().numpy(), site.bits))
+
+
+def _place(model: PreTrainedModel, name: str) -> tuple[torch.nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf

@@ -1,0 +1,102 @@
+"""Weights that stay packed in memory: codes and scale are buffers, the float weight is computed when it is read.
+
+The buffers carry the names of the file's tensors, so a module's state dict is the file. The weight is a property of a
+class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers otherwise: whoever reads
+`module.weight` (a layer's own forward, an attention that reads the weights of layers it never calls) gets a float
+tensor, the same bit for bit as the one that `load_packed` would have put there.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.quant.fake_quantize import dequantize
+
+_GROUP = 8  # codes; of n bits they take n whole bytes
+
+
+def unpack_codes(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
+    """Return the int8 codes of `shape` that `packed` (uint8, [bytes], any device) holds; see `packing` for the layout.
+
+    Equal to `packing.unpack`, with torch's operations on bytes instead of numpy's on words: it runs where the weights
+    are, and its working memory is one byte a code.
+    """
+    count = math.prod(shape)
+    groups = -(-count // _GROUP)
+    whole = F.pad(packed, (0, groups * bits - packed.numel())).view(groups, bits)
+    codes = torch.empty(groups, _GROUP, dtype=torch.int8, device=packed.device)
+    for place in range(_GROUP):
+        byte, shift = divmod(bits * place, 8)
+        code = whole[:, byte] >> shift
+        if shift + bits > 8:
+            code = code | (whole[:, byte + 1] << (8 - shift))
+        # To the top of the byte; the arithmetic shift of int8 then extends the sign.
+        codes[:, place] = (code << (8 - bits)).view(torch.int8) >> (8 - bits)
+    return codes.view(-1)[:count].view(shape)
+
+
+class _PackedWeight:
+    """A read-only attribute: the weight that a module's packed buffers stand for."""
+
+    def __init__(self, leaf: str, site: PackedSite) -> None:
+        self.leaf = leaf
+        self.site = site
+
+    def __get__(self, module: nn.Module | None, owner: type) -> "Tensor | _PackedWeight":
+        if module is None:
+            return self
+        packed, scale = module.get_buffer(packed_name(self.leaf)), module.get_buffer(scale_name(self.leaf))
+        return dequantize(unpack_codes(packed, self.site.bits, self.site.shape), scale, self.site.grid)
+
+
+def hold_packed(
+    model: nn.Module, name: str, site: PackedSite, packed: Tensor, scale: Tensor, persistent: bool = True
+) -> None:
+    """Replace the parameter `name` by the buffers `packed` and `scale` and a weight computed from them.
+
+    `persistent` is false for the further names of a tied weight, which no file lists.
+    """
+    module, leaf = _place(model, name)
+    del module._parameters[leaf]
+    module.register_buffer(packed_name(leaf), packed, persistent=persistent)
+    module.register_buffer(scale_name(leaf), scale, persistent=persistent)
+    _set_properties(module, _properties(module) | {leaf: _PackedWeight(leaf, site)})
+
+
+def is_packed(model: nn.Module, name: str) -> bool:
+    """Tell whether the weight `name` is held packed."""
+    module, leaf = _place(model, name)
+    return leaf in _properties(module)
+
+
+def hold_unpacked(model: nn.Module, name: str) -> None:
+    """Replace a packed weight by a plain float parameter.
+
+    The scale stays, as a buffer that the state dict leaves out: with it the codes can be had back exactly.
+    """
+    module, leaf = _place(model, name)
+    weight, scale = getattr(module, leaf), getattr(module, scale_name(leaf))
+    for buffer in (packed_name(leaf), scale_name(leaf)):
+        delattr(module, buffer)
+    _set_properties(module, {key: value for key, value in _properties(module).items() if key != leaf})
+    setattr(module, leaf, nn.Parameter(weight))
+    module.register_buffer(scale_name(leaf), scale, persistent=False)
+
+
+def _properties(module: nn.Module) -> dict[str, _PackedWeight]:
+    return {key: value for key, value in vars(type(module)).items() if isinstance(value, _PackedWeight)}
+
+
+def _set_properties(module: nn.Module, properties: dict[str, _PackedWeight]) -> None:
+    """Give the module a class of its own with just these properties, or its plain class back where there are none."""
+    plain = vars(type(module)).get("_plain", type(module))
+    own = type(plain.__name__, (plain,), {**properties, "_plain": plain}) if properties else plain
+    module.__class__ = own  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
