@@ -123,7 +123,7 @@ def _measure(
     to_accelerator(student, accelerator)
     fold_weight_norm(student)
     batches = draw_batches(dataset, search.utterances, limit, search.seed, next(student.parameters()).device)
-    settings = {key: quantizer[key] for key in ("granularity", "centred") if key in quantizer}
+    settings = {key: value for key, value in quantizer.items() if key != "fixed_bits"}
     calibration = Calibration(student, batches, attention_mask, **settings)
     search.measure(calibration)
     return calibration.audio_seconds

@@ -1,0 +1,159 @@
+"""The recipes of conf/recipe, run on a tiny random model and random audio, also when killed and resumed."""
+
+import copy
+import json
+
+import noise_speech
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from mpq import settings
+from mpq.data.corpus import Corpus
+from mpq.errors import UserError
+from mpq.quant.sites import find_sites, quantizers_of
+from mpq.search.assignment import average_bits, from_json
+from mpq.search.kl import KLSensitivity
+from mpq.train.module import TrainingModule
+from mpq.train.recipe import run_recipe
+
+SMALL = [
+    "model=tiny_wav2vec2",
+    "trainer.updates=4",
+    "trainer.search_updates=3",
+    "trainer.calibration_utterances=2",
+    "trainer.interval=2",
+    "trainer.audio_seconds=1.5",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+]
+
+
+class Experiment:
+    """One teacher and corpus; `run` makes a recipe's model in a folder."""
+
+    def __init__(self, folder, layers=2):
+        self.folder, seed = folder, int(np.random.default_rng().integers(2**31))
+        print("seed:", seed)
+        dataset = noise_speech.dataset(folder / "audio", 6, seed)
+        self.processor = dataset._processor
+        self.corpus = Corpus("noise", "", dataset.utterances, {}, [])
+        self.teacher = noise_speech.model(seed, layers)
+
+    def run(self, name, *overrides):
+        settings.register_resolvers()
+        with initialize_config_dir(str(settings.CONF), version_base=None):
+            cfg = settings.settle(compose("config", [*SMALL, *overrides]))
+        settings.check_target(cfg)
+        teacher = copy.deepcopy(self.teacher)
+        made = run_recipe(cfg, teacher, self.processor, self.corpus, self.folder / name, False)
+        assert all(torch.equal(v, self.teacher.state_dict()[k]) for k, v in teacher.state_dict().items())
+        return made
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return Experiment(tmp_path)
+
+
+def searched(model):
+    return [site for site in find_sites(model) if site.searched]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "updates"),
+    [
+        ("two_stage_gumbel", {"precision": 3, "estimate": 4}),
+        ("two_stage_kl", {"precision": 0, "estimate": 4}),
+        ("two_stage_hessian", {"precision": 0, "estimate": 4}),
+        ("one_stage_pass2", {"one_stage": 4, "pass2": 3}),
+    ],
+)
+def test_recipes_end_to_end(experiment, recipe, updates):
+    model, assignment, ledger = experiment.run("work", f"recipe={recipe}", "target_bits=3.5")
+    stages = {stage.name: stage for stage in ledger.time().stages}
+    assert {name: stage.updates for name, stage in stages.items()} == updates
+    assert all(stage.audio_seconds > 0 and stage.seconds > 0 for stage in stages.values())
+    quantizers = quantizers_of(model)
+    for name in updates:  # every stage has the precisions that the first one found
+        assert from_json(experiment.folder / "work" / name / "bits.json") == assignment
+    assert {site.name: quantizers[site.name].bits for site in searched(model)} == assignment
+    assert 3.0 < average_bits(assignment, searched(model)) <= 3.5
+    assert len(set(assignment.values())) > 1
+    for site in searched(model):
+        path, _ = site.name.rsplit(".", 1)
+        trained = model.get_submodule(path).parametrizations.weight.original
+        assert not torch.equal(trained, experiment.teacher.get_parameter(site.name)), site.name
+
+
+def kill_at(monkeypatch, stage, update):
+    """Let the training of `stage`, the first or the second, fail before `update`."""
+    step, seen = TrainingModule.training_step, []
+
+    def failing(self, batch, batch_idx):
+        if self not in seen:
+            seen.append(self)
+        if len(seen) == stage and self.global_step == update:
+            raise RuntimeError("killed")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", failing)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "overrides"),
+    [
+        ("two_stage_kl", 1, []),  # the first stage that trains
+        ("two_stage_gumbel", 2, []),
+        ("two_stage_kl", 1, ["recipe.stages.precision.updates=4"]),
+    ],
+    ids=["kl, in stage 2", "gumbel, in stage 2", "kl with updates, in stage 1"],
+)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(experiment, monkeypatch, recipe, stage, overrides):
+    arguments = [f"recipe={recipe}", *overrides]
+    model, assignment, ledger = experiment.run("whole", *arguments)
+    with monkeypatch.context() as patch:
+        kill_at(patch, stage, update=3)
+        with pytest.raises(RuntimeError, match="killed"):
+            experiment.run("killed", *arguments)
+    killed = {s["name"]: s for s in json.loads((experiment.folder / "killed" / "ledger.json").read_text())["stages"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(KLSensitivity, "_measure", lambda self, calibration: pytest.fail("measured again"))
+        resumed, again, after = experiment.run("killed", *arguments)
+    assert again == assignment
+    want = model.state_dict()
+    assert all(torch.equal(value, want[name]) for name, value in resumed.state_dict().items())
+    for entry, whole in zip(after.time().stages, ledger.time().stages, strict=True):
+        assert (entry.updates, entry.audio_seconds) == (whole.updates, pytest.approx(whole.audio_seconds))
+        assert entry.resumed == (not killed[entry.name]["finished"] if entry.name in killed else 0)
+        assert entry.seconds >= killed.get(entry.name, {"seconds": 0})["seconds"]
+
+
+@pytest.mark.parametrize("target", [2.5, 3, 3.5, 4, 5])
+def test_one_run_lands_on_its_target(tmp_path, target):
+    experiment = Experiment(tmp_path, layers=6)
+    model, assignment, _ = experiment.run("work", f"target_bits={target}", "trainer.interval=4")
+    average = average_bits(assignment, searched(model))
+    assert target - 0.1 <= average <= target
+
+
+def test_other_candidates_shared_decisions_and_cotrained_precisions(experiment):
+    own = "recipe.stages.one_stage.search"
+    options = [f"{own}.candidates=[1,3,6]", f"{own}.share=group", f"{own}.cotrain=0.5", f"{own}.freeze_at=1.0"]
+    _, assignment, _ = experiment.run("work", "target_bits=3", *options)
+    assert set(assignment.values()) <= {1, 3, 6}
+    for name, bits in assignment.items():
+        assert assignment[name.replace("layers.1", "layers.0")] == bits
+
+
+def test_a_search_after_decided_precisions_is_refused(experiment):
+    with pytest.raises(UserError, match=r"recipe\.stages\.pass2 starts from the previous stage"):
+        experiment.run(
+            "work",
+            "recipe=one_stage_pass2",
+            "recipe.stages.one_stage.updates=1",
+            "recipe.stages.pass2.search._target_=mpq.search.uniform.UniformSearch",
+            "~recipe.stages.pass2.search.assignment",
+            "target_bits=4",
+        )
