@@ -118,8 +118,9 @@ class TrainingModule(lightning.LightningModule):
         checkpoint["audio_seconds"] = self.audio_seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the audio heard."""
+        """Take up the audio heard, and begin with the epoch that follows."""
         self.audio_seconds = checkpoint["audio_seconds"]
+        _end_epoch(checkpoint)
 
     def _report(self, skipped: list[str]) -> None:
         """Name each file that was left out, once."""
@@ -133,3 +134,18 @@ class TrainingModule(lightning.LightningModule):
             f"the {what} of {self._optimization.updates}: run it again with overwrite=true and a lower "
             "trainer.learning_rate (the last good checkpoint is kept)"
         )
+
+
+def _end_epoch(checkpoint: dict[str, Any]) -> None:
+    """Make Lightning's counters say that an epoch is over and none has begun.
+
+    It saves at the end of an epoch before it counts that epoch as completed. Left so, a resumed run would take one
+    batch more from the old epoch, without `on_train_epoch_start`, and every later update would be another than the
+    uninterrupted run's.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    for progress in (epochs["total"], epochs["current"], batches["total"]):
+        progress.update(dict.fromkeys(progress, progress["ready"]))
+    batches["current"].update(dict.fromkeys(batches["current"], 0))
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]

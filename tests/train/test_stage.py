@@ -1,0 +1,139 @@
+"""One-stage training of a very small model: the budget at every update, and what was learned."""
+
+import copy
+
+import pytest
+import torch
+from tiny_stage import CPU, QUANTIZER, assert_equal_states, load, optimization
+
+from mpq.errors import UserError
+from mpq.quant.sites import find_sites, quantizers_of
+from mpq.record.ledger import Ledger
+from mpq.search.assignment import average_bits
+from mpq.search.fixed import FixedSearch
+from mpq.search.gumbel import GumbelSearch
+from mpq.search.uniform import UniformSearch
+from mpq.train.distillation import Loss
+from mpq.train.precisions import Precisions
+from mpq.train.stage import run_stage
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder, speech_folder):
+    return load(model_folder, speech_folder)
+
+
+def stage(name, student, search, loaded, folder, target=3.5, ledger=None, **changes):
+    teacher, dataset = loaded
+    return run_stage(
+        name,
+        student,
+        searched="*encoder.layers.*",
+        search=search,
+        target=target,
+        quantizer=QUANTIZER,
+        loss=Loss(1.0, 1.0, 1.0, teacher, attention_mask=False),
+        optimization=optimization(**{"updates": 20, "interval": 10, **changes}),
+        machine=CPU,
+        dataset=dataset,
+        seed=1,
+        folder=folder,
+        ledger=ledger or Ledger(),
+        logger=False,
+    )
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """What every update of a stage ran with: (expected average bits, bits of each searched site)."""
+    updates = []
+    start_step = Precisions.start_step
+
+    def watch(self, step, total):
+        start_step(self, step, total)
+        expected = sizes = 0.0
+        for site in self.search.sites:
+            quantizer = self._searched[site.name]
+            if quantizer.bits is None:
+                average = sum(p * b for p, b in zip(quantizer.lambdas.tolist(), quantizer.candidates, strict=True))
+            else:
+                average = quantizer.bits
+            expected, sizes = expected + site.numel * average, sizes + site.numel
+        updates.append((expected / sizes, [self._searched[site.name].bits for site in self.search.sites]))
+
+    monkeypatch.setattr(Precisions, "start_step", watch)
+    return updates
+
+
+@pytest.mark.parametrize("target", [2.5, 3.5, 6.0])
+def test_the_budget_is_held_at_every_update_and_met_in_the_end(loaded, tmp_path, watched, target):
+    student = copy.deepcopy(loaded[0])
+    search = GumbelSearch(freeze_at=0.6)
+    assignment = stage("one_stage", student, search, loaded, tmp_path, target)
+    assert len(watched) == 20
+    for expected, bits in watched[:12]:
+        assert expected == pytest.approx(target, abs=1e-5) and set(bits) == {None}
+    assert {tuple(bits) for _, bits in watched[12:]} == {tuple(assignment.values())}
+    average = average_bits(assignment, [site for site in find_sites(student) if site.searched])
+    assert target - 0.1 < average <= target
+    assert {name: q.bits for name, q in quantizers_of(student).items() if name in assignment} == assignment
+
+
+def test_weights_scales_and_logits_are_learned_together(loaded, tmp_path):
+    from mpq.quant.quantizer import WeightQuantizer
+
+    student = copy.deepcopy(loaded[0])
+    search = GumbelSearch()
+    stage("one_stage", student, search, loaded, tmp_path)
+    assert (search.logits != 0).any(dim=1).all()
+    before = dict(loaded[0].named_parameters())
+    for site in find_sites(student):
+        owner = student.get_submodule(site.name.rpartition(".")[0])
+        weight, scales = owner.parametrizations.weight.original, owner.parametrizations.weight[0].log_scales
+        frozen = "feature_extractor" in site.name
+        if site.name in before:  # the positional convolution had its weight norm folded
+            assert torch.equal(weight, before[site.name]) == frozen, site.name
+            fresh = WeightQuantizer(before[site.name], owner.parametrizations.weight[0].candidates)
+            moved = fresh.log_scales != scales
+            assert not moved.any() if frozen else moved.flatten(1).any(dim=1).all(), site.name
+        assert weight.isfinite().all() and scales.isfinite().all()
+
+
+def test_uniform_precision_stands_from_the_first_update(loaded, tmp_path, watched):
+    assignment = stage("uniform", copy.deepcopy(loaded[0]), UniformSearch(), loaded, tmp_path, target=4, updates=3)
+    assert set(assignment.values()) == {4}
+    assert [set(bits) for _, bits in watched] == [{4}] * 3
+
+
+def test_a_second_stage_starts_from_the_teacher_although_the_first_was_distilled_from_it(loaded, tmp_path):
+    teacher = loaded[0]
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    first = stage("search", copy.deepcopy(teacher), GumbelSearch(), loaded, tmp_path, updates=4)
+    student = copy.deepcopy(teacher)
+    assert stage("train", student, FixedSearch(first), loaded, tmp_path, updates=4) == first
+    assert_equal_states(dict(teacher.state_dict()), before)
+    learned = [name for name, p in student.named_parameters() if p.requires_grad and name.endswith("original")]
+    assert learned
+
+
+def test_a_stage_without_updates_only_quantizes(loaded, tmp_path):
+    student = copy.deepcopy(loaded[0])
+    ledger = Ledger()
+    assignment = stage("ptq", student, UniformSearch(), loaded, tmp_path, target=4, ledger=ledger, updates=0)
+    assert set(assignment.values()) == {4}
+    (entry,) = ledger.time().stages
+    assert (entry.name, entry.updates, entry.audio_seconds) == ("ptq", 0, 0.0)
+
+
+def test_the_ledger_counts_updates_and_the_audio_that_was_heard(loaded, tmp_path):
+    ledger = Ledger()
+    stage("uniform", copy.deepcopy(loaded[0]), UniformSearch(), loaded, tmp_path, target=4, ledger=ledger, updates=5)
+    (entry,) = ledger.time().stages
+    assert entry.updates == 5 and entry.devices == 1 and entry.seconds > 0
+    seconds = sorted(utterance.seconds for utterance in loaded[1].utterances)
+    assert 5 * seconds[0] <= entry.audio_seconds <= 5 * 3.0
+
+
+def test_an_impossible_target_is_refused(loaded, tmp_path):
+    with pytest.raises(UserError, match="between 2 and 8"):
+        stage("one_stage", copy.deepcopy(loaded[0]), GumbelSearch(), loaded, tmp_path, target=1.5)
