@@ -3,7 +3,7 @@
 Not the one that just reaches the largest weight: at 2 bits that makes nearly every weight zero and loses the model.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,14 +27,19 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
     Raises:
         UserError: the granularity is unknown.
     """
-    if granularity not in ("per_tensor", "per_channel"):
-        raise UserError(f"granularity {granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
+    check_granularity(granularity)
     weight = weight.detach().float()
     channels = weight.shape[0] if granularity == "per_channel" else 1
     rows = weight.reshape(channels, -1)
     together = max(1, _CHUNK // rows.shape[1]) if rows.device.type == "cpu" else channels
     scale = torch.cat([_least_squares_scale(chunk, grid) for chunk in rows.split(together)])
     return scale.reshape(channels, *[1] * (weight.dim() - 1))
+
+
+def check_granularity(granularity: str) -> None:
+    """Raise UserError unless `granularity` is `per_tensor` or `per_channel`."""
+    if granularity not in get_args(Granularity):
+        raise UserError(f"granularity {granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
 
 
 def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
+from mpq.quant.clipping import Clipping, starting_scale
 from mpq.quant.fake_quantize import Grid, fake_quantize
 from mpq.quant.fake_quantize import grid as grid_of
-from mpq.quant.initial_scale import Granularity, initial_scale
+from mpq.quant.initial_scale import Granularity
 from mpq.quant.mixture import mixture
 
 
@@ -32,13 +33,14 @@ class WeightQuantizer(nn.Module):
         candidates: Sequence[int],
         granularity: Granularity = "per_tensor",
         centred: bool = True,
+        clipping: Clipping = "mse",
     ) -> None:
-        """Make the scales from `weight` `[out, in, ...]` by least squared error.
+        """Make the scales from `weight` `[out, in, ...]`, by least squared error or as `clipping` says.
 
         `candidates` are precisions in bits, in the order of the scales and lambdas; `centred` is that of `grid`.
 
         Raises:
-            UserError: no candidate, one named twice or outside 1..8, an unknown granularity.
+            UserError: no candidate, one named twice or outside 1..8, an unknown granularity or clipping.
         """
         super().__init__()
         self.candidates = tuple(candidates)
@@ -46,7 +48,7 @@ class WeightQuantizer(nn.Module):
             raise UserError(f"candidates {list(candidates)} will not do: name at least one precision, and each once.")
         self.granularity = granularity
         self.grids = tuple(grid_of(bits, centred) for bits in self.candidates)
-        scales = torch.stack([initial_scale(weight, grid, granularity) for grid in self.grids])
+        scales = torch.stack([starting_scale(weight, grid, granularity, clipping) for grid in self.grids])
         self.log_scales = nn.Parameter(scales.log(), requires_grad=weight.requires_grad)
         self.lambdas = None
         self._frozen: int | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mpq.errors import UserError
+from mpq.quant.clipping import Clipping
 from mpq.quant.initial_scale import Granularity
 from mpq.quant.places import Place, tensor_places
 from mpq.quant.quantizer import WeightQuantizer
@@ -65,6 +66,7 @@ def attach(
     fixed_bits: int = 8,
     granularity: Granularity = "per_tensor",
     centred: bool = True,
+    clipping: Clipping = "mse",
 ) -> dict[str, WeightQuantizer]:
     """Put a quantizer on every site, in place, and return them by site name, in the order of `sites`.
 
@@ -85,7 +87,8 @@ def attach(
         if site.name not in places:
             raise UserError(f"the model has no parameter {site.name!r}: take the sites of this model (find_sites).")
         bits = candidates if site.searched else (fixed_bits,)
-        quantizers[site.name] = WeightQuantizer(_checked(places[site.name][0]), bits, granularity, centred)
+        weight = _checked(places[site.name][0])
+        quantizers[site.name] = WeightQuantizer(weight, bits, granularity, centred, clipping)
     if not quantizers:
         raise UserError("there is nothing to quantize: the list of sites is empty.")
     for name, quantizer in quantizers.items():

@@ -1,6 +1,6 @@
 """What a measured search sees: the model before quantization, some training audio, and any site quantized at will."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,11 +10,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mpq.data.batching import by_length
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
 from mpq.models import ctc
+from mpq.quant.clipping import Clipping
 from mpq.quant.initial_scale import Granularity
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import Site
@@ -24,10 +26,10 @@ _Item = TypeVar("_Item")
 
 @dataclass
 class Calibration:
-    """A full-precision CTC `model` in eval mode and `batches` on its device; counts the audio that the model hears.
+    """A CTC `model` in eval mode and `batches` on its device; counts the audio that the model hears.
 
-    `attention_mask` is that of `mpq.models.ctc.logits`, `granularity` and `centred` are those of the quantizers that
-    the model will get.
+    `attention_mask` is that of `mpq.models.ctc.logits`, `granularity`, `centred` and `clipping` are those of the
+    quantizers that the model will get.
     """
 
     model: nn.Module
@@ -35,6 +37,7 @@ class Calibration:
     attention_mask: bool = False
     granularity: Granularity = "per_tensor"
     centred: bool = True
+    clipping: Clipping = "mse"
     audio_seconds: float = field(default=0.0, init=False)
 
     def logits(self, batch: Batch) -> Tensor:
@@ -65,7 +68,7 @@ class Calibration:
     def quantized(self, site: Site, candidates: Sequence[int]) -> list[Tensor]:
         """Return the weight of `site` as it is stored at each of `candidates` (bits) before any training."""
         weight = self.weight(site)
-        quantizer = WeightQuantizer(weight, candidates, self.granularity, self.centred)
+        quantizer = WeightQuantizer(weight, candidates, self.granularity, self.centred, self.clipping)
         values = []
         for bits in candidates:
             quantizer.freeze(bits)
@@ -81,6 +84,32 @@ class Calibration:
             yield
         finally:
             _write(weights, originals)
+
+    @torch.no_grad()
+    def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
+        """Let the model hear all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
+
+        Padded frames are left out of inputs that have one row an output frame.
+        """
+        counts = torch.zeros(0)
+
+        def hook(number: int, inputs: Tensor) -> None:
+            if inputs.shape[:-1] == (len(counts), counts.max()):
+                inputs = inputs[torch.arange(inputs.shape[1], device=inputs.device) < counts[:, None]]
+            see(number, inputs.flatten(0, -2))
+
+        handles = [
+            module.register_forward_pre_hook(lambda _, args, number=number: hook(number, args[0]))
+            for number, module in enumerate(modules)
+        ]
+        try:
+            with parametrize.cached():  # the quantized weights stay the same from batch to batch
+                for batch in self.batches:
+                    counts = self.frame_counts(batch)
+                    self.logits(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def track(self, items: Sequence[_Item], title: str) -> Iterable[_Item]:
         """Iterate over `items` under a progress bar, on the first process."""

@@ -54,11 +54,16 @@ def units(sites: Sequence[Site], share: str) -> tuple[Unit, ...]:
     return tuple(Unit(name, tuple(group)) for name, group in members.items())
 
 
-def _unit_name(name: str, share: str) -> str:
+def block_name(name: str) -> str:
+    """Return the numbered layer of a site (`encoder.layers.0`), or the site's own name where there is none."""
     words = name.split(".")
     numbers = [place for place, word in enumerate(words) if word.isdigit()]
-    if share == "block" and numbers:
-        return ".".join(words[: numbers[0] + 1])
+    return ".".join(words[: numbers[0] + 1]) if numbers else name
+
+
+def _unit_name(name: str, share: str) -> str:
+    if share == "block":
+        return block_name(name)
     if share == "group":
-        return ".".join("*" if word.isdigit() else word for word in words)
+        return ".".join("*" if word.isdigit() else word for word in name.split("."))
     return name

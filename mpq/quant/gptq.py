@@ -1,0 +1,117 @@
+"""GPTQ: rounding the columns of a weight one after the other, the rest making up for each one's error.
+
+Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers" (ICLR 2023, arXiv
+2210.17323). No gradient and no label: a layer's inputs on some audio tell which errors its outputs feel.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import Grid, dequantize, quantize
+from mpq.quant.places import Place, tensor_places
+from mpq.search.calibration import Calibration
+from mpq.search.share import block_name
+
+
+class Gptq:
+    """Rewrites the quantized weights of linear layers so that the layers' outputs change least on calibration audio.
+
+    Layer after layer of the encoder, so that a later one is fitted to the inputs that the quantized earlier ones give
+    it. Scales stay as they are. Convolutions, and linear layers that are never called (WavLM reads `q_proj.weight`
+    without calling `q_proj`), are left rounded to nearest.
+    """
+
+    def __init__(self, utterances: int, damping: float = 0.01, block: int = 128) -> None:
+        """Take the number of training `utterances` to calibrate on; `damping` and `block` are of `compensated_codes`.
+
+        Raises:
+            UserError: a value that can't be used.
+        """
+        if utterances < 1 or block < 1 or not damping > 0:
+            raise UserError(f"GPTQ needs utterances={utterances}, block={block} and damping={damping} to be positive")
+        self.utterances = utterances
+        self.damping = damping
+        self.block = block
+
+    @torch.no_grad()
+    def calibrate(self, calibration: Calibration) -> None:
+        """Fit the weights of the calibration's model, which has quantizers whose precisions are chosen, in place.
+
+        A quantized weight becomes its own levels: quantizing it again gives the same codes. One pass over the audio for
+        each numbered layer and for each linear layer outside them.
+
+        Raises:
+            UserError: a layer's inputs are not finite.
+        """
+        layers: dict[str, list[list[Place]]] = {}
+        for places in tensor_places(calibration.model):
+            if places[0].quantizer is not None and all(isinstance(place.module, nn.Linear) for place in places):
+                layers.setdefault(block_name(places[0].name), []).append(places)
+        for sites in calibration.track(list(layers.values()), "GPTQ"):
+            for places, hessian in zip(sites, _hessians(sites, calibration), strict=True):
+                self._fit(places[0], hessian)
+
+    def _fit(self, place: Place, hessian: Tensor) -> None:
+        quantizer = place.quantizer
+        assert quantizer is not None and quantizer.bits is not None, "choose the precisions first"
+        if not hessian.isfinite().all():
+            raise UserError(f"the inputs of {place.name} on the calibration audio are not finite: check the model")
+        scale, grid = quantizer.scale(quantizer.bits), quantizer.grid(quantizer.bits)
+        codes = compensated_codes(place.weight, scale, grid, hessian, self.damping, self.block)
+        place.weight.copy_(dequantize(codes, scale, grid))
+
+
+def compensated_codes(
+    weight: Tensor, scale: Tensor, grid: Grid, hessian: Tensor, damping: float = 0.01, block: int = 128
+) -> Tensor:
+    """Return int8 codes `[out, in]` that keep `weight @ inputs` better than the nearest ones.
+
+    GPTQ's algorithm 1, in float64. `weight` is `[out, in]`, `scale` `[1, 1]` or `[out, 1]`, `hessian` `[in, in]` is
+    2 X X^T over the inputs X `[in, samples]`; `damping` times the mean of its diagonal is added to the diagonal. The
+    columns go in the order of falling diagonal: the most felt ones first, while most is left to make up for them (the
+    authors' `act-order`). `block` columns are finished before the rest is updated, which changes speed and nothing
+    else. A column whose input was always zero is rounded to nearest.
+    """
+    order = hessian.diagonal().argsort(descending=True, stable=True)
+    factor = _inverse_factor(hessian.double()[order][:, order], damping)
+    scale = scale.double()
+    rest = weight.double()[:, order]  # a copy
+    codes = torch.empty_like(rest, dtype=torch.int8)
+    for start in range(0, rest.shape[1], block):
+        stop = min(start + block, rest.shape[1])
+        errors = torch.zeros_like(rest[:, start:stop])
+        for i in range(start, stop):
+            column = rest[:, i : i + 1]
+            codes[:, i : i + 1] = quantize(column, scale, grid)
+            error = (column - dequantize(codes[:, i : i + 1], scale, grid)) / factor[i, i]
+            rest[:, i + 1 : stop] -= error * factor[i, i + 1 : stop]
+            errors[:, i - start : i - start + 1] = error
+        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+    return codes[:, order.argsort()]
+
+
+def _inverse_factor(hessian: Tensor, damping: float) -> Tensor:
+    """The upper triangular U `[in, in]` with U^T U = (hessian + damping)^-1."""
+    diagonal = hessian.diagonal().clone()
+    damped = diagonal + damping * diagonal.mean()
+    damped[diagonal == 0] = 1.0  # never felt: its row and column are zero, so that any number here serves
+    lower = torch.linalg.cholesky(hessian.diagonal_scatter(damped))
+    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+
+
+def _hessians(sites: Sequence[Sequence[Place]], calibration: Calibration) -> list[Tensor]:
+    """2 X X^T `[in, in]`, float64, over the inputs of each site; a tied weight's over those of all its layers."""
+    modules = [(number, place.module) for number, places in enumerate(sites) for place in places]
+    hessians = []
+    for places in sites:
+        size = places[0].weight.shape[1]
+        hessians.append(torch.zeros(size, size, dtype=torch.float64, device=places[0].weight.device))
+
+    def add(index: int, rows: Tensor) -> None:
+        hessians[modules[index][0]] += 2 * (rows.float().T @ rows.float())
+
+    calibration.observe([module for _, module in modules], add)
+    return hessians
