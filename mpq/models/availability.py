@@ -53,9 +53,11 @@ def _check_folder(path: str, folder: Path) -> None:
 def _check_hub(path: str) -> None:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
 
     get = f"`hf download {path}` where there is a network, or model.path=<folder> of a model saved by transformers"
     try:
+        validate_repo_id(path)
         if constants.HF_HUB_OFFLINE:
             raise UserError(f"the model {path} is neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): {get}")
         HfApi().model_info(path, timeout=_HUB_SECONDS)

@@ -30,15 +30,18 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     source = str(local_folder(path) or path)
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
-        processor = AutoProcessor.from_pretrained(source)
     except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UserError(f"{path} is not a CTC speech model that transformers can load: {_first_line(error)}") from None
     untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
     if untrained:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
-    for part in ("feature_extractor", "tokenizer"):
-        if not hasattr(processor, part):
-            raise UserError(f"{path} has no {part}: add the files that its processor's save_pretrained writes")
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+        missing = [part for part in ("feature_extractor", "tokenizer") if not hasattr(processor, part)]
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
+        missing = [f"processor that can be loaded ({_first_line(error)})"]
+    if missing:
+        raise UserError(f"{path} has no {missing[0]}: add the files that its processor's save_pretrained writes")
     return _prepare(model), processor
 
 

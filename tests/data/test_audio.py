@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import soundfile
+from recordings import FORMATS, cut, record, tone
+from scipy.signal import resample_poly
+
+import mpq  # noqa: F401  (before torchaudio: it makes it importable)
+from mpq.data import audio
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_reads_every_format(tmp_path, suffix):
+    samples = tone(1.3)
+    path = record(tmp_path / f"a{suffix}", samples)
+    heard = audio.load(path, 16_000)
+    assert audio.header(path) == pytest.approx(1.3, abs=0.03)
+    assert heard.dtype == np.float32 and heard.ndim == 1
+    assert len(heard) == pytest.approx(len(samples), abs=400)
+    exact = suffix in (".flac", ".wav")
+    assert np.corrcoef(heard[: len(samples)], samples[: len(heard)])[0, 1] > (0.99999 if exact else 0.9)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_resamples_as_scipy_does(tmp_path, rng, rate):
+    time = np.arange(rate) / rate
+    samples = sum(0.1 * np.sin(2 * np.pi * rng.uniform(80, 2_500) * time + rng.uniform(0, 6)) for _ in range(5))
+    heard = audio.load(record(tmp_path / "a.wav", samples, rate, subtype="FLOAT", format="WAV"), 16_000)
+    divisor = np.gcd(rate, 16_000)
+    reference = resample_poly(samples, 16_000 // divisor, rate // divisor)
+    assert len(heard) == 16_000
+    middle = slice(500, -500)  # the two filters treat the ends differently
+    assert np.abs(heard - reference)[middle].max() < 0.01
+
+
+def test_averages_channels(tmp_path):
+    left, right = tone(0.5), tone(0.5, hertz=500)
+    path = record(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT", format="WAV")
+    np.testing.assert_allclose(audio.load(path, 16_000), (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.999])
+def test_names_a_truncated_file(tmp_path, suffix, share):
+    path = cut(record(tmp_path / f"cut{suffix}", tone(2.0) + 0.01 * np.random.randn(32_000)), share)
+    with pytest.raises(audio.BadAudioError, match=rf"cut\{suffix} is (truncated|not readable audio)"):
+        audio.load(path, 16_000)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg", ".opus"])
+def test_the_header_tells_of_a_cut(tmp_path, suffix):
+    path = cut(record(tmp_path / f"cut{suffix}", tone(2.0)), 0.9)
+    with pytest.raises(audio.BadAudioError, match="truncated"):
+        audio.header(path)
+
+
+def test_a_streamed_wav_is_no_cut_one(tmp_path):
+    path = record(tmp_path / "a.wav", tone(0.5))
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # lengths unknown
+    path.write_bytes(content)
+    assert len(audio.load(path, 16_000)) == 8_000
+
+
+def test_a_wav_with_more_chunks_is_whole(tmp_path):
+    path = record(tmp_path / "a.wav", tone(0.5))
+    content = path.read_bytes()
+    extra = b"LIST" + (3).to_bytes(4, "little") + b"abc\0"  # an odd length, padded
+    path.write_bytes(content[:12] + extra + content[12:] + extra)
+    assert len(audio.load(path, 16_000)) == 8_000
+
+
+def _not_audio(path):
+    path.write_text("no audio at all, but text " * 10)
+
+
+def _nan(path):
+    samples = tone(0.5)
+    samples[100] = np.nan
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+
+
+def _endless(path):
+    soundfile.write(path, tone(0.5), 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the low bits of STREAMINFO's number of samples, and the four bytes after it
+    content[22:26] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "complaint"),
+    [
+        ("zero.wav", lambda path: path.write_bytes(b""), "zero.wav is empty"),
+        ("none.flac", lambda path: soundfile.write(path, np.zeros(0), 16_000), "none.flac is empty"),
+        ("none.wav", lambda path: soundfile.write(path, np.zeros(0), 16_000), "none.wav is empty"),
+        ("short.wav", lambda path: soundfile.write(path, tone(0.02), 16_000), "short.wav is too short: 0.020 s"),
+        ("mute.flac", lambda path: soundfile.write(path, np.zeros(16_000), 16_000), "mute.flac is silent"),
+        ("text.flac", _not_audio, "text.flac is not readable audio"),
+        ("nan.wav", _nan, "nan.wav has samples that are no numbers"),
+        ("endless.flac", _endless, "endless.flac is damaged: its header tells of"),
+        ("missing.wav", lambda path: None, "missing.wav is not readable audio"),
+    ],
+)
+def test_names_a_bad_file(tmp_path, name, write, complaint):
+    write(tmp_path / name)
+    with pytest.raises(audio.BadAudioError, match=complaint) as caught:
+        audio.load(tmp_path / name, 16_000)
+    assert len(str(caught.value).splitlines()) == 1

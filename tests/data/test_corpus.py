@@ -1,0 +1,93 @@
+import pytest
+from recordings import label, record, split_of, tone
+
+from mpq.data import corpus
+from mpq.data.corpus import check, corpus_name, open_corpus
+from mpq.errors import UserError
+
+SMALL = {"seed": 0, "utterances": {"train": 4, "dev-clean": 0, "test-clean": 2}}
+
+
+def opened(root, train=("train",), test=("test",), on_bad_audio="stop"):
+    return open_corpus(str(root), None, train, test, on_bad_audio, cache="unused")
+
+
+@pytest.fixture
+def root(tmp_path):
+    split_of(tmp_path / "My-Speech", 3, "train")
+    split_of(tmp_path / "My-Speech", 2, "test")
+    return tmp_path / "My-Speech"
+
+
+def test_opens_a_folder(root):
+    found = opened(root)
+    assert (found.name, found.synthetic, found.skipped) == ("my_speech", False, [])
+    assert len(found.train) == 3 and {name: len(us) for name, us in found.test.items()} == {"test": 2}
+
+
+def test_a_folders_hash_follows_its_content(root, tmp_path):
+    before = opened(root).hash
+    assert len(before) == 64 and opened(root).hash == before
+    assert opened(root, train=["test"], test=["train"]).hash == before  # the same recordings
+    record(root / "test" / "1" / "1" / "1-1-0000.flac", tone(2.0))
+    longer = opened(root).hash
+    label(root / "test" / "1" / "1", {"1-1-0000": "ANOTHER TEST", "1-1-0001": "A TEST"})
+    assert len({before, longer, opened(root).hash}) == 3
+
+
+def test_a_foreign_corpus_json_is_not_believed(root):
+    before = opened(root).hash
+    (root / "corpus.json").write_text('{"hash": "0"}')
+    assert opened(root).hash == before
+
+
+def test_skipped_files_of_all_splits_are_counted(root):
+    for split in ("train", "test"):
+        (root / split / "1" / "1" / "1-1-0000.flac").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1-1-0000\.flac is empty"):
+        opened(root)
+    found = opened(root, on_bad_audio="skip")
+    assert len(found.skipped) == 2 and len(found.train) == 2 and len(found.test["test"]) == 1
+
+
+def test_an_embedded_corpus(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+    split_of(folder, 4, "train")
+    split_of(folder, 2, "test-clean")
+    (folder / "corpus.json").write_text('{"hash": "abc"}')
+    monkeypatch.setattr(corpus.synthetic, "make", lambda cache, utterances, seed: folder)
+    found = open_corpus(None, SMALL, ["train"], ["test-clean"], "stop", tmp_path)
+    assert (found.name, found.hash, found.synthetic, len(found.train)) == ("synthetic", "abc", True, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"root": "/nowhere"}, "data.root=/nowhere is not a folder.*prepare.py librispeech"),
+        ({"on_bad_audio": "ignore"}, "on_bad_audio=ignore must be one of stop, skip"),
+        ({"train": []}, "must be lists of splits"),
+        ({"test": "test-clean"}, "must be lists of splits"),
+        ({"train": ["training"]}, "no split 'training'; it has train, test-clean"),
+        ({"test": ["dev-clean"]}, "no split 'dev-clean'; it has train, test-clean"),
+        ({"corpus": None}, "data.root must name a folder"),
+        ({"corpus": {**SMALL, "voices": 3}}, "must have the settings seed and utterances"),
+        ({"corpus": {"seed": 0, "utterances": {"tests": 2}}}, "no split 'tests'; it can have train, dev-clean"),
+        ({"corpus": {"seed": 0, "utterances": {"train": -2}}}, r"utterances\.train=-2 must be a whole number"),
+        ({"corpus": {"seed": 0, "utterances": {"train": 2.5}}}, r"utterances\.train=2\.5 must be a whole number"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_choices(changes, complaint):
+    settings = {"root": None, "corpus": SMALL, "train": ["train"], "test": ["test-clean"], "on_bad_audio": "stop"}
+    check(**settings)
+    with pytest.raises(UserError, match=complaint):
+        check(**{**settings, **changes})
+
+
+def test_an_unknown_split_of_a_folder_lists_its_own(root):
+    with pytest.raises(UserError, match="no split 'tests'; it has test, train"):
+        check(str(root), None, ["train"], ["tests"], "stop")
+
+
+def test_names():
+    assert corpus_name(None) == "synthetic"
+    assert corpus_name("some/Where/LibriSpeech-Mini") == "librispeech_mini"

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from recordings import FORMATS, cut, label, record, split_of, tone
+
+from mpq.data.librispeech import check_splits, read_split
+from mpq.errors import UserError
+
+
+def test_reads_the_layout_in_every_format(tmp_path):
+    texts = {}
+    for number, suffix in enumerate(FORMATS):
+        name = f"17-3-{number:04d}"
+        record(tmp_path / "dev" / "17" / "3" / f"{name}{suffix}", tone(1 + number / 4))
+        texts[name] = f"NUMBER {number}"
+    label(tmp_path / "dev" / "17" / "3", texts)
+    split = read_split(tmp_path, "dev")
+    assert not split.skipped
+    assert {u.id: u.text for u in split.utterances} == texts
+    assert {(u.speaker, u.split) for u in split.utterances} == {("17", "dev")}
+    assert [u.seconds for u in split.utterances] == pytest.approx([1, 1.25, 1.5, 1.75], abs=0.03)
+
+
+def test_ignores_what_is_hidden(tmp_path):
+    chapter = split_of(tmp_path)
+    record(chapter.parent / ".1.4711.partial" / "1-1-0000.flac", tone(3.0))  # left by a killed process
+    (chapter / "._1-1-0001.flac").write_bytes(b"left by another system")
+    assert [u.seconds for u in read_split(tmp_path, "test").utterances] == pytest.approx([0.5, 0.6])
+
+
+def _empty(chapter):
+    (chapter / "1-1-9000.flac").write_bytes(b"")
+    return {"1-1-9000": "NOTHING"}
+
+
+def _cut_wav(chapter):
+    cut(record(chapter / "1-1-9001.wav", tone(1.0)), 0.5)
+    return {"1-1-9001": "HALF"}
+
+
+def _cut_ogg(chapter):
+    cut(record(chapter / "1-1-9002.ogg", tone(1.0)), 0.99)
+    return {"1-1-9002": "NEARLY"}
+
+
+def _no_audio(chapter):
+    (chapter / "1-1-9003.flac").write_text("no audio at all")
+    return {"1-1-9003": "WORDS"}
+
+
+def _unlabelled(chapter):
+    record(chapter / "1-1-9004.flac", tone(1.0))
+    return {}
+
+
+def _blank_label(chapter):
+    record(chapter / "1-1-9005.flac", tone(1.0))
+    return {"1-1-9005": " "}
+
+
+def _transcript_only(chapter):
+    return {"1-1-9006": "NEVER SAID"}
+
+
+def _same_name(chapter):
+    record(chapter / "1-1-9007.flac", tone(1.0))
+    record(chapter / "1-1-9007.wav", tone(2.0))
+    return {"1-1-9007": "WHICH ONE"}
+
+
+BAD = {
+    _empty: (r"1-1-9000.flac is empty", 1),
+    _cut_wav: (r"1-1-9001.wav is truncated", 1),
+    _cut_ogg: (r"1-1-9002.ogg is truncated", 1),
+    _no_audio: (r"1-1-9003.flac is not readable audio", 1),
+    _unlabelled: (r"1-1-9004.flac has no transcript", 1),
+    _blank_label: (r"1-1-9005.flac has no transcript", 1),
+    _transcript_only: (r"1-1-9006 of .*test has a transcript but no audio", 1),
+    _same_name: (r"1-1-9007.(flac|wav) shares its name", 2),
+}
+
+
+@pytest.mark.parametrize("spoil", BAD)
+def test_a_bad_file_stops_or_is_counted(tmp_path, spoil):
+    chapter = split_of(tmp_path)
+    label(chapter, {"1-1-0000": "A TEST", "1-1-0001": "A TEST", **spoil(chapter)})
+    complaint, count = BAD[spoil]
+    with pytest.raises(UserError, match=f"{complaint}.*on_bad_audio=skip") as caught:
+        read_split(tmp_path, "test", "stop")
+    assert len(str(caught.value).splitlines()) == 1
+    split = read_split(tmp_path, "test", "skip")
+    assert [u.id for u in split.utterances] == ["1-1-0000", "1-1-0001"]
+    assert len(split.skipped) == count
+
+
+def test_a_transcript_that_is_no_text(tmp_path):
+    split_of(tmp_path)
+    record(tmp_path / "test" / "2" / "2" / "2-2-0000.flac", tone(1.0))
+    (tmp_path / "test" / "2" / "2" / "2-2.trans.txt").write_bytes(b"2-2-0000 \xff\xfe\n")
+    with pytest.raises(UserError, match=r"2-2\.trans\.txt is no readable text.*1 more like it"):
+        read_split(tmp_path, "test")
+    assert len(read_split(tmp_path, "test", "skip").utterances) == 2
+
+
+def test_transcripts_of_other_programs(tmp_path):
+    chapter = split_of(tmp_path)
+    text = "\ufeff1-1-0000\tA  TEST \r\n\r\n1-1-0001 CAFÉ\r\n"
+    (chapter / "1-1.trans.txt").write_text(text, encoding="utf-8")
+    assert [u.text for u in read_split(tmp_path, "test").utterances] == ["A TEST", "CAFÉ"]
+
+
+def test_all_bad(tmp_path):
+    label(tmp_path / "test" / "1" / "1", {"1-1-0000": "NEVER SAID"})
+    with pytest.raises(UserError, match="no usable utterance"):
+        read_split(tmp_path, "test", "skip")
+
+
+def test_unknown_names_list_what_there_is(tmp_path):
+    split_of(tmp_path, split="train")
+    split_of(tmp_path, split="dev")
+    with pytest.raises(UserError, match=r"no split 'tests'; it has dev, train\. Get it"):
+        check_splits(tmp_path, ["train", "tests"], "Get it")
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        check_splits(tmp_path / "nowhere", ["train"])
+    with pytest.raises(UserError, match="on_bad_audio=ignore must be one of stop, skip"):
+        read_split(tmp_path, "train", "ignore")
+
+
+def test_order_is_that_of_names(tmp_path, rng):
+    names = [f"{speaker}-{chapter}-{number:04d}" for speaker in (3, 12) for chapter in (7, 10) for number in range(3)]
+    for name in rng.permutation(names):
+        speaker, chapter, _ = name.split("-")
+        record(tmp_path / "test" / speaker / chapter / f"{name}.flac", 0.1 * np.ones(2_000))
+        with (tmp_path / "test" / speaker / chapter / f"{speaker}-{chapter}.trans.txt").open("a") as file:
+            file.write(f"{name} A TEST\n")
+    paths = [u.path for u in read_split(tmp_path, "test").utterances]
+    assert len(paths) == 12 and paths == sorted(paths)

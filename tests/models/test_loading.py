@@ -1,0 +1,202 @@
+import json
+import shutil
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import torch
+import transformers
+from tiny_models import edit_config, lower_case_processor, random_model, saved
+
+import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
+from mpq.errors import UserError
+from mpq.models import availability, ctc
+from mpq.models.processor import letters_processor
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    """A Hub cache of this test's own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return saved(tmp_path / "model", random_model())
+
+
+def refused(path) -> str:
+    with pytest.raises(UserError) as caught:
+        ctc.load(str(path))
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("model_type", ["wav2vec2", "hubert", "wavlm"])
+def test_loads_what_save_pretrained_wrote(tmp_path, model_type):
+    model = random_model(model_type)
+    again, processor = ctc.load(str(saved(tmp_path / "model", model)))
+    assert not again.training and type(again) is type(model)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    assert again.dtype == torch.float32 and again.config.ctc_zero_infinity
+    assert processor.tokenizer.get_vocab() == letters_processor().tokenizer.get_vocab()
+
+
+def test_a_half_precision_checkpoint_becomes_float32(tmp_path):
+    model, _ = ctc.load(str(saved(tmp_path / "model", random_model().half())))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_lower_case_vocabulary(tmp_path):
+    _, processor = ctc.load(str(saved(tmp_path / "model", random_model(), lower_case_processor(tmp_path))))
+    assert "e" in processor.tokenizer.get_vocab() and "E" not in processor.tokenizer.get_vocab()
+
+
+def test_no_config(folder):
+    (folder / "config.json").unlink()
+    assert "has no config.json" in refused(folder)
+
+
+def test_no_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert "has no weights" in refused(folder)
+
+
+def test_no_processor(tmp_path):
+    message = refused(saved(tmp_path / "model", random_model(), processor=False))
+    assert "add the files that its processor's save_pretrained writes" in message
+
+
+def test_no_tokenizer(folder):
+    for name in ("vocab.json", "tokenizer_config.json", "processor_config.json", "special_tokens_map.json"):
+        (folder / name).unlink(missing_ok=True)
+    letters_processor().feature_extractor.save_pretrained(folder)
+    assert "add the files that its processor's save_pretrained writes" in refused(folder)
+
+
+def test_no_ctc_head(tmp_path):
+    """A pre-trained model, whose config says what it is, and one whose config claims a head that is not there."""
+    folder = saved(tmp_path / "model", random_model().wav2vec2)
+    assert "not fine-tuned for CTC: its config.json says that it is a Wav2Vec2Model" in refused(folder)
+    edit_config(folder, architectures=None, vocab_size=32)
+    assert "not fine-tuned for CTC: its weights lack lm_head" in refused(folder)
+
+
+def test_no_speech_model(tmp_path):
+    config = transformers.BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    folder = saved(tmp_path / "model", transformers.BertModel(config))
+    assert "not fine-tuned for CTC" in refused(folder)
+    edit_config(folder, architectures=None)
+    assert "not a CTC speech model that transformers can load" in refused(folder)
+
+
+def test_other_sizes_than_the_config_says(folder):
+    edit_config(folder, hidden_size=18)
+    assert "not a CTC speech model that transformers can load" in refused(folder)
+
+
+def test_damaged_files(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "second")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1_000])
+    assert "not a CTC speech model that transformers can load" in refused(folder)
+    (tmp_path / "second" / "config.json").write_text("{")
+    assert "config.json is damaged" in refused(tmp_path / "second")
+
+
+def test_an_unknown_name_offline(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): `hf download" in refused("someone/no-model")
+
+
+def test_a_folder_that_is_not_there():
+    assert "neither a folder here nor a name on the Hub" in refused("/not/a/folder/here")
+
+
+def cached(hub, folder, name="someone/model", files=("*",)):
+    """Lay `folder` out as the Hub's cache does."""
+    place = hub / f"models--{name.replace('/', '--')}"
+    snapshot = place / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0" * 40)
+    for path in (path for pattern in files for path in folder.glob(pattern)):
+        shutil.copy(path, snapshot)
+
+
+def test_a_cached_model_needs_no_network(empty_cache, folder, monkeypatch):
+    cached(empty_cache, folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "socket", None)  # whoever asks the network fails
+    model, _ = ctc.load("someone/model")
+    assert model.config.vocab_size == 32
+
+
+def test_a_partly_cached_model_is_not_there(empty_cache, folder):
+    cached(empty_cache, folder, files=("config.json",))
+    assert "neither a folder nor in the local Hub cache" in refused("someone/model")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A server that stands in for the Hub; set its `answer` to (status, headers), or None to never answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        answer = None
+        done = threading.Event()
+
+        def do_GET(self):
+            if Handler.answer is None:
+                Handler.done.wait(30)
+                return
+            body = json.dumps({"id": "someone/model", "error": "no"}).encode()
+            self.send_response(Handler.answer[0])
+            for name, value in {**Handler.answer[1], "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", endpoint)
+    yield Handler
+    Handler.done.set()
+    server.shutdown()
+
+
+def test_the_hub_has_it(hub):
+    hub.answer = (200, {"Content-Type": "application/json"})
+    ctc.check_available("someone/model")
+
+
+def test_the_hub_has_it_not(hub):
+    hub.answer = (404, {"X-Error-Code": "RepoNotFound"})
+    with pytest.raises(UserError, match="the Hub has no model someone/model, or it is private"):
+        ctc.check_available("someone/model")
+
+
+def test_the_hub_never_answers(hub, monkeypatch):
+    monkeypatch.setattr(availability, "_HUB_SECONDS", 0.5)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"the Hub gave no answer \(ReadTimeout\)"):
+        ctc.check_available("someone/model")
+    assert time.monotonic() - start < 20  # one wait of half a second, and no retries for minutes
+
+
+def test_there_is_no_network(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="the Hub gave no answer"):
+        ctc.check_available("someone/model")
