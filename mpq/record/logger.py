@@ -7,6 +7,7 @@ offline run later. Online, with a server that can't be reached, a run waits a fe
 import logging
 import netrc
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +75,9 @@ def _has_login() -> bool:
 
 
 def _run_id(work: Path) -> str:
-    from wandb.util import generate_id
-
     path = work / "wandb_id"
     if not path.is_file():
-        write_text(path, generate_id())
+        write_text(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 
