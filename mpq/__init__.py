@@ -1,9 +1,36 @@
 """Mixed precision quantization of speech foundation models (arXiv 2501.03643).
 
-Importing this package is cheap: it imports neither torch nor transformers.
+Importing this package is cheap: it imports neither torch nor transformers. The names below are imported when they are
+first used; transformers' `from_pretrained` loads packed folders from then on.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from mpq import torchaudio_cpu, transformers_plugin
 
+if TYPE_CHECKING:
+    from mpq.checkpoint.hf import MpqConfig
+    from mpq.checkpoint.packed import load_packed, save_packed
+    from mpq.errors import UserError
+    from mpq.quant.api import quantize
+    from mpq.quant.sites import detach
+
+_HOMES = {
+    "MpqConfig": "mpq.checkpoint.hf",
+    "UserError": "mpq.errors",
+    "detach": "mpq.quant.sites",
+    "load_packed": "mpq.checkpoint.packed",
+    "quantize": "mpq.quant.api",
+    "save_packed": "mpq.checkpoint.packed",
+}
+__all__ = ["MpqConfig", "UserError", "detach", "load_packed", "quantize", "save_packed"]
+
 torchaudio_cpu.install()
 transformers_plugin.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

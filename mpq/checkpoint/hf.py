@@ -65,7 +65,7 @@ class MpqQuantizer(HfQuantizer):
     def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Return float32, whatever is asked for: the scales are float32, and the file's checksum is over them."""
         if dtype is not torch.float32:
-            _logger.warning("a packed model loads as float32, not %s; call model.to(dtype) afterwards", dtype)
+            _logger.warning("a packed model loads as float32, not %s; model.dequantize(dtype) converts it", dtype)
         return torch.float32
 
     def _process_model_before_weight_loading(
@@ -76,7 +76,7 @@ class MpqQuantizer(HfQuantizer):
         files = [Path(file) for file in checkpoint_files or []]
         if [file.name for file in files] != [WEIGHTS_FILE]:
             raise UserError(f"a packed model is one file {WEIGHTS_FILE}, but {[file.name for file in files]} came")
-        make_packed(model, files[0].parent)
+        self._weight_norms = make_packed(model, files[0].parent)
         self._declared_ties = model.all_tied_weights_keys
         model.all_tied_weights_keys = {}  # transformers looks for float parameters; the ties are made below
 
@@ -96,12 +96,10 @@ class MpqQuantizer(HfQuantizer):
         return packed_state(model, self.quantization_config.block), {}
 
     def _dequantize(self, model: "PreTrainedModel", dtype: torch.dtype | None = None) -> "PreTrainedModel":
-        """Make every weight a plain parameter, for good: what `model.dequantize()` calls."""
-        from mpq.checkpoint.hf_model import drop_scales, tie, unpack_all
+        """Make a float model of it for good, one that transformers' own classes load: `model.dequantize()`."""
+        from mpq.checkpoint.hf_model import make_float
 
-        unpack_all(model, self.quantization_config.block)
-        tie(model, self.quantization_config.block)
-        drop_scales(model, self.quantization_config.block)
+        make_float(model, self.quantization_config.block, self._weight_norms)
         del model.save_pretrained  # the class's own writes a float model
         return model.to(dtype)  # pyright: ignore[reportArgumentType]
 

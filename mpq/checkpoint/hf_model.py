@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm
 from transformers import PreTrainedModel
 
 from mpq.checkpoint.config_file import complete_config, write_config
@@ -22,8 +24,10 @@ from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
 
 
-def make_packed(model: PreTrainedModel, folder: Path) -> None:
+def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     """Check `folder` and give the empty `model` (on the meta device) the buffers that its file fills.
+
+    Returns the dimension of every weight norm that had to be folded, by its module's name.
 
     Raises:
         UserError: whatever `load_packed` refuses, or a model class that is not the one that was packed.
@@ -33,6 +37,8 @@ def make_packed(model: PreTrainedModel, folder: Path) -> None:
         raise UserError(
             f"{folder} holds {config.get('architectures')}, not {type(model).__name__}: use AutoModelForCTC"
         )
+    norms = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module, "weight")}
+    dimensions = {name: module.parametrizations.weight[0].dim for name, module in norms.items()}  # pyright: ignore
     fold_weight_norm(model)
     check_tensors(model, sites, tied, stored)
     for name, site in sites.items():
@@ -41,6 +47,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> None:
     # A tied name is no tensor of the file. `tie` gives it its value; until then nobody shall miss it.
     missing = {f"^{re.escape(name)}$" for name in tied}
     model._keys_to_ignore_on_load_missing = set(model._keys_to_ignore_on_load_missing or ()) | missing
+    return dimensions
 
 
 def unpack_all(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
@@ -63,11 +70,18 @@ def tie(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
             put_tensor(model, name, model.get_parameter(source))
 
 
-def drop_scales(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
-    """Remove what unpacked weights keep for being packed again."""
+def make_float(model: PreTrainedModel, block: Mapping[str, Any], weight_norms: Mapping[str, int]) -> None:
+    """Make every weight a plain parameter and put the weight norms back, without which the class loads no file.
+
+    A weight norm divides by the norm that it multiplies with, so those weights may change by a rounding error.
+    """
+    unpack_all(model, block)
+    tie(model, block)
     for name in [*block["sites"], *block["tied"]]:
-        module, scale = _place(model, scale_name(name))
-        module._buffers.pop(scale, None)
+        path, _, leaf = scale_name(name).rpartition(".")
+        model.get_submodule(path)._buffers.pop(leaf, None)
+    for name, dimension in weight_norms.items():
+        weight_norm(model.get_submodule(name), dim=dimension)
 
 
 def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Tensor]:
@@ -109,8 +123,3 @@ def _packed_again(name: str, site: PackedSite, weight: Tensor, scale: Tensor) ->
             "call model.dequantize() to save a float model, or mpq.quantize to quantize it again"
         )
     return torch.from_numpy(pack(codes.cpu().numpy(), site.bits))
-
-
-def _place(model: PreTrainedModel, name: str) -> tuple[torch.nn.Module, str]:
-    path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
