@@ -65,11 +65,11 @@ def explain(error: BaseException | None) -> str | None:
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
     """What the setting is called that there isn't, and what its neighbours are called."""
-    where, _, _ = (error.full_key or str(error.key)).rpartition(".")
+    name = error.full_key or str(error.key)
     known = [str(key) for key in error.parent_node if key != "hydra"] if hasattr(error.parent_node, "keys") else []
-    return f"there is no setting {error.full_key or error.key}{_choose(known)}" + (f" of {where}" if where else "")
+    return f"there is no setting {name}{_choose(known, name.rpartition('.')[0])}"
 
 
-def _choose(names: Iterable[str]) -> str:
+def _choose(names: Iterable[str], owner: str = "") -> str:
     found = ", ".join(sorted(names))
-    return f"; choose one of {found}" if found else ""
+    return f"; choose one of {found}" if found and not owner else f"; {owner} has {found}" if found else ""

@@ -1,0 +1,111 @@
+"""Every config composes, is named by what it is, and makes what it says."""
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from tiny_run import composed
+
+from mpq import settings
+from mpq.search.base import PrecisionSearch
+from mpq.settings import CONF
+from mpq.train.fit import Machine
+from mpq.train.optimization import Optimization
+
+ROWS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
+GROUPS = {group: sorted(p.stem for p in (CONF / group).glob("*.yaml")) for group in ("model", "recipe", "distill")}
+
+
+def targets(config):
+    """Every part of a config that names what it makes."""
+    if isinstance(config, DictConfig):
+        if "_target_" in config:
+            yield config
+        for key in config:
+            yield from targets(config[key])
+
+
+def check(cfg):
+    """What the pipeline makes of a composed config before it reads anything, and what its parts make."""
+    settled = settings.settle(cfg)
+    settings.check_target(settled)
+    for stage in settled.recipe.stages.values():
+        made = Optimization(
+            updates=stage.updates,
+            workers=settled.data.workers,
+            **{
+                name: settled.trainer[name]
+                for name in Optimization.__dataclass_fields__
+                if name not in ("updates", "workers")
+            },
+        )
+        assert made.updates >= 0
+    Machine(**{name: settled.trainer[name] for name in Machine.__dataclass_fields__})
+    for part in targets(settled):
+        values = OmegaConf.to_container(part)
+        if values.get("assignment") == "previous":  # what the stage before decides
+            values["assignment"] = {"a.weight": 4}
+        assert isinstance(instantiate(values, _convert_="all"), PrecisionSearch)
+    return settled
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_composes_and_its_file_is_named_as_the_run_is(row):
+    settled = check(composed(f"+exp={row}"))
+    assert settled.exp == row
+    assert settled.root == "experiments"
+    opening = (CONF / "exp" / f"{row}.yaml").read_text()
+    assert opening.startswith("# @package _global_\n#") and f"+exp={row}" in opening
+
+
+def test_no_argument_is_the_demo():
+    settled = check(composed())
+    assert (settled.exp, settled.root) == ("tiny_wav2vec2_3p5bit", "experiments/local")
+
+
+@pytest.mark.parametrize("model", GROUPS["model"])
+@pytest.mark.parametrize("recipe", GROUPS["recipe"])
+def test_any_model_goes_with_any_recipe(model, recipe):
+    settled = check(composed(f"model={model}", f"recipe={recipe}", "target_bits=4"))
+    infix = OmegaConf.select(settled, "recipe.infix") or ""
+    assert settled.exp == "_".join([model, infix] if infix == "fp32" else [w for w in (model, infix, "4bit") if w])
+
+
+@pytest.mark.parametrize("distill", GROUPS["distill"])
+def test_any_loss_can_be_chosen(distill):
+    cfg = composed(f"distill={distill}")
+    assert set(cfg.distill) == {"ctc_weight", "kl_weight", "temperature"}
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "search").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_search_can_be_made(path):
+    values = {**OmegaConf.to_container(OmegaConf.load(path), resolve=False)}
+    values = {key: value for key, value in values.items() if not (isinstance(value, str) and "${" in value)}
+    if values.get("assignment") == "previous":
+        values["assignment"] = {"a.weight": 4}
+    assert isinstance(instantiate(values, _convert_="all"), PrecisionSearch)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["model=hubert_large", "target_bits=3.5"], "hubert_large_3p5bit"),
+        (["model=hubert_large", "recipe=uniform", "target_bits=8"], "hubert_large_uniform_8bit"),
+        (["recipe=full_precision", "target_bits=2"], "tiny_wav2vec2_fp32"),
+        (["smoke=true"], "tiny_wav2vec2_3p5bit_smoke"),
+        (["data.root=/anywhere/Mini-Speech"], "tiny_wav2vec2_3p5bit_mini_speech"),
+        (["model=hubert_large", "data.root=/anywhere/else/LibriSpeech-Mini"], "hubert_large_3p5bit_librispeech_mini"),
+    ],
+)
+def test_a_run_is_named_by_what_it_is(overrides, name):
+    assert settings.settle(composed(*overrides)).exp == name
+
+
+def test_the_baseline_is_the_full_precision_row_itself():
+    """Whatever is compressed, its baseline has the settings that `recipe=full_precision` has."""
+    from mpq.record.folder import _that_count
+
+    direct = settings.settle(composed("recipe=full_precision"))
+    changes = ["target_bits=4", "seed=3", "trainer.updates=7", "distill=kl", "quantizer.granularity=per_channel"]
+    baseline = settings.full_precision(settings.settle(composed(*changes)))
+    assert baseline.exp == direct.exp
+    assert _that_count(OmegaConf.to_container(baseline)) == _that_count(OmegaConf.to_container(direct))

@@ -1,0 +1,65 @@
+"""What a user reads after a wrong word: one sentence that lists the right ones, exit status 1, and nothing written."""
+
+import pytest
+from tiny_run import run_here
+
+from mpq.errors import UserError
+from mpq.script import explain
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("+exp=nonsense", ["there is no exp=nonsense", "hubert_large_3p5bit", "tiny_wav2vec2_fp32"]),
+        ("model=nonsense", ["there is no model=nonsense", "hubert_large", "tiny_wav2vec2"]),
+        ("recipe=nonsense", ["there is no recipe=nonsense", "one_stage", "uniform"]),
+        ("modl=tiny_hubert", ["there is no setting modl", "model", "target_bits"]),
+        ("trainer.update=5", ["there is no setting trainer.update; trainer has accelerator", "updates"]),
+        ("+target_bit=4", ["there is no setting target_bit", "target_bits"]),
+        ("exp=tiny_hubert_fp32", ["+exp=tiny_hubert_fp32"]),
+        ("tiny", ["'tiny' can't be read", "key=value"]),
+        ("target_bits=1.5", ["target_bits=1.5 must be between 2 and 8"]),
+        ("target_bits=9", ["target_bits=9 must be between 2 and 8"]),
+        ("seed=-1", ["seed=-1 must be a whole number"]),
+        ("logger.mode=loud", ["logger.mode=loud must be one of auto, offline, online, off"]),
+        ("data.root=/nowhere", ["/nowhere is not a folder", "scripts/prepare.py librispeech"]),
+        ("data.on_bad_audio=sing", ["data.on_bad_audio=sing must be one of stop, skip"]),
+        ("data.test=[train-nine]", ["no split 'train-nine'", "test-clean"]),
+        ("model.path=/nowhere", ["/nowhere", "model.path="]),
+        ("model=hubert_large", ["data/LibriSpeech is not a folder", "scripts/prepare.py librispeech"]),
+    ],
+)
+def test_a_wrong_word_gives_one_sentence(word, told, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert run_here(monkeypatch, word) == 1
+    printed = capfd.readouterr()
+    sentence = printed.err.strip()
+    assert sentence.startswith("error: ") and "\n" not in sentence, sentence
+    assert all(part in sentence for part in told), sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_hub_model_of_the_paper_is_missing_within_seconds(tmp_path, monkeypatch, capfd, speech_folder):
+    monkeypatch.chdir(tmp_path)
+    data = [f"data.root={speech_folder}", "data.train=[train]", "data.test=[clean]"]
+    assert run_here(monkeypatch, "model=hubert_large", "model.path=nobody/there-is-no-such-model", *data) == 1
+    sentence = capfd.readouterr().err.strip()
+    assert sentence.startswith("error: the model nobody/there-is-no-such-model") and "\n" not in sentence
+    assert "hf download" in sentence and "model.path=" in sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_inside_hydra_or_a_worker_process_is_still_one_sentence():
+    from hydra.errors import InstantiationException
+
+    wrapped = InstantiationException("Error in call to target ...")
+    wrapped.__cause__ = UserError("freeze_at=2 must be a share")
+    assert explain(wrapped) == "freeze_at=2 must be a share"
+    trace = UserError("Caught UserError in worker\nOriginal Traceback\n  File x\nmpq.errors.UserError: a.flac is silent\n")
+    assert explain(trace) == "a.flac is silent"
+
+
+def test_a_disk_that_takes_nothing_is_the_machines_fault_and_a_defect_is_ours(tmp_path):
+    assert explain(OSError(28, "No space left on device", "out/x")) == "out/x can't be written: No space left on device"
+    assert explain(FileNotFoundError(2, "No such file", "x")) is None
+    assert explain(KeyError("defect")) is None
