@@ -57,7 +57,8 @@ class Calibration:
             for batch in self.batches:
                 loss = ctc.ctc_loss(self.model, self.logits(batch), self.frame_counts(batch), batch.labels)
                 parts = torch.autograd.grad(loss * (len(batch.ids) / total), weights)
-                torch._foreach_add_(gradient, parts)
+                for sum_, part in zip(gradient, parts, strict=True):
+                    sum_ += part
         return gradient
 
     def weight(self, site: Site) -> nn.Parameter:
@@ -113,7 +114,7 @@ class Calibration:
 
     def track(self, items: Sequence[_Item], title: str) -> Iterable[_Item]:
         """Iterate over `items` under a progress bar, on the first process."""
-        return track(items, title, disable=rank_zero_only.rank != 0)
+        return track(items, title, disable=getattr(rank_zero_only, "rank", 0) != 0)
 
 
 def draw_batches(
