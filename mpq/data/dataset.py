@@ -91,7 +91,7 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
     )
 
 
-class _Loader(DataLoader[Batch]):
+class _Loader(DataLoader[Any]):
     """Stops at a bad file here and not where it is decoded: what a worker process raises arrives as a traceback."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # as PyTorch's own, but checked

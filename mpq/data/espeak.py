@@ -35,11 +35,12 @@ class Voice:
 
 
 @cache
-def _library() -> Any:
+def _library() -> tuple[Any, int]:
+    """The started library and the rate of its samples in Hz."""
     try:
         import espeakng_loader
 
-        library = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
+        library: Any = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
         data = espeakng_loader.get_data_path().encode()
     except (ImportError, OSError) as error:
         raise UserError(
@@ -50,8 +51,7 @@ def _library() -> Any:
     if rate <= 0:
         raise RuntimeError(f"eSpeak NG did not start (espeak_Initialize returned {rate})")
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
-    library.sample_rate = rate
-    return library
+    return library, rate
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -65,7 +65,7 @@ def speak(text: str, voice: Voice, speed: int | None = None, pitch: int | None =
 
     Raises: UserError where eSpeak NG is not installed, RuntimeError where it doesn't know the voice.
     """
-    library = _library()
+    library, rate = _library()
     name = f"{voice.accent}+{voice.variant}"
     if library.espeak_SetVoiceByName(name.encode()) != 0:
         raise RuntimeError(f"eSpeak NG has no voice {name}")
@@ -84,4 +84,4 @@ def speak(text: str, voice: Voice, speed: int | None = None, pitch: int | None =
     library.espeak_Synth(encoded, len(encoded) + 1, 0, 1, 0, _UTF8, None, None)
     library.espeak_Synchronize()
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
-    return audio.astype(np.float32) / 32768.0, library.sample_rate
+    return audio.astype(np.float32) / 32768.0, rate

@@ -25,7 +25,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     """
     check_available(path)
     from safetensors import SafetensorError
-    from transformers import AutoModelForCTC, AutoProcessor
+    from transformers import AutoModelForCTC
 
     source = str(local_folder(path) or path)
     try:
@@ -35,14 +35,21 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
     if untrained:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
+    return _prepare(model), _load_processor(path, source)
+
+
+def _load_processor(path: str, source: str) -> Any:
+    from transformers import AutoProcessor
+
+    mend = "add the files that its processor's save_pretrained writes"
     try:
         processor = AutoProcessor.from_pretrained(source)
-        missing = [part for part in ("feature_extractor", "tokenizer") if not hasattr(processor, part)]
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
-        missing = [f"processor that can be loaded ({_first_line(error)})"]
-    if missing:
-        raise UserError(f"{path} has no {missing[0]}: add the files that its processor's save_pretrained writes")
-    return _prepare(model), processor
+        raise UserError(f"{path} has no processor that can be loaded ({_first_line(error)}): {mend}") from None
+    for part in ("feature_extractor", "tokenizer"):
+        if not hasattr(processor, part):
+            raise UserError(f"{path} has no {part}: {mend}")
+    return processor
 
 
 def _first_line(error: BaseException) -> str:
