@@ -56,19 +56,28 @@ def _resolve_name(model: str, infix: str | None, bits: float, data_root: str | N
 def settle(cfg: DictConfig) -> DictConfig:
     """A copy of `cfg` with the changes of `smoke=true` made and every interpolation resolved.
 
-    Raises: UserError where a seed or a folder can't be used.
+    Raises: UserError where a setting is unknown or a seed can't be used.
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
+    known = {str(key) for key in OmegaConf.load(CONF / "config.yaml")} | {path.name for path in CONF.iterdir()}
+    if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
+        raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
     if cfg.smoke:
         cfg = OmegaConf.merge(cfg, OmegaConf.load(CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")
-    local = REPOSITORY / str(cfg.model.path)
-    if local.is_dir():  # a checkpoint that ships with the repository, wherever the command is typed
-        cfg.model.path = str(local)
     return cfg
+
+
+def model_path(cfg: DictConfig) -> str:
+    """`model.path`; where it is a folder of the repository, that folder, wherever the command is typed.
+
+    The config keeps the short path, so that a record neither tells where this checkout lies nor depends on it.
+    """
+    local = REPOSITORY / str(cfg.model.path)
+    return str(local) if local.is_dir() else str(cfg.model.path)
 
 
 def full_precision(cfg: DictConfig) -> DictConfig:
@@ -101,3 +110,9 @@ def check_target(cfg: DictConfig) -> None:
         candidates = stage.search.get("candidates") if stage.search else None
         if candidates:
             check_bits(cfg.target_bits, list(candidates))
+
+
+def hub_name(cfg: DictConfig) -> str | None:
+    """The Hub name of the model that is compressed, or None where it is a folder or trained here."""
+    path = str(cfg.model.path)
+    return None if random_weights(cfg) or Path(path).exists() else path

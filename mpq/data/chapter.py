@@ -34,8 +34,9 @@ class Chapter:
 
 def plan(utterances: Mapping[str, int], seed: int) -> Iterator[Chapter]:
     """The chapters of a corpus: speakers take turns, heard ones in train and "clean", unheard ones in "other"."""
+    speakers_of = {"train": voices.HEARD, "clean": voices.CLEAN, "other": voices.UNHEARD}
     for index, split in enumerate(SPLITS):
-        speakers = voices.UNHEARD if split.endswith("other") else voices.HEARD
+        speakers = speakers_of[split.rpartition("-")[2]]
         count = utterances.get(split, 0)
         for number in range(-(-count // CHAPTER)):
             size = min(CHAPTER, count - number * CHAPTER)
