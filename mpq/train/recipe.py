@@ -55,6 +55,7 @@ def run_recipe(
             search=_search(stage.search, assignment),
             target=cfg.target_bits,
             quantizer=dict(cfg.quantizer),
+            calibrate=hydra.utils.instantiate(stage.get("calibrate")),
             loss=Loss(
                 **cfg.distill,
                 teacher=None if stage.start_from == "scratch" else teacher,

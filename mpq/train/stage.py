@@ -11,6 +11,7 @@ from torch import nn
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
 from mpq.models.ctc import to_accelerator
+from mpq.quant.gptq import Gptq
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.atomic import write_text
@@ -37,6 +38,7 @@ def run_stage(
     search: PrecisionSearch | None,
     target: float,
     quantizer: dict[str, Any],
+    calibrate: Gptq | None = None,
     loss: Loss,
     optimization: Optimization,
     machine: Machine,
@@ -49,10 +51,10 @@ def run_stage(
 ) -> Assignment:
     """Train `student` in place; return the precision of every searched site (none for full precision).
 
-    `search` None trains in full precision; `quantizer` holds the arguments of `attach`; `attention_mask` is that of
-    `mpq.models.ctc.logits`, for the searches that measure. The stage's checkpoint and its assignment, once known, go
-    to a folder of its name in `folder`; where there are those of an earlier run, that run is continued, and if it was
-    finished only its outcome is loaded.
+    `search` None trains in full precision; `quantizer` holds the arguments of `attach`; `calibrate` fits the quantized
+    weights to audio in the end; `attention_mask` is that of `mpq.models.ctc.logits`, for what hears audio without
+    training. The stage's checkpoint and its assignment, once known, go to a folder of its name in `folder`; where there
+    are those of an earlier run, that run is continued, and if it was finished only its outcome is loaded.
 
     Raises: UserError where the settings can't be used.
     """
@@ -64,6 +66,15 @@ def run_stage(
     def save_ledger() -> None:
         write_text(folder / LEDGER, json.dumps(ledger.state()))
 
+    def calibration(utterances: int) -> Calibration:
+        to_accelerator(student, machine.accelerator)
+        fold_weight_norm(student)
+        device = next(student.parameters()).device
+        batches = draw_batches(dataset, utterances, optimization.audio_seconds, seed, device)
+        settings = {key: value for key, value in quantizer.items() if key != "fixed_bits"}
+        return Calibration(student.eval(), batches, attention_mask, **settings)
+
+    _check_calibrate(name, search, calibrate)
     clock = nullcontext() if ledger.finished(name) else ledger.stage(name, int(machine.devices) * machine.nodes)
     with clock as entry:
         precisions = None
@@ -73,11 +84,11 @@ def run_stage(
             attached = quantizers_of(student)
             _check_start(name, search, attached)
             if isinstance(search, MeasuredSearch) and not saved.is_file():
-                limit = optimization.audio_seconds
-                heard = _measure(search, student, dataset, limit, machine.accelerator, attention_mask, quantizer)
+                heard = calibration(search.utterances)
+                search.measure(heard)
                 to_json(search.assignment(), saved)
                 if entry is not None:
-                    entry.audio_seconds = heard
+                    entry.audio_seconds = heard.audio_seconds
                 save_ledger()
             precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
             if isinstance(search, MeasuredSearch):
@@ -88,6 +99,11 @@ def run_stage(
         if precisions is not None:
             precisions.freeze(from_json(saved) if saved.is_file() else None)
             to_json(precisions.assignment(), saved)
+        if calibrate is not None:
+            heard = calibration(calibrate.utterances)
+            calibrate.calibrate(heard)
+            if entry is not None:
+                entry.audio_seconds += heard.audio_seconds
         if entry is not None:
             entry.updates = optimization.updates
             entry.audio_seconds += module.audio_seconds
@@ -107,23 +123,7 @@ def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, Weig
         )
 
 
-def _measure(
-    search: MeasuredSearch,
-    student: nn.Module,
-    dataset: SpeechDataset,
-    limit: float,
-    accelerator: str,
-    attention_mask: bool,
-    quantizer: Mapping[str, Any],
-) -> float:
-    """Let `search` measure the student, which has no quantizers yet; return the audio heard in seconds.
-
-    `limit`: padded audio-seconds a batch.
-    """
-    to_accelerator(student, accelerator)
-    fold_weight_norm(student)
-    batches = draw_batches(dataset, search.utterances, limit, search.seed, next(student.parameters()).device)
-    settings = {key: value for key, value in quantizer.items() if key != "fixed_bits"}
-    calibration = Calibration(student, batches, attention_mask, **settings)
-    search.measure(calibration)
-    return calibration.audio_seconds
+def _check_calibrate(name: str, search: PrecisionSearch | None, calibrate: Gptq | None) -> None:
+    """Refuse to fit quantized weights where there are none."""
+    if calibrate is not None and search is None:
+        raise UserError(f"recipe.stages.{name}.calibrate fits quantized weights: the stage must have a search")

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
 from mpq import settings
+from mpq.quant.gptq import Gptq
 from mpq.search.base import PrecisionSearch
 from mpq.settings import CONF
 from mpq.train.fit import Machine
@@ -44,7 +45,7 @@ def check(cfg):
         values = OmegaConf.to_container(part)
         if values.get("assignment") == "previous":  # what the stage before decides
             values["assignment"] = {"a.weight": 4}
-        assert isinstance(instantiate(values, _convert_="all"), PrecisionSearch)
+        assert isinstance(instantiate(values, _convert_="all"), (PrecisionSearch, Gptq))
     return settled
 
 
