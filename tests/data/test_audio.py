@@ -53,6 +53,16 @@ def test_the_header_tells_of_a_cut(tmp_path, suffix):
         audio.header(path)
 
 
+@pytest.mark.parametrize("suffix", [".ogg", ".opus"])
+def test_a_lost_last_page_is_a_cut(tmp_path, suffix):
+    """What is left is whole pages, but none is marked as the last."""
+    path = record(tmp_path / f"cut{suffix}", tone(30.0) + 0.01 * np.random.randn(480_000))
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"OggS")])
+    with pytest.raises(audio.BadAudioError, match="truncated"):
+        audio.load(path, 16_000)
+
+
 def test_a_streamed_wav_is_no_cut_one(tmp_path):
     path = record(tmp_path / "a.wav", tone(0.5))
     content = bytearray(path.read_bytes())
