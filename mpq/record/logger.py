@@ -4,6 +4,7 @@ Offline unless a login exists: then nothing leaves the machine and no account is
 offline run later. Online, with a server that can't be reached, a run waits a few seconds and then goes offline.
 """
 
+import functools
 import logging
 import netrc
 import os
@@ -17,6 +18,7 @@ from urllib.parse import urlparse
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
 
+_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
 _MODES = ("auto", "offline", "online", "off")
 _START_SECONDS = 15.0  # wandb's own limit is 90
 _FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own is none, and a vanished server would hold the run
@@ -53,57 +55,57 @@ def run_logger(
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     offline = wanted in ("offline", "dryrun") or settings["mode"] == "offline" or not _has_login()
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = {"project": settings["project"], "name": f"{exp}-seed{seed}", "group": exp, "id": _run_id(work)}
-    logger = _start({**arguments, "tags": tags, "config": config}, folder, offline)
+    arguments = {
+        "project": settings["project"],
+        "name": f"{exp}-seed{seed}",
+        "group": exp,
+        "tags": tags,
+        "config": config,
+    }
+    logger = _start(arguments, folder, work / "wandb_id", offline)
+    failed = 1
     try:
         yield logger
-    except BaseException:
-        _finish(logger, exit_code=1)
-        raise
-    _finish(logger, exit_code=0)
+        failed = 0
+    finally:  # else the next run of this process would be logged to this one
+        logger.experiment.finish(failed)
 
 
 def _has_login() -> bool:
     """Whether `wandb login` was run or WANDB_API_KEY is set: the two places that wandb documents."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "")).netloc
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        logins = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(logins.authenticators(name) for name in ([host] if host else _HOSTS))
 
 
-def _run_id(work: Path) -> str:
-    path = work / "wandb_id"
-    if not path.is_file():
-        write_text(path, secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
-
-
-def _start(arguments: dict[str, Any], folder: Path, offline: bool) -> Any:
+def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) -> Any:
     """A logger whose run has begun, offline where the server can't be reached."""
     import wandb
     from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return WandbLogger(save_dir=folder)  # of several processes only the first has a run; this one logs nothing
+    if not id_file.is_file():
+        write_text(id_file, secrets.token_hex(4))
     settings = wandb.Settings(init_timeout=_START_SECONDS, finish_timeout=_FINISH_SECONDS, silent=True)
-    # `mode` instead of WandbLogger's `offline`, which would set WANDB_MODE for all later runs of this process.
-    mode = "offline" if offline else "online"
-    logger = WandbLogger(save_dir=folder, mode=mode, settings=settings, **arguments)
+    start = functools.partial(wandb.init, dir=folder, settings=settings, **about)
     try:
-        _ = logger.experiment  # starts the run here, where a failure can be caught
+        # Started here rather than by WandbLogger, which would set WANDB_MODE for all later runs of this process.
+        name = id_file.read_text(encoding="utf-8")
+        run = start(mode="offline", id=name) if offline else start(mode="online", id=name, resume="allow")
     except Exception as error:  # wandb raises many kinds; none of them is worth a run
         if offline:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         _log.warning("W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", reason)
-        return _start(arguments, folder, offline=True)
-    return logger
-
-
-def _finish(logger: Any, exit_code: int) -> None:
-    """End the run, so that the next one of this process gets its own."""
-    import wandb
-
-    if wandb.run is not None:  # only the first process of several has one
-        wandb.finish(exit_code=exit_code)
+        write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
+        run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(save_dir=folder, experiment=run)

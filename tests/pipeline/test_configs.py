@@ -93,6 +93,8 @@ def test_every_search_can_be_made(path):
         (["model=hubert_large", "recipe=uniform", "target_bits=8"], "hubert_large_uniform_8bit"),
         (["recipe=full_precision", "target_bits=2"], "tiny_wav2vec2_fp32"),
         (["smoke=true"], "tiny_wav2vec2_3p5bit_smoke"),
+        (["recipe=uniform", "target_bits=4", "quantizer.activations=static"], "tiny_wav2vec2_uniform_4bit_a8_static"),
+        (["recipe=full_precision", "quantizer.activations=dynamic"], "tiny_wav2vec2_fp32"),
         (["data.root=/anywhere/Mini-Speech"], "tiny_wav2vec2_3p5bit_mini_speech"),
         (["model=hubert_large", "data.root=/anywhere/else/LibriSpeech-Mini"], "hubert_large_3p5bit_librispeech_mini"),
     ],

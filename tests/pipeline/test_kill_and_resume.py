@@ -34,9 +34,7 @@ def steps_in(checkpoint):
     return SafetensorsCheckpointIO().load_checkpoint(checkpoint)["global_step"] if checkpoint.is_file() else 0
 
 
-def test_interrupted_then_killed_it_ends_as_the_uninterrupted_run(
-    uninterrupted, tmp_path, model_folder, speech_folder
-):
+def test_interrupted_then_killed_it_ends_as_the_uninterrupted_run(uninterrupted, tmp_path, model_folder, speech_folder):
     root = tmp_path / "records"
     command = words(root, model_folder, speech_folder, *SETTINGS)
     folder = root / EXP / "seed1"

@@ -175,7 +175,9 @@ def test_another_budget_shares_the_baseline(run):
 
 
 def test_overwriting_replaces_the_record_and_the_model(tmp_path, model_folder, speech_folder):
-    command = words(tmp_path / "records", model_folder, speech_folder, "recipe=uniform", "target_bits=2", "logger.mode=off")
+    command = words(
+        tmp_path / "records", model_folder, speech_folder, "recipe=uniform", "target_bits=2", "logger.mode=off"
+    )
     first = pipeline.run(composed(*command, "trainer.updates=1"))
     folder = tmp_path / "records" / first.exp / "seed0"
     (folder / ".model.99999999.partial").mkdir()  # what a killed process left

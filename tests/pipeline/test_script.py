@@ -55,7 +55,9 @@ def test_a_mistake_inside_hydra_or_a_worker_process_is_still_one_sentence():
     wrapped = InstantiationException("Error in call to target ...")
     wrapped.__cause__ = UserError("freeze_at=2 must be a share")
     assert explain(wrapped) == "freeze_at=2 must be a share"
-    trace = UserError("Caught UserError in worker\nOriginal Traceback\n  File x\nmpq.errors.UserError: a.flac is silent\n")
+    trace = UserError(
+        "Caught UserError in worker\nOriginal Traceback\n  File x\nmpq.errors.UserError: a.flac is silent\n"
+    )
     assert explain(trace) == "a.flac is silent"
 
 

@@ -82,12 +82,12 @@ def test_one_update_draws_the_same_dropout_and_masks_however_often_it_is_made(lo
     assert torch.equal(outputs(0), first) and torch.equal(outputs(1), other)
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
 def kill(_):
-    raise Killed
+    raise KilledError
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -100,7 +100,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulat
 
     want = train(module(), settings, tmp_path / "whole")
     for update in (3, 7, 2):  # before the first checkpoint, after it, and again after the resumption
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             train(module(Spoilt(teacher, update * accumulate, kill)), settings, tmp_path / "killed")
     got = train(module(), settings, tmp_path / "killed")
     assert got.trainer.global_step == 11
