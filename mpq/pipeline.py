@@ -14,7 +14,7 @@ from mpq.checkpoint import folder as model_folder
 from mpq.checkpoint.parameters import count_parameters
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
-from mpq.evaluate.run import references_of, score, test_against, transcribe_sets
+from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.models import ctc
 from mpq.record import provenance
 from mpq.record.atomic import write_text
@@ -108,7 +108,7 @@ def _compare(
 ) -> dict[str, Significance]:
     before = read_hypotheses(RunFolder(cfg.root, baseline.exp, baseline.seed).hypotheses)
     name = Baseline(baseline.exp, baseline.seed)
-    return test_against(name, references, before, hypotheses, corpus.test, cfg.seed)
+    return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

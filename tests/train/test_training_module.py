@@ -163,3 +163,17 @@ def test_settings_of_the_machine_that_lightning_refuses_are_told(loaded, tmp_pat
     for machine in (Machine(accelerator="abacus"), Machine(accelerator="cpu", precision="3-bit")):
         with pytest.raises(UserError, match="Lightning refuses"):
             fit(module_of(teacher, dataset, settings), "tiny", settings, machine, tmp_path, logger=False)
+
+
+def test_a_bad_file_that_a_worker_process_meets_is_told_in_one_sentence(model_folder, tmp_path):
+    from mpq.script import explain
+
+    folder = write_speech(tmp_path / "speech", {"train": 2}, np.random.default_rng())
+    for path in folder.rglob("*.flac"):
+        soundfile.write(path, np.zeros(9_000), 16_000)
+    teacher, dataset = load(model_folder, folder)
+    settings = optimization(workers=1)
+    with pytest.raises(UserError) as refused:
+        train(module_of(teacher, dataset, settings), settings, tmp_path / "work")
+    sentence = explain(refused.value)
+    assert "is silent; mend it" in sentence and "\n" not in sentence and not sentence.startswith("mpq.")

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from mpq.data.librispeech import Utterance
+from mpq.errors import UserError
+from mpq.evaluate.run import compare_sets, references_of, score
+from mpq.record.result import Baseline
+
+SAID = {"clean": {"1-1-0": "a test of it", "2-1-0": "the kind"}, "other": {"3-1-0": "twice"}}
+SETS = {
+    name: [Utterance(id, name, id.split("-")[0], Path(id), text, 1.0) for id, text in texts.items()]
+    for name, texts in SAID.items()
+}
+
+
+def test_references_are_of_what_was_transcribed():
+    hypotheses = {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": ""}}
+    references = references_of(SETS, hypotheses)
+    assert references == {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
+    scores = score(references, hypotheses)
+    assert (scores["clean"].wer, scores["clean"].words) == (0.0, 2)
+    assert (scores["other"].wer, scores["other"].errors, scores["other"].utterances) == (100.0, 1, 1)
+
+
+def test_the_difference_is_system_minus_baseline():
+    good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
+    bad = {"clean": {"1-1-0": "A TEST", "2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
+    references = references_of(SETS, good)
+    verdicts = compare_sets(Baseline("fp32", 0), references, good, bad, SETS, seed=0)
+    assert verdicts["clean"].difference == pytest.approx(100 * 2 / 6)
+    assert verdicts["other"].difference == 0.0
+    assert verdicts["clean"].baseline == Baseline("fp32", 0)
+    mirrored = compare_sets(Baseline("fp32", 0), references, bad, good, SETS, seed=0)
+    assert mirrored["clean"].difference == pytest.approx(-100 * 2 / 6)
+    assert mirrored["clean"].z == pytest.approx(-verdicts["clean"].z)
+
+
+def test_a_baseline_without_a_set_is_told():
+    good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
+    references = references_of(SETS, good)
+    with pytest.raises(UserError, match="was not evaluated on other; run it again with overwrite=true"):
+        compare_sets(Baseline("fp32", 0), references, {"clean": good["clean"]}, good, SETS, seed=0)
