@@ -34,7 +34,7 @@ class HessianSensitivity(MeasuredSearch):
         candidates: Sequence[int] = (2, 4, 8),
         utterances: int = 32,
         share: str = "tensor",
-        probes: int = 16,
+        probes: int = 32,
     ) -> None:
         """See `MeasuredSearch`; `probes` random vectors estimate the traces.
 
