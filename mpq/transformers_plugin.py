@@ -9,6 +9,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 
 _MODULE = "transformers.quantizers.auto"
@@ -28,7 +29,8 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            _register(module)
+            # It registers at its end. Where it is what brought us here, it is half imported and will do so later.
+            import_module("mpq.checkpoint.hf")
 
         spec.loader.exec_module = execute_and_register
         return spec
@@ -37,12 +39,6 @@ class _RegisterAfterImport(importlib.abc.MetaPathFinder):
 def install() -> None:
     """Register the packed format with transformers, now if it is imported already, or else when it will be."""
     if _MODULE in sys.modules:
-        _register(sys.modules[_MODULE])
+        import_module("mpq.checkpoint.hf").register()
     elif not any(isinstance(finder, _RegisterAfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _RegisterAfterImport())
-
-
-def _register(registry: ModuleType) -> None:
-    from mpq.checkpoint.hf import register
-
-    register(registry)

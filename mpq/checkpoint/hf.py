@@ -11,10 +11,11 @@ half imported, so what needs a model class is imported where it is used.
 
 import logging
 from pathlib import Path
-from types import MethodType, ModuleType
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.quantizers import auto as registry
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -101,7 +102,8 @@ class MpqQuantizer(HfQuantizer):
 
         make_float(model, self.quantization_config.block, self._weight_norms)
         del model.save_pretrained  # the class's own writes a float model
-        return model.to(dtype)  # pyright: ignore[reportArgumentType]
+        named = getattr(torch, dtype) if isinstance(dtype, str) else dtype  # after a save_pretrained
+        return model.to(named)  # pyright: ignore[reportArgumentType]
 
     def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
         """Return True: `save_pretrained` writes the packed form."""
@@ -113,8 +115,8 @@ class MpqQuantizer(HfQuantizer):
         return False
 
 
-def register(registry: ModuleType) -> None:
-    """Enter the two classes into `registry`, the module transformers.quantizers.auto, once."""
+def register() -> None:
+    """Enter the two classes into transformers' registry, once; done when this module is imported."""
     if QUANT_METHOD in registry.AUTO_QUANTIZER_MAPPING:
         return
     registry.register_quantization_config(QUANT_METHOD)(MpqConfig)
@@ -122,3 +124,6 @@ def register(registry: ModuleType) -> None:
     # Only the configs in this list may change how a quantized folder is loaded (keep_packed); there is no call for it.
     loading = getattr(registry, "LOADING_ATTRIBUTES_CONFIG_TYPES", ())
     registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*loading, MpqConfig)
+
+
+register()

@@ -33,9 +33,11 @@ def bytes_of(folder):
     return {file: (folder / file).read_bytes() for file in ("config.json", "model.safetensors")}
 
 
-def test_importing_this_package_first_registers_without_importing_transformers():
+@pytest.mark.parametrize("then", ["import transformers.quantizers.auto", "mpq.MpqConfig"])
+def test_importing_this_package_first_registers_without_importing_transformers(then):
     code = (
         "import sys, mpq; assert not {'torch', 'transformers'} & sys.modules.keys(); "
+        f"{then}; "
         "import transformers.quantizers.auto as registry; "
         "assert registry.AUTO_QUANTIZER_MAPPING['mpq'].__name__ == 'MpqQuantizer'; "
         "assert registry.AUTO_QUANTIZATION_CONFIG_MAPPING['mpq'].__name__ == 'MpqConfig'"
