@@ -42,7 +42,7 @@ def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
     return {name: WordErrors(**asdict(word_errors(texts, hypotheses[name]))) for name, texts in references.items()}
 
 
-def test_against(
+def compare_sets(
     baseline: Baseline,
     references: Texts,
     baseline_hypotheses: Texts,

@@ -86,8 +86,8 @@ def _has_login() -> bool:
 def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) -> Any:
     """A logger whose run has begun, offline where the server can't be reached."""
     import wandb
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
     from lightning.pytorch.loggers import WandbLogger
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
     if getattr(rank_zero_only, "rank", 0) != 0:
         return WandbLogger(save_dir=folder)  # of several processes only the first has a run; this one logs nothing

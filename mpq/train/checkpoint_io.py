@@ -61,7 +61,7 @@ def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
     """CRC-32 of everything in the file: safetensors notices a missing end, but not a wrong byte among the weights."""
     value = zlib.crc32(structure.encode())
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), value)
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
 
 

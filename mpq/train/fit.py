@@ -10,8 +10,9 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpq.errors import UserError
 from mpq.train.callbacks import UpdatesBar
@@ -72,7 +73,7 @@ def fit(
 
 def _trainer(o: Optimization, machine: Machine, folder: Path, logger: Any, bar: UpdatesBar) -> lightning.Trainer:
     checkpoint = ModelCheckpoint(folder, _LAST, every_n_epochs=1, save_on_train_epoch_end=True)
-    checkpoint.FILE_EXTENSION = _SUFFIX
+    checkpoint.FILE_EXTENSION = _SUFFIX  # type: ignore[assignment]  # Lightning's own way, its hint names one suffix
     return lightning.Trainer(
         max_steps=o.updates,
         accelerator=machine.accelerator,
