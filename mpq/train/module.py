@@ -139,9 +139,8 @@ class TrainingModule(lightning.LightningModule):
 def _end_epoch(checkpoint: dict[str, Any]) -> None:
     """Make Lightning's counters say that an epoch is over and none has begun.
 
-    It saves at the end of an epoch before it counts that epoch as completed. Left so, a resumed run would take one
-    batch more from the old epoch, without `on_train_epoch_start`, and every later update would be another than the
-    uninterrupted run's.
+    It saves at an epoch's end before it counts that epoch as completed. Left so, a resumed run would take one more
+    batch of the old epoch, and every later update would be another than the uninterrupted run's.
     """
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
