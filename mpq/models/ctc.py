@@ -26,8 +26,11 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     check_available(path)
     from safetensors import SafetensorError
     from transformers import AutoModelForCTC
+    from transformers.utils.logging import disable_progress_bar
 
     source = str(local_folder(path) or path)
+    if local_folder(path):
+        disable_progress_bar()  # a bar is for a download; a file on disk is read in no time
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
     except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:

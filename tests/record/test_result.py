@@ -57,7 +57,7 @@ CONTRACT = {
         "command": "python scripts/run.py",
         "versions": {"torch": "2.13.0"},
         "hardware": {"cpu": "a CPU", "cores": 2, "memory_bytes": 8, "gpus": ["a GPU", "a GPU"]},
-        "data": {"name": "embedded", "hash": "abc", "synthetic": True},
+        "data": {"name": "embedded", "hash": "abc", "synthetic": True, "skipped": 0},
         "date": "2026-01-01T00:00:00+00:00",
     },
 }
@@ -97,7 +97,8 @@ def test_a_baseline_has_no_significance():
 def test_fields_added_later_are_passed_over_and_optional_ones_may_be_absent():
     assert from_json(changed("size.embedded_bytes", 3)) == record()
     content = copy.deepcopy(CONTRACT)
-    del content["provenance"]["data"]["synthetic"], content["time"]["stages"][0]["resumed"]
+    del content["provenance"]["data"]["synthetic"], content["provenance"]["data"]["skipped"]
+    del content["time"]["stages"][0]["resumed"]
     result = from_json(json.dumps(content))
     assert result.provenance.data.synthetic is None
     assert result.time.stages[0].resumed == 0
