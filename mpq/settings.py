@@ -16,17 +16,26 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
 
 
-def run_name(model: str, infix: str, bits: float, data_root: str | None = None, smoke: bool = False) -> str:
+def run_name(
+    model: str,
+    infix: str,
+    bits: float,
+    data_root: str | None = None,
+    smoke: bool = False,
+    activations: str = "none",
+) -> str:
     """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
 
-    `infix` is the recipe's: empty for one-stage; `fp32` stands for infix and bits of full precision. Data other than
-    the model's own and smoke runs are told by a suffix, so that no record stands where another is looked for.
+    `infix` is the recipe's: empty for one-stage; `fp32` stands for infix and bits of full precision. Quantized
+    `activations` (static, dynamic), data other than the model's own and smoke runs are told by a suffix, so that no
+    record stands where another is looked for.
     """
     words = [model]
     if infix:
         words.append(infix)
     if infix != "fp32":
         words.append(f"{bits:g}bit".replace(".", "p"))
+        words += [] if activations == "none" else [f"a8_{activations}"]
     if data_root and Path(data_root) != _own_root(model):
         words.append(corpus_name(data_root))
     return "_".join(words) + ("_smoke" if smoke else "")
@@ -49,8 +58,10 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_name", _resolve_name, replace=True)
 
 
-def _resolve_name(model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool) -> str:
-    return run_name(model, infix or "", bits, data_root, smoke)
+def _resolve_name(
+    model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool, activations: str
+) -> str:
+    return run_name(model, infix or "", bits, data_root, smoke, activations)
 
 
 def settle(cfg: DictConfig) -> DictConfig:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CTC_MAPPING, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.parameters import stored_tensors
 from mpq.errors import UserError
@@ -73,7 +74,9 @@ def check_tensors(
 
 
 def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
-    """Return the model with uninitialised weights and the weight norm folded; `check_fits` comes before.
+    """Return the model with uninitialised weights, the weight norm folded and its inputs quantized as declared.
+
+    `check_fits` comes before.
 
     Raises:
         UserError: not a CTC model, or a config that transformers refuses.
@@ -85,6 +88,7 @@ def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
         fold_weight_norm(model)
     except Exception as error:  # constructors raise whatever they like on a damaged config
         raise _refused(error) from error
+    restore_activations(model, config)
     return model.eval()
 
 

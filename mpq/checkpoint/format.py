@@ -9,7 +9,8 @@ quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, 
       "quant_method": "mpq", "format_version": 1,
       "sites": {"<x.weight>": {"bits": 4, "offset": 0.0, "shape": [out, in]}},   value = scale * (code + offset)
       "tied": {"<other name of a shared parameter>": "<the name that it is stored under>"},
-      "sha256": of the sites, the ties, and every tensor's name, dtype, shape and bytes,
+      "activations": {"bits": 8, "kind": "static", "layers": ["<x>"]},      see `activations`; may be missing
+      "sha256": of the sites, the ties, the activations, and every tensor's name, dtype, shape and bytes,
       "config_sha256": of everything in config.json but this entry
     }
 

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 from transformers import PreTrainedModel
 
+from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.config_file import complete_config, write_config
 from mpq.checkpoint.empty_model import check_fits, check_tensors
 from mpq.checkpoint.format import CONFIG_FILE, PackedSite, packed_name, parse_block, scale_name
@@ -20,6 +21,7 @@ from mpq.checkpoint.packing import pack
 from mpq.checkpoint.parameters import put_tensor, stored_tensors
 from mpq.checkpoint.tensors import digest
 from mpq.errors import UserError
+from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
 
@@ -40,6 +42,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     norms = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module, "weight")}
     dimensions = {name: module.parametrizations.weight[0].dim for name, module in norms.items()}  # pyright: ignore
     fold_weight_norm(model)
+    restore_activations(model, config)
     check_tensors(model, sites, tied, stored)
     for name, site in sites.items():
         packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
@@ -73,10 +76,12 @@ def tie(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
 def make_float(model: PreTrainedModel, block: Mapping[str, Any], weight_norms: Mapping[str, int]) -> None:
     """Make every weight a plain parameter and put the weight norms back, without which the class loads no file.
 
-    A weight norm divides by the norm that it multiplies with, so those weights may change by a rounding error.
+    Inputs are not quantized any more. A weight norm divides by the norm that it multiplies with, so those weights may
+    change by a rounding error.
     """
     unpack_all(model, block)
     tie(model, block)
+    detach_activations(model)
     for name in [*block["sites"], *block["tied"]]:
         path, _, leaf = scale_name(name).rpartition(".")
         model.get_submodule(path)._buffers.pop(leaf, None)

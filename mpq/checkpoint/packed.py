@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoProcessor, PreTrainedModel
 
+from mpq.checkpoint.activations import activations_entry
 from mpq.checkpoint.config_file import complete_config, read_config, write_config
 from mpq.checkpoint.empty_model import check_fits, empty_model
 from mpq.checkpoint.format import (
@@ -51,7 +52,7 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
     if not _may_replace(folder):
         raise UserError(f"{folder} exists and is not a packed model: choose another folder, or remove it first")
     sites, tied, stored = _stored_form(model)
-    block = make_block(sites, tied)
+    block = make_block(sites, tied) | activations_entry(model)
     block["sha256"] = digest(block, stored)
     config = complete_config(model, block)
     check_fits(config, sites, tied, stored)  # a folder that the loader would refuse must not be written

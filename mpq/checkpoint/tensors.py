@@ -20,11 +20,12 @@ from mpq.errors import UserError
 
 
 def digest(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of the block's sites and ties and of every tensor's name, dtype, shape and bytes.
+    """Return the SHA-256 of the block's sites, ties, activations and of every tensor's name, dtype, shape and bytes.
 
     It is independent of the order in the file, so that it holds after another program has saved the tensors again.
     """
-    hasher = hashlib.sha256(canonical([block[key] for key in ("format_version", "sites", "tied")]))
+    declared = [block[key] for key in ("format_version", "sites", "tied", "activations") if key in block]
+    hasher = hashlib.sha256(canonical(declared))
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         hasher.update(f"\n{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())

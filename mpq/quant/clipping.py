@@ -46,9 +46,13 @@ def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clippin
     else:
         rows = max(1, _CHUNK // BINS)
         threshold = torch.cat([entropy_threshold(chunk, grid) for chunk in magnitudes.split(rows)])
-    # Where the threshold is zero nearly all weights are, and any tiny scale keeps them so.
-    scale = threshold.clamp_min(torch.finfo(torch.float32).eps ** 2) / (grid.top + 0.5)
-    return scale.reshape(channels, *[1] * (weight.dim() - 1))
+    return spanning_scale(threshold, grid).reshape(channels, *[1] * (weight.dim() - 1))
+
+
+def spanning_scale(threshold: Tensor, grid: Grid) -> Tensor:
+    """Return the scales whose grid spans [-threshold, threshold], each level in the middle of its cell."""
+    # Where the threshold is zero nearly all values are, and any tiny scale keeps them so.
+    return threshold.clamp_min(torch.finfo(torch.float32).eps ** 2) / (grid.top + 0.5)
 
 
 def entropy_threshold(magnitudes: Tensor, grid: Grid) -> Tensor:

@@ -6,6 +6,8 @@ from torch import nn
 
 from mpq.checkpoint.size import FLOAT_BITS, measure_size
 from mpq.errors import UserError
+from mpq.quant.activations import BITS as ACTIVATION_BITS
+from mpq.quant.activations import activation_quantizers_of
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.result import Bits, Size
 
@@ -25,10 +27,11 @@ def measure(model: nn.Module, searched: str, target: float, parameters: int, fol
         if quantizer.bits is None:
             raise UserError(f"{name} has no precision yet, so there is no size to report")
         bits[name] = quantizer.bits
+    activations = ACTIVATION_BITS if activation_quantizers_of(model) else FLOAT_BITS
     report = measure_size(parameters, sites, bits, folder)
     if report.average_bits is None or report.file_bytes is None or report.file_ratio is None:
         raise UserError(f"model.searched={searched!r} names no layer, so there are no average bits to report")
     return (
-        Bits(target=target if quantizers else None, average=report.average_bits),
+        Bits(target if quantizers else None, report.average_bits, float(activations)),
         Size(report.parameters, report.ideal_bits, report.ideal_ratio, report.file_bytes, report.file_ratio),
     )

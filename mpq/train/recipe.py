@@ -14,6 +14,7 @@ from torch import nn
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
+from mpq.quant.activation_scales import Activations
 from mpq.record.ledger import Ledger
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
@@ -54,7 +55,8 @@ def run_recipe(
             searched=cfg.model.searched,
             search=_search(stage.search, assignment),
             target=cfg.target_bits,
-            quantizer=dict(cfg.quantizer),
+            quantizer={key: value for key, value in cfg.quantizer.items() if not key.startswith("activation")},
+            activations=_activations(cfg),
             calibrate=hydra.utils.instantiate(stage.get("calibrate")),
             loss=Loss(
                 **cfg.distill,
@@ -81,6 +83,14 @@ def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch 
     if settings.get("assignment") == "previous":
         settings = {**settings, "assignment": previous}
     return hydra.utils.instantiate(settings, _convert_="all")
+
+
+def _activations(cfg: DictConfig) -> Activations:
+    """The settings of `quantizer` that are about activations."""
+    q = cfg.quantizer
+    given = {"kind": q.get("activations"), "percentile": q.get("activation_percentile")}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return Activations(**chosen, utterances=cfg.trainer.calibration_utterances)
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:

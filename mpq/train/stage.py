@@ -11,6 +11,7 @@ from torch import nn
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
 from mpq.models.ctc import to_accelerator
+from mpq.quant.activation_scales import Activations
 from mpq.quant.gptq import Gptq
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
@@ -38,6 +39,7 @@ def run_stage(
     search: PrecisionSearch | None,
     target: float,
     quantizer: dict[str, Any],
+    activations: Activations | None = None,
     calibrate: Gptq | None = None,
     loss: Loss,
     optimization: Optimization,
@@ -51,10 +53,11 @@ def run_stage(
 ) -> Assignment:
     """Train `student` in place; return the precision of every searched site (none for full precision).
 
-    `search` None trains in full precision; `quantizer` holds the arguments of `attach`; `calibrate` fits the quantized
-    weights to audio in the end; `attention_mask` is that of `mpq.models.ctc.logits`, for what hears audio without
-    training. The stage's checkpoint and its assignment, once known, go to a folder of its name in `folder`; where there
-    are those of an earlier run, that run is continued, and if it was finished only its outcome is loaded.
+    `search` None trains in full precision; `quantizer` holds the arguments of `attach`; `activations` quantizes the
+    layers' inputs too; `calibrate` fits the quantized weights to audio in the end; `attention_mask` is that of
+    `mpq.models.ctc.logits`, for what hears audio without training. The stage's checkpoint and its assignment, once
+    known, go to a folder of its name in `folder`; where there are those of an earlier run, that run is continued, and
+    if it was finished only its outcome is loaded.
 
     Raises: UserError where the settings can't be used.
     """
@@ -90,6 +93,10 @@ def run_stage(
                 if entry is not None:
                     entry.audio_seconds = heard.audio_seconds
                 save_ledger()
+            if activations is not None and not attached:
+                seconds = activations.attach(student, sites, calibration)
+                if entry is not None:
+                    entry.audio_seconds += seconds
             precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
             if isinstance(search, MeasuredSearch):
                 precisions.freeze(from_json(saved))

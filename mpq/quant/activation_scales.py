@@ -1,0 +1,97 @@
+"""Which layers' inputs a stage quantizes, and with which static scales."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mpq.errors import UserError
+from mpq.quant.activations import GRID, attach_activations
+from mpq.quant.clipping import spanning_scale
+from mpq.quant.places import tensor_places
+from mpq.quant.sites import Site
+from mpq.search.calibration import Calibration
+
+Kind = Literal["none", "static", "dynamic"]
+_BINS = 2**14  # of the histogram of magnitudes that a percentile is read from
+_TINY = torch.finfo(torch.float32).tiny
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """How a stage quantizes activations.
+
+    `kind`: none, static or dynamic. `percentile`, for static: of each layer's input magnitudes, where they are clipped;
+    100 clips none. `utterances`: how many of the training set it is measured on.
+
+    Raises:
+        UserError: a value that can't be used.
+    """
+
+    kind: Kind = "none"
+    percentile: float = 99.99
+    utterances: int = 32
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UserError(f"quantizer.activations={self.kind} must be one of {', '.join(get_args(Kind))}")
+        if not 50 <= self.percentile <= 100:
+            raise UserError(f"quantizer.activation_percentile={self.percentile} must be a number from 50 to 100")
+        if self.utterances < 1:
+            raise UserError(f"trainer.calibration_utterances={self.utterances} must be at least 1")
+
+    def attach(self, model: nn.Module, sites: Iterable[Site], hear: Callable[[int], Calibration]) -> float:
+        """Quantize the inputs of every linear layer with a site's weight, in place; return the audio heard in seconds.
+
+        `hear(utterances)` gives the calibration that a static scale needs, of this model.
+        """
+        if self.kind == "none":
+            return 0.0
+        names = {site.name for site in sites}
+        groups = [places for places in tensor_places(model) if places[0].name in names]
+        layers = [place.path for places in groups for place in places if isinstance(place.module, nn.Linear)]
+        if self.kind == "dynamic":
+            attach_activations(model, dict.fromkeys(layers))
+            return 0.0
+        calibration = hear(self.utterances)
+        attach_activations(model, static_scales(calibration, layers, self.percentile))
+        return calibration.audio_seconds
+
+
+@torch.no_grad()
+def static_scales(calibration: Calibration, layers: Sequence[str], percentile: float) -> dict[str, Tensor]:
+    """Return a scale `[1]` for the inputs of each of `layers` that is called, from one pass, or two below 100 percent.
+
+    Layers that are never called (WavLM's `q_proj`) are named in a warning and left out.
+
+    Raises:
+        UserError: an input is not finite.
+    """
+    modules = [calibration.model.get_submodule(name) for name in layers]
+    peaks: dict[int, Tensor] = {}
+    counts: dict[int, Tensor] = {}
+
+    def see_peak(k: int, rows: Tensor) -> None:
+        peak = rows.float().abs().max().reshape(1)
+        peaks[k] = torch.maximum(peaks.get(k, peak), peak)
+
+    def see_counts(k: int, rows: Tensor) -> None:
+        bins = (rows.float().abs() / peaks[k].clamp_min(_TINY) * _BINS).long().clamp_max_(_BINS - 1)
+        counts[k] = counts.get(k, 0) + bins.flatten().bincount(minlength=_BINS)
+
+    calibration.observe(modules, see_peak)
+    if broken := [layers[k] for k, peak in peaks.items() if not peak.isfinite()]:
+        raise UserError(f"the inputs of {broken[0]} on the calibration audio are not finite: check the model")
+    if percentile < 100:
+        calibration.observe(modules, see_counts)
+    for k, count in counts.items():
+        below = int((count.cumsum(0) < count.sum() * (percentile / 100)).sum())
+        peaks[k] = peaks[k] * ((below + 1) / _BINS)
+    if silent := [name for k, name in enumerate(layers) if k not in peaks]:
+        _log.warning("inputs stay float in %d layers that are never called: %s", len(silent), ", ".join(silent))
+    return {layers[k]: spanning_scale(peak, GRID) for k, peak in sorted(peaks.items())}
