@@ -20,6 +20,8 @@ from mpq.record.result import Result, from_json
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers", "trainer.accelerator", "trainer.threads"}
 # Without a stage nothing is trained, and these have no part in the result.
 _OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
+# Float activations are the default, which the records made before there was a choice do not name.
+_OF_ACTIVATIONS = {"quantizer.activations", "quantizer.activation_percentile"}
 
 
 class RunFolder:
@@ -93,6 +95,8 @@ def _that_count(config: Any) -> dict[str, str]:
     flat = _flat(config)
     stages = any(key.startswith("recipe.stages.") for key in flat)
     unused = _PLACES if stages else _PLACES | _OF_STAGES
+    if flat.get("quantizer.activations", "none") == "none":
+        unused = unused | _OF_ACTIVATIONS
     return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & unused}
 
 

@@ -84,6 +84,14 @@ def test_a_list_a_missing_and_a_new_setting_differ_too(folder):
         folder.finished(config(distill__temperature=2.0))
 
 
+def test_float_activations_are_what_older_records_meant(folder):
+    finish(folder, config())
+    floats = {"quantizer__activations": "none", "quantizer__activation_percentile": 99.9}
+    assert folder.finished(config(**floats)) == "the record"
+    with pytest.raises(UserError, match=r"quantizer\.activations: None -> static"):
+        folder.finished(config(**floats | {"quantizer__activations": "static"}))
+
+
 def test_without_a_stage_the_settings_of_training_are_no_difference(folder):
     baseline = {"recipe": OmegaConf.create({"name": "full_precision", "stages": None})}
     cfg = config()
