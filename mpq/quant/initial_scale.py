@@ -13,6 +13,7 @@ from mpq.quant.fake_quantize import Grid, dequantize, quantize
 
 Granularity = Literal["per_tensor", "per_channel"]
 _BINS = 2**14
+_SMOOTH = 768  # weights a scale from which on few trials find the least error: the shortest row of wav2vec2-base
 _CHUNK = 2**17  # weights searched at once: on a CPU what fits its cache is 3 times faster
 
 
@@ -46,8 +47,9 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
     """Best scale of each row of `rows` `[R, N]`: `[R, 1]`."""
     if len(rows) == 1 and rows.shape[1] > _BINS:
         (values, counts), trials = _histogram(rows), 128
-    else:  # the shorter the row, the more ragged its error
-        values, counts, trials = rows, torch.ones_like(rows[:1]), min(max(_CHUNK // rows.shape[1], 32), 256)
+    else:  # the shorter the row, the more ragged its error; a long search over 300 M weights would take minutes
+        values, counts, trials = rows, None, min(max(_CHUNK // rows.shape[1], 32), 256)
+        trials = 32 if rows.shape[1] >= _SMOOTH else trials
     magnitude = rows.abs()
     # The best scale is at least mean |W| / largest |level|: it equals sum(w q) / sum(q^2), q the levels, and |q| grows
     # with |w| (Chebyshev's sum inequality). Above the other end nothing is clipped and the steps only get coarser.
@@ -63,13 +65,15 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
     return scale
 
 
-def _best_of(values: Tensor, counts: Tensor, low: Tensor, high: Tensor, trials: int, grid: Grid) -> Tensor:
+def _best_of(values: Tensor, counts: Tensor | None, low: Tensor, high: Tensor, trials: int, grid: Grid) -> Tensor:
     """The scale `[R, 1]` with the least error among `trials` from `low` to `high` in geometric steps."""
     best, least = low, torch.full_like(low, torch.inf)
     for position in torch.linspace(0, 1, trials).tolist():
         scale = low * (high / low) ** position
-        error = (values - dequantize(quantize(values, scale, grid), scale, grid)).square_().mul_(counts)
-        error = error.sum(dim=1, keepdim=True)
+        # As quantize and dequantize, but in place and without integers, in half the time.
+        levels = (values / scale).sub_(grid.offset).round_().clamp_(grid.low, grid.high)
+        error = levels.add_(grid.offset).mul_(scale).sub_(values).square_()
+        error = (error if counts is None else error.mul_(counts)).sum(dim=1, keepdim=True)
         best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
     return best
 
