@@ -71,7 +71,7 @@ class MpqQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(
         self, model: "PreTrainedModel", checkpoint_files: list[str] | None = None, **kwargs: Any
-    ) -> None:
+    ) -> "PreTrainedModel":
         from mpq.checkpoint.hf_model import make_packed
 
         files = [Path(file) for file in checkpoint_files or []]
@@ -80,8 +80,9 @@ class MpqQuantizer(HfQuantizer):
         self._weight_norms = make_packed(model, files[0].parent)
         self._declared_ties = model.all_tied_weights_keys
         model.all_tied_weights_keys = {}  # transformers looks for float parameters; the ties are made below
+        return model
 
-    def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> None:
+    def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> "PreTrainedModel":
         from mpq.checkpoint.hf_model import save_pretrained, tie, unpack_all
 
         if not self.quantization_config.keep_packed:
@@ -89,8 +90,13 @@ class MpqQuantizer(HfQuantizer):
         tie(model, self.quantization_config.block)
         model.all_tied_weights_keys = self._declared_ties
         model.save_pretrained = MethodType(save_pretrained, model)
+        return model
 
-    def get_state_dict_and_metadata(self, model: "PreTrainedModel") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    # The base class has no annotations, so a checker takes these three for methods that return nothing.
+
+    def get_state_dict_and_metadata(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, model: "PreTrainedModel"
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return the tensors of the packed file, and put their digest into the config, which is written next."""
         from mpq.checkpoint.hf_model import packed_state
 
@@ -105,12 +111,12 @@ class MpqQuantizer(HfQuantizer):
         named = getattr(torch, dtype) if isinstance(dtype, str) else dtype  # after a save_pretrained
         return model.to(named)  # pyright: ignore[reportArgumentType]
 
-    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:
+    def is_serializable(self, *args: Any, **kwargs: Any) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return True: `save_pretrained` writes the packed form."""
         return True
 
     @property
-    def is_trainable(self) -> bool:
+    def is_trainable(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return False: a trained weight would leave its grid, and could not be saved."""
         return False
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
             f"{folder} holds {config.get('architectures')}, not {type(model).__name__}: use AutoModelForCTC"
         )
     norms = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module, "weight")}
-    dimensions = {name: module.parametrizations.weight[0].dim for name, module in norms.items()}  # pyright: ignore
+    dimensions = {name: cast(Any, module.parametrizations)["weight"][0].dim for name, module in norms.items()}
     fold_weight_norm(model)
     restore_activations(model, config)
     check_tensors(model, sites, tied, stored)
