@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -94,15 +95,13 @@ class Calibration:
         """
         counts = torch.zeros(0)
 
-        def hook(number: int, inputs: Tensor) -> None:
+        def hook(number: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+            inputs = args[0]
             if inputs.shape[:-1] == (len(counts), counts.max()):
                 inputs = inputs[torch.arange(inputs.shape[1], device=inputs.device) < counts[:, None]]
             see(number, inputs.flatten(0, -2))
 
-        handles = [
-            module.register_forward_pre_hook(lambda _, args, number=number: hook(number, args[0]))
-            for number, module in enumerate(modules)
-        ]
+        handles = [m.register_forward_pre_hook(partial(hook, number)) for number, m in enumerate(modules)]
         try:
             with parametrize.cached():  # the quantized weights stay the same from batch to batch
                 for batch in self.batches:
