@@ -9,6 +9,7 @@ from tiny_speech import ARCHITECTURE, write_speech
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+
 @pytest.fixture(scope="session")
 def speech_folder(tmp_path_factory):
     """Twelve utterances to train on and four to evaluate."""
