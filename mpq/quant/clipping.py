@@ -19,15 +19,16 @@ Clipping = Literal["mse", "minmax", "percentile", "entropy"]
 PERCENTILE = 99.9
 BINS = 2048  # of the histogram of magnitudes, as in TensorRT's calibration
 STEP = 16  # bins between the thresholds that are tried
-_CHUNK = 2**20  # histogram entries compared at once
 
 
 def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clipping: Clipping = "mse") -> Tensor:
     """Return a scale for `weight` `[out, in, ...]`, float32: `[1, 1, ...]` per tensor, `[out, 1, ...]` per channel.
 
     `mse`: least squared error (`initial_scale`). `minmax`: T is the largest magnitude. `percentile`: T is the smallest
-    magnitude that 99.9 percent of them do not exceed (Wu et al., arXiv 2004.09602, section 5.2). `entropy`: T loses
-    least information, see `entropy_threshold`.
+    magnitude that 99.9 percent of them do not exceed (Wu et al., arXiv 2004.09602, section 5.2); below 1,000 weights a
+    scale that is the largest. `entropy`: T loses least information, see `entropy_share`; per channel it is one share of
+    each channel's largest magnitude, found over all channels, as a channel has hardly more weights than the histogram
+    has bins.
 
     Raises:
         UserError: the granularity or the clipping is unknown.
@@ -39,13 +40,12 @@ def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clippin
     check_granularity(granularity)
     channels = weight.shape[0] if granularity == "per_channel" else 1
     magnitudes = weight.detach().float().reshape(channels, -1).abs()
-    if clipping == "minmax":
-        threshold = magnitudes.amax(dim=1, keepdim=True)
-    elif clipping == "percentile":
+    threshold = magnitudes.amax(dim=1, keepdim=True)
+    if clipping == "percentile":
         threshold = magnitudes.kthvalue(ceil(magnitudes.shape[1] * PERCENTILE / 100), dim=1, keepdim=True).values
-    else:
-        rows = max(1, _CHUNK // BINS)
-        threshold = torch.cat([entropy_threshold(chunk, grid) for chunk in magnitudes.split(rows)])
+    if clipping == "entropy":
+        relative = magnitudes / threshold.clamp_min(torch.finfo(torch.float32).tiny)
+        threshold = threshold * entropy_share(relative, grid)
     return spanning_scale(threshold, grid).reshape(channels, *[1] * (weight.dim() - 1))
 
 
@@ -55,37 +55,29 @@ def spanning_scale(threshold: Tensor, grid: Grid) -> Tensor:
     return threshold.clamp_min(torch.finfo(torch.float32).eps ** 2) / (grid.top + 0.5)
 
 
-def entropy_threshold(magnitudes: Tensor, grid: Grid) -> Tensor:
-    """Return the threshold `[R, 1]` with the least KL divergence between each row's histogram and its quantized one.
+def entropy_share(magnitudes: Tensor, grid: Grid) -> float:
+    """Return the threshold with the least KL divergence between the histogram of `magnitudes` and its quantized one.
 
-    TensorRT's calibration (Migacz, "8-bit inference with TensorRT", GTC 2017): of the `magnitudes` `[R, N]` clipped at
-    a threshold, P is the histogram with what is clipped in its last bin; Q has the mass of each level's cell, without
-    what is clipped, spread evenly over the bins of the cell that P fills. A row of fewer weights than bins (2048) has
-    hardly two in a bin, so that Q resembles P at any step and the threshold tends to the largest magnitude.
+    TensorRT's calibration (Migacz, "8-bit inference with TensorRT", GTC 2017): of the `magnitudes`, all in 0..1, that
+    are clipped at a threshold, P is the histogram with what is clipped in its last bin; Q has the mass of each level's
+    cell, without what is clipped, spread evenly over the bins of the cell that P fills.
     """
-    peak = magnitudes.amax(dim=1, keepdim=True).clamp_min(torch.finfo(magnitudes.dtype).tiny)
-    bins = (magnitudes / peak * BINS).long().clamp_max_(BINS - 1)
-    counts = torch.zeros(len(bins), BINS, device=bins.device)
-    counts.scatter_add_(1, bins, torch.ones_like(magnitudes))
-    best, least = peak, torch.full_like(peak, torch.inf)
-    for kept in range(max(STEP, grid.high + 1), BINS + 1, STEP):
-        divergence = _divergence(counts, kept, grid)
-        best = torch.where(divergence < least, peak * (kept / BINS), best)
-        least = torch.minimum(divergence, least)
-    return best
+    bins = (magnitudes.flatten() * BINS).long().clamp_max_(BINS - 1)
+    counts = bins.bincount(minlength=BINS).double()
+    thresholds = range(max(STEP, grid.high + 1), BINS + 1, STEP)
+    divergences = torch.stack([_divergence(counts, kept, grid) for kept in thresholds])
+    return thresholds[int(divergences.argmin())] / BINS
 
 
 def _divergence(counts: Tensor, kept: int, grid: Grid) -> Tensor:
-    """KL(P || Q) in nats `[R, 1]` when the first `kept` of the bins `counts` `[R, BINS]` are kept."""
-    inside = counts[:, :kept]
+    """KL(P || Q) in nats when the first `kept` of the bins `counts` `[BINS]` are kept."""
+    inside = counts[:kept]
     clipped = inside.clone()
-    clipped[:, -1] += counts[:, kept:].sum(dim=1)
-    centres = torch.arange(kept, device=counts.device) + 0.5
+    clipped[-1] += counts[kept:].sum()
+    filled = (clipped > 0).to(counts.dtype)
+    centres = torch.arange(kept, dtype=counts.dtype, device=counts.device) + 0.5
     cells = quantize(centres, centres.new_tensor(kept / (grid.top + 0.5)), grid).long()
-    sums = counts.new_zeros(2, len(counts), grid.high + 1)
-    sums.index_add_(2, cells, torch.stack([inside, (clipped > 0).to(counts.dtype)]))
-    level = (sums[0] / sums[1].clamp_min(1))[:, cells] * (clipped > 0)
-    p = clipped / clipped.sum(dim=1, keepdim=True)
-    q = level / level.sum(dim=1, keepdim=True)
-    divergence = torch.where(p > 0, p * (p / q).log(), 0).sum(dim=1, keepdim=True)
-    return divergence.nan_to_num(nan=torch.inf)
+    mass, width = (values.new_zeros(grid.high + 1).index_add_(0, cells, values) for values in (inside, filled))
+    level = (mass / width.clamp_min(1))[cells] * filled
+    p, q = clipped / clipped.sum(), level / level.sum()
+    return torch.where(p > 0, p * (p / q).log(), 0).sum().nan_to_num(nan=torch.inf)

@@ -88,7 +88,7 @@ def test_static_scales_are_percentiles_of_what_is_heard(percentile):
     for name, scale in static_scales(calibration, layers, percentile).items():
         magnitudes = torch.cat(seen.pop(name)).numpy()
         want = np.percentile(magnitudes, percentile, method="inverted_cdf")
-        assert float(scale) * 127.5 == pytest.approx(want, abs=2 * float(magnitudes.max()) / 2**14)
+        assert -1e-6 < float(scale) * 127.5 - want < 1.01 * magnitudes.max() / 2**14  # the bin's upper end
     assert not seen
 
 
