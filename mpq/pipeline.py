@@ -11,9 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
 from mpq.checkpoint import folder as model_folder
-from mpq.checkpoint.parameters import count_parameters
+from mpq.checkpoint.parameters import count_parameters, weights_digest
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
+from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.models import ctc
 from mpq.record import provenance
@@ -24,10 +25,11 @@ from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_
 from mpq.record.logger import check as check_logger
 from mpq.record.logger import run_logger
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
+from mpq.record.search import write_search
 from mpq.record.sizes import measure
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
-from mpq.train.recipe import run_recipe
+from mpq.train.recipe import learned, run_recipe
 
 
 def run(cfg: DictConfig) -> Result:
@@ -53,7 +55,7 @@ def _run(cfg: DictConfig) -> Result:
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name]
     with run_logger(cfg.logger, cfg.exp, cfg.seed, tags, _plain(cfg), folder.path, folder.work) as logger:
-        bits, size, time, assignment = _compress(cfg, corpus, folder, logger)
+        bits, size, time, assignment, teacher = _compress(cfg, corpus, folder, logger, baseline)
         references, hypotheses, skipped = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
@@ -67,7 +69,9 @@ def _run(cfg: DictConfig) -> Result:
             wer=score(references, hypotheses),
             significance=baseline and _compare(cfg, baseline, corpus, references, hypotheses),
             time=time,
-            provenance=provenance.collect(Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped)),
+            provenance=provenance.collect(
+                Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped), teacher=teacher
+            ),
         )
         log_result(logger, result)
     write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment))
@@ -75,19 +79,40 @@ def _run(cfg: DictConfig) -> Result:
     return result
 
 
-def _compress(cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any) -> tuple[Bits, Size, Time, Assignment]:
-    """Load the teacher, run the recipe, store the model; return what it weighs, what it cost and its precisions."""
+def _compress(
+    cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, baseline: Result | None
+) -> tuple[Bits, Size, Time, Assignment, str | None]:
+    """Load the teacher, run the recipe, store the model.
+
+    Return what it weighs, what it cost, its precisions, and the digest of the teacher where that is a checkpoint.
+
+    Raises: UserError where the baseline's record is of another checkpoint.
+    """
+    digest = None
     if settings.random_weights(cfg):
         teacher, processor = ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed)
     else:
         teacher, processor = ctc.load(settings.model_path(cfg))
+        digest = weights_digest(teacher)
+        _check_baseline(cfg, baseline, digest)
     parameters = count_parameters(teacher)
     model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
     model_folder.save(folder.model, model, processor)
     if assignment:
         to_json(assignment, folder.path / "bits.json")
+        write_search(folder.search, learned(cfg, folder.work))
     bits, size = measure(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
-    return bits, size, ledger.time(), assignment
+    return bits, size, ledger.time(), assignment, digest
+
+
+def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:
+    """Refuse to compare with the record of other weights, as after training a checkpoint anew in its place."""
+    recorded = baseline and baseline.provenance.teacher
+    if baseline and recorded and recorded != teacher:
+        raise UserError(
+            f"{settings.model_path(cfg)} has other weights than those of the record {baseline.exp}; make that anew: "
+            f"python scripts/run.py model={cfg.model.name} recipe=full_precision root={cfg.root} overwrite=true"
+        )
 
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:

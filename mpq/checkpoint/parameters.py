@@ -4,8 +4,10 @@
 the quantizer's own parameters; a file is written in plain names only.
 """
 
+import hashlib
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -39,6 +41,15 @@ def count_parameters(model: nn.Module) -> int:
     wav2vec2 and HuBERT) then no longer exist.
     """
     return sum(tensor.numel() for tensor in stored_tensors(model)[0].values() if isinstance(tensor, nn.Parameter))
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Return the SHA-256 of a model's parameters and buffers with their names, in hexadecimal."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(stored_tensors(model)[0].items()):
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def put_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: what is there, what is finished, and what another config left.
 
-`<root>/<exp>/seed<seed>/` holds the tracked record (config.yaml, result.json, bits.json, hypotheses.jsonl), the model
-in `model/`, and in `work/` what an unfinished run needs to go on.
+`<root>/<exp>/seed<seed>/` holds the tracked record (config.yaml, result.json, bits.json, search.json,
+hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to go on.
 """
 
 import shutil
@@ -33,6 +33,7 @@ class RunFolder:
         self.work = self.path / "work"
         self.result = self.path / "result.json"
         self._config = self.path / "config.yaml"
+        self.search = self.path / "search.json"
         self.hypotheses = self.path / "hypotheses.jsonl"
 
     def finished(self, cfg: DictConfig) -> Result | None:

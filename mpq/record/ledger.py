@@ -5,6 +5,7 @@ are excluded by standing outside of every block. A killed run loses the time sin
 meant: the work of that time is done and counted again after the resumption.
 """
 
+import os
 import resource
 import sys
 import time
@@ -27,21 +28,28 @@ class Stage:
     audio_seconds: float = 0.0
     peak_memory_bytes: int = 0
     resumed: int = 0
+    processor_seconds: float = 0.0
     finished: bool = False
 
 
 class Ledger:
     """Wall-clock seconds and other costs of each stage, in the order in which the stages began.
 
+    Processor-seconds are those of all threads of this process and its ended workers: on a machine that others use too
+    they say more than the wall clock, without a GPU.
     Reads the clock only after CUDA has finished its queue, where there is CUDA. Peak memory is the most that PyTorch's
     allocator held on one of this process's GPUs during the stage; without a GPU it is the peak resident memory of the
     whole process so far (`ru_maxrss`), which a stage that needs less than an earlier one inherits.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.perf_counter,
+        processor: Callable[[], float] = lambda: sum(os.times()[:4]),
+    ) -> None:
+        self._clocks = {"seconds": clock, "processor_seconds": processor}
         self._stages: dict[str, Stage] = {}
-        self._running: tuple[Stage, float, float] | None = None  # stage, its seconds before, clock at the start
+        self._running: tuple[Stage, dict[str, float]] | None = None  # the stage; its seconds less the clocks at start
 
     @contextmanager
     def stage(self, name: str, devices: int = 1) -> Iterator[Stage]:
@@ -57,7 +65,7 @@ class Ledger:
         stage = self._stages.setdefault(name, Stage(name))
         stage.devices = devices
         _synchronize(reset_peak=True)
-        self._running = (stage, stage.seconds, self._clock())
+        self._running = (stage, {name: getattr(stage, name) - clock() for name, clock in self._clocks.items()})
         try:
             yield stage
             stage.finished = True
@@ -93,9 +101,10 @@ class Ledger:
 
     def _read_clock(self) -> None:
         if self._running:
-            stage, before, start = self._running
+            stage, offsets = self._running
             peak = _synchronize()
-            stage.seconds = before + self._clock() - start
+            for name, clock in self._clocks.items():
+                setattr(stage, name, offsets[name] + clock())
             stage.peak_memory_bytes = max(stage.peak_memory_bytes, peak)
 
 

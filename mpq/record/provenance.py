@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _ABSOLUTE_PATH = re.compile(r"""(?:file:/+|(?<![\w:/.~-])/+|(?<=:)/(?!/))[^,'"\]}]*""")
 
 
-def collect(data: Data, argv: Sequence[str] | None = None, repository: Path = REPOSITORY) -> Provenance:
+def collect(
+    data: Data, argv: Sequence[str] | None = None, repository: Path = REPOSITORY, teacher: str | None = None
+) -> Provenance:
     """Describe this process, its machine and the code in `repository`; `argv` is the command line (sys.argv)."""
     commit, dirty = _git_state(repository)
     return Provenance(
@@ -32,6 +34,7 @@ def collect(data: Data, argv: Sequence[str] | None = None, repository: Path = RE
         hardware=hardware(),
         data=data,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
+        teacher=teacher,
     )
 
 

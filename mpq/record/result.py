@@ -70,7 +70,10 @@ class Significance:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds seen, peak bytes, times resumed."""
+    """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds seen, peak bytes, times resumed.
+
+    `processor_seconds` are those of all threads and workers of the process (0: recorded before they were counted).
+    """
 
     name: str
     seconds: float
@@ -79,6 +82,7 @@ class StageTime:
     audio_seconds: float
     peak_memory_bytes: int
     resumed: int = 0
+    processor_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,10 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the result comes from; commit and dirty are None outside git, the date is UTC in ISO 8601."""
+    """Where the result comes from; commit and dirty are None outside git, the date is UTC in ISO 8601.
+
+    `teacher` is the SHA-256 of the weights that were compressed (None: random ones, or recorded before it was kept).
+    """
 
     commit: str | None
     dirty: bool | None
@@ -124,6 +131,7 @@ class Provenance:
     hardware: Hardware
     data: Data
     date: str
+    teacher: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,9 @@
 """One training stage as a LightningModule: the model, what is learned, and at which rate."""
 
+import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -13,6 +15,8 @@ from torch.utils.data import DataLoader
 from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
+from mpq.record.fields import build
+from mpq.record.search import Snapshot, snapshot
 from mpq.train.distillation import Loss
 from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
@@ -41,6 +45,8 @@ class TrainingModule(lightning.LightningModule):
         self.model = model
         self.search = precisions.search if precisions else None  # a submodule: its logits are trained and saved
         self.audio_seconds = 0.0  # heard so far by this process, without padding
+        self.trajectory: list[Snapshot] = []  # one an epoch
+        self._losses: list[Tensor] = []  # of this epoch
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
         self._loss = loss
@@ -82,6 +88,7 @@ class TrainingModule(lightning.LightningModule):
             return None
         loss, parts = self._loss(self.model, batch)
         self.audio_seconds += batch.seconds
+        self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
@@ -90,6 +97,13 @@ class TrainingModule(lightning.LightningModule):
             if self._precisions is not None:
                 self.log_dict(self._precisions.metrics())
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Keep a snapshot of the search."""
+        loss = float(torch.stack(self._losses).mean()) if self._losses else None
+        is_open = self._precisions is not None and not self._precisions.decided
+        self.trajectory.append(snapshot(self.global_step, loss, self.search if is_open else None))
+        self._losses.clear()
 
     def configure_optimizers(self) -> Any:
         """AdamW over four groups: matrices (decayed), vectors, scales, and the logits of the precision search."""
@@ -108,7 +122,7 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": o.schedule(optimizer), "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the audio heard, for the ledger.
+        """Keep the audio heard, for the ledger, and the trajectory.
 
         Raises: UserError where a weight is no number any more, so that the last good checkpoint stays.
         """
@@ -116,10 +130,12 @@ class TrainingModule(lightning.LightningModule):
             raise self._diverged(f"weights are no numbers after update {self.global_step}")
         self._before_checkpoint()
         checkpoint["audio_seconds"] = self.audio_seconds
+        checkpoint["trajectory"] = [asdict(entry) for entry in self.trajectory]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the audio heard, and begin with the epoch that follows."""
+        """Take up the audio heard and the trajectory, and begin with the epoch that follows."""
         self.audio_seconds = checkpoint["audio_seconds"]
+        self.trajectory = [build(Snapshot, json.loads(json.dumps(entry))) for entry in checkpoint["trajectory"]]
         _end_epoch(checkpoint)
 
     def _report(self, skipped: list[str]) -> None:

@@ -16,12 +16,13 @@ from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
 from mpq.quant.activation_scales import Activations
 from mpq.record.ledger import Ledger
+from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.train.distillation import Loss
 from mpq.train.fit import Machine
 from mpq.train.module import Optimization
-from mpq.train.stage import LEDGER, run_stage
+from mpq.train.stage import LEDGER, SEARCH, run_stage
 
 START_FROM = ("teacher", "previous", "scratch")
 _MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads")
@@ -73,6 +74,12 @@ def run_recipe(
             attention_mask=attention_mask,
         )
     return model, assignment, ledger
+
+
+def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:
+    """What the search of each stage of a finished recipe learned; a stage in full precision has none."""
+    files = [folder / str(name) / SEARCH for name in cfg.recipe.stages]
+    return [stage for file in files if file.is_file() for stage in read_search(file)]
 
 
 def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch | None:

@@ -17,6 +17,7 @@ from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.atomic import write_text
 from mpq.record.ledger import Ledger
+from mpq.record.search import describe, write_search
 from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.search.calibration import Calibration, draw_batches
@@ -29,6 +30,7 @@ from mpq.train.precisions import Precisions
 
 LEDGER = "ledger.json"
 BITS = "bits.json"
+SEARCH = "search.json"
 
 
 def run_stage(
@@ -64,7 +66,7 @@ def run_stage(
     choose_threads(student, machine.threads)
     if not optimization.train_feature_encoder:
         student.freeze_feature_encoder()  # type: ignore[operator]  # every CTC model of transformers has it
-    saved = folder / name / BITS
+    saved, learned = folder / name / BITS, folder / name / SEARCH
 
     def save_ledger() -> None:
         write_text(folder / LEDGER, json.dumps(ledger.state()))
@@ -89,6 +91,7 @@ def run_stage(
             if isinstance(search, MeasuredSearch) and not saved.is_file():
                 heard = calibration(search.utterances)
                 search.measure(heard)
+                write_search(learned, [describe(name, search, ())])
                 to_json(search.assignment(), saved)
                 if entry is not None:
                     entry.audio_seconds = heard.audio_seconds
@@ -106,6 +109,8 @@ def run_stage(
         if precisions is not None:
             precisions.freeze(from_json(saved) if saved.is_file() else None)
             to_json(precisions.assignment(), saved)
+            if not learned.is_file():
+                write_search(learned, [describe(name, precisions.search, module.trajectory)])
         if calibrate is not None:
             heard = calibration(calibrate.utterances)
             calibrate.calibrate(heard)

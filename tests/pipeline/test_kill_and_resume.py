@@ -12,7 +12,8 @@ from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 
 EXP = "tiny_wav2vec2_3p5bit_mini_speech"
 SETTINGS = ("trainer.updates=60", "trainer.interval=5", "trainer.dropout=true", "seed=1")
-TRACKED = ("bits.json", "hypotheses.jsonl", "config.yaml", "model/model.safetensors", "model/config.json")
+TRACKED = ("bits.json", "search.json", "hypotheses.jsonl", "config.yaml")
+TRACKED += ("model/model.safetensors", "model/config.json")
 
 
 @pytest.fixture(scope="module")

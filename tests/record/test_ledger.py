@@ -15,6 +15,21 @@ class Clock:
         return self.now
 
 
+def test_processor_seconds_are_counted_over_a_resumption():
+    clock, processor = Clock(), Clock()
+    first = Ledger(clock, processor)
+    with first.stage("train"):
+        clock.now, processor.now = clock.now + 10, processor.now + 15
+        saved = first.state()
+        processor.now += 100  # lost with the killed process
+    second = Ledger(clock, processor)
+    second.restore(saved)
+    with second.stage("train"):
+        clock.now, processor.now = clock.now + 1, processor.now + 2
+    stage = second.time().stages[0]
+    assert (stage.seconds, stage.processor_seconds, stage.resumed) == (11.0, 17.0, 1)
+
+
 def test_only_the_stages_are_counted():
     clock = Clock()
     ledger = Ledger(clock)

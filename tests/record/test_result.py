@@ -48,6 +48,7 @@ CONTRACT = {
                 "audio_seconds": 99.5,
                 "peak_memory_bytes": 12345,
                 "resumed": 1,
+                "processor_seconds": 8.5,
             }
         ],
     },
@@ -59,6 +60,7 @@ CONTRACT = {
         "hardware": {"cpu": "a CPU", "cores": 2, "memory_bytes": 8, "gpus": ["a GPU", "a GPU"]},
         "data": {"name": "embedded", "hash": "abc", "synthetic": True, "skipped": 0},
         "date": "2026-01-01T00:00:00+00:00",
+        "teacher": "0f" * 32,
     },
 }
 
@@ -98,10 +100,12 @@ def test_fields_added_later_are_passed_over_and_optional_ones_may_be_absent():
     assert from_json(changed("size.embedded_bytes", 3)) == record()
     content = copy.deepcopy(CONTRACT)
     del content["provenance"]["data"]["synthetic"], content["provenance"]["data"]["skipped"]
-    del content["time"]["stages"][0]["resumed"]
+    del content["time"]["stages"][0]["resumed"], content["time"]["stages"][0]["processor_seconds"]
+    del content["provenance"]["teacher"]
     result = from_json(json.dumps(content))
     assert result.provenance.data.synthetic is None
-    assert result.time.stages[0].resumed == 0
+    assert (result.time.stages[0].resumed, result.time.stages[0].processor_seconds) == (0, 0.0)
+    assert result.provenance.teacher is None
 
 
 def test_whole_numbers_pass_for_floats_and_nan_for_nothing():

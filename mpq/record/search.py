@@ -1,0 +1,111 @@
+"""What each stage's precision search learned, `search.json`: scores a site, and how probabilities and loss went.
+
+Apart from the assignment (`bits.json`), since this is what pictures are drawn from and what another budget can be
+decided from afterwards, with no model and no training log at hand.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mpq.errors import UserError
+from mpq.record.atomic import write_text
+from mpq.record.fields import build
+from mpq.search.base import PrecisionSearch
+
+Rows = tuple[tuple[float, ...], ...]  # [S, C]: a row a site, a number a candidate
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The search after `update` updates: the mean training loss since the last snapshot, and while precisions are open
+    the temperature, the expected average bits and each site's `probabilities` [S, C], without Gumbel noise.
+    """
+
+    update: int
+    loss: float | None = None
+    temperature: float | None = None
+    expected_bits: float | None = None
+    probabilities: Rows | None = None
+
+
+@dataclass(frozen=True)
+class StageSearch:
+    """One stage: `method` is a name of `mpq/search/`, `target` the average bits asked for.
+
+    `sites` and `parameters` name the searched weights and count them; `logits` [S, C] with their last `temperature` are
+    a Gumbel search's, `sensitivity` [S, C] a measured one's.
+    """
+
+    name: str
+    method: str
+    candidates: tuple[int, ...]
+    target: float
+    sites: tuple[str, ...]
+    parameters: tuple[int, ...]
+    trajectory: tuple[Snapshot, ...] = ()
+    logits: Rows | None = None
+    temperature: float | None = None
+    sensitivity: Rows | None = None
+
+
+def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) -> Snapshot:
+    """Read the state of `search` off; None where there is nothing open any more."""
+    if search is None:
+        return Snapshot(update, loss)
+    temperature = getattr(search, "temperature", None)
+    probabilities = search.per_site(search.probabilities())
+    return Snapshot(update, loss, _number(temperature), search.expected_bits(), _rows(probabilities, 5))
+
+
+def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot]) -> StageSearch:
+    """Put together what stage `name` learned."""
+    logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
+    return StageSearch(
+        name=name,
+        method=type(search).__module__.rpartition(".")[2],
+        candidates=tuple(search.site_candidates()),
+        target=float(search.target),
+        sites=tuple(site.name for site in search.sites),
+        parameters=tuple(site.numel for site in search.sites),
+        trajectory=tuple(trajectory),
+        logits=None if logits is None else _rows(search.per_site(logits), 9),
+        temperature=None if logits is None else _number(getattr(search, "temperature", None)),
+        sensitivity=None if sensitivity is None else _rows(search.per_site(sensitivity), 9),
+    )
+
+
+def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
+    """Write the stages to `path`, a line each."""
+    lines = ",\n".join(json.dumps(asdict(stage), allow_nan=False) for stage in stages)
+    write_text(path, f"[\n{lines}\n]\n")
+
+
+def read_search(path: Path | str) -> tuple[StageSearch, ...]:
+    """Read what `write_search` wrote.
+
+    Raises: UserError where there is no such file or it is damaged.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, list):
+            raise ValueError("it must be a list of stages")
+        return tuple(build(StageSearch, stage, f"stage {number}") for number, stage in enumerate(content, 1))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; a run keeps there what its search learned, so run it again"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; run its experiment again") from error
+
+
+def _rows(values: Tensor, digits: int) -> Rows:
+    """`values` [S, C] as numbers of so many significant digits: 9 give a float32 back exactly."""
+    return tuple(tuple(float(f"{value:.{digits}g}") for value in row) for row in values.detach().double().tolist())
+
+
+def _number(value: Tensor | None) -> float | None:
+    return None if value is None else float(value)
