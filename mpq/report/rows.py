@@ -1,0 +1,88 @@
+"""The rows that a table is meant to have, whether they were run or not.
+
+`systems` in `conf/table/<name>.yaml` lists them once for every model: a recipe, its bits and seeds, and other settings if
+any; or it names the table whose rows they are (`systems: compression`). A row's run name is computed as a run computes
+its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mpq.errors import UserError
+from mpq.settings import CONF, run_name
+
+TABLES = CONF / "table"
+_KEYS = {"recipe", "bits", "seeds", "overrides"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run to be: its name, and the settings that make it."""
+
+    exp: str
+    model: str
+    recipe: str
+    bits: float
+    seed: int
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The command line's words after `python scripts/run.py`."""
+        bits = [] if self.recipe == "full_precision" else [f"target_bits={self.bits:g}"]
+        return [f"model={self.model}", f"recipe={self.recipe}", *bits, f"seed={self.seed}", *self.overrides]
+
+
+def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
+    """The rows of `table` for `model`, each run once; `overrides` (`key=value`) hold for all of them.
+
+    Raises: UserError where the table has no rows of its own, or one that can't be read.
+    """
+    return list(dict.fromkeys(row for entry in _systems(table) for row in _rows(entry, model, overrides)))
+
+
+def tables() -> list[str]:
+    """The tables that list systems."""
+    return sorted(path.stem for path in TABLES.glob("*.yaml") if "systems" in OmegaConf.load(path))
+
+
+def _systems(table: str) -> list[Mapping[str, Any]]:
+    path = TABLES / f"{table}.yaml"
+    if table not in tables():
+        raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
+    systems: Any = OmegaConf.to_container(OmegaConf.load(path)["systems"]) if path.is_file() else None
+    return _systems(systems) if isinstance(systems, str) else systems
+
+
+def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> list[Row]:
+    if unknown := entry.keys() - _KEYS:
+        raise UserError(f"a table's system has the key {sorted(unknown)[0]}; its keys are {', '.join(sorted(_KEYS))}")
+    own = (*entry.get("overrides", ()), *overrides)
+    return [
+        Row(_name(model, entry["recipe"], bits, own), model, entry["recipe"], bits, seed, own)
+        for bits in entry["bits"]
+        for seed in entry["seeds"]
+    ]
+
+
+def _name(model: str, recipe: str, bits: float, overrides: Sequence[str]) -> str:
+    """The name that the run computes for itself, without composing its whole config, which takes long for many rows."""
+    given = OmegaConf.from_dotlist([word.lstrip("+") for word in overrides])
+    groups = {"quantizer": _load("quantizer", "lsq"), "recipe": _load("recipe", recipe)}
+    cfg: Any = OmegaConf.merge(OmegaConf.create(groups), given)
+    root, smoke = OmegaConf.select(cfg, "data.root"), bool(OmegaConf.select(cfg, "smoke"))
+    return run_name(model, cfg.recipe.infix, bits, root, smoke, cfg.quantizer.activations)
+
+
+@cache
+def _load(group: str, name: str) -> Any:
+    path: Path = CONF / group / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise UserError(f"there is no {group}={name}; choose one of {', '.join(known)}")
+    return OmegaConf.load(path)
