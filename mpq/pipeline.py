@@ -35,7 +35,8 @@ from mpq.train.recipe import learned, run_recipe
 def run(cfg: DictConfig) -> Result:
     """Do what the config describes, or take it from the finished record; return the record.
 
-    Raises: UserError where the config, the data or the model can't be used, before anything is written.
+    Raises: UserError where the config, the data or the model can't be used, before anything is written; TakenError
+    where another process works on this run.
     """
     cfg = settings.settle(cfg)
     settings.check_target(cfg)
@@ -46,15 +47,22 @@ def run(cfg: DictConfig) -> Result:
     return _run(cfg)
 
 
-def _run(cfg: DictConfig) -> Result:
+def _run(cfg: DictConfig, wait: bool = False) -> Result:
+    """The record of the run, which this process makes unless it is there; `wait` where another is making it."""
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
     if done := folder.finished(cfg):
         return done
+    with folder.claim(wait):
+        return folder.finished(cfg) or _make(cfg, folder)  # asked again: the process waited for may have finished it
+
+
+def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
-    baseline = _run(settings.full_precision(cfg)) if settings.needs_baseline(cfg) else None
+    baseline = _run(settings.full_precision(cfg), wait=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
-    tags = [cfg.model.name, cfg.recipe.name, corpus.name]
-    with run_logger(cfg.logger, cfg.exp, cfg.seed, tags, _plain(cfg), folder.path, folder.work) as logger:
+    tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
+    about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
+    with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
         bits, size, time, assignment, teacher = _compress(cfg, corpus, folder, logger, baseline)
         references, hypotheses, skipped = _transcribe(cfg, corpus, folder)
         result = Result(
@@ -73,7 +81,7 @@ def _run(cfg: DictConfig) -> Result:
                 Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped), teacher=teacher
             ),
         )
-        log_result(logger, result)
+        log_result(logger, result, learned(cfg, folder.work))
     write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment))
     folder.end(result)
     return result

@@ -5,6 +5,7 @@ hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run 
 """
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from yaml import YAMLError
 
 from mpq.errors import UserError
 from mpq.record.atomic import remove_partial, write_text
+from mpq.record.claim import claim
 from mpq.record.result import Result, from_json
 
 # What may differ between a finished run and one that asks for its result: where things lie, and how the machine works.
@@ -36,8 +38,15 @@ class RunFolder:
         self.search = self.path / "search.json"
         self.hypotheses = self.path / "hypotheses.jsonl"
 
-    def finished(self, cfg: DictConfig) -> Result | None:
-        """The record of an earlier run of this config whose model is still here, else None.
+    def claim(self, wait: bool) -> AbstractContextManager[None]:
+        """Keep other processes off this run for a block; it is for whoever writes here.
+
+        Raises: TakenError where another process works on it, unless asked to `wait` for its end.
+        """
+        return claim(self.path / ".claim", wait)
+
+    def finished(self, cfg: DictConfig, with_model: bool = True) -> Result | None:
+        """The record of an earlier run of this config, else None; with its model still here, if `with_model`.
 
         Raises: UserError where the folder holds a run of another config and `overwrite` is false.
         """
@@ -49,7 +58,7 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({'; '.join(differing[:3])}{more}); "
                 "overwrite=true replaces it, root=FOLDER keeps both"
             )
-        if not self.result.is_file() or not self.model.is_dir():
+        if not self.result.is_file() or (with_model and not self.model.is_dir()):
             return None
         return from_json(self.result.read_text(encoding="utf-8"), self.result)
 

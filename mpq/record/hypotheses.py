@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
+from mpq.record.claim import claim
 
 Texts = dict[str, dict[str, str]]
 """Evaluation set -> utterance id -> text, in the order of the file."""
@@ -37,6 +38,12 @@ def add_references(root: Path | str, data_name: str, references: Texts) -> Path:
     if not data_name or "/" in data_name or data_name.startswith("."):
         raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
     path = Path(root) / "references" / f"{data_name}.jsonl"
+    with claim(path.with_name(f".{data_name}.claim"), wait=True):  # else of two runs that end together one is lost
+        _merge(path, references)
+    return path
+
+
+def _merge(path: Path, references: Texts) -> None:
     known = read_references(path) if path.exists() else {}
     merged = {name: dict(texts) for name, texts in known.items()}
     for name, texts in references.items():
@@ -45,7 +52,6 @@ def add_references(root: Path | str, data_name: str, references: Texts) -> Path:
                 raise UserError(f"{path} holds other words for {name} {identity}: give this corpus another data.name")
     if merged != known:
         write_text(path, _lines(merged, "reference"))
-    return path
 
 
 def _lines(texts: Texts, field: str) -> str:
