@@ -1,0 +1,1 @@
+"""Compressed models outside of PyTorch: an ONNX file and what runs it."""

@@ -1,0 +1,95 @@
+"""The model as an ONNX graph in float32, every weight still an initializer under its own name.
+
+PyTorch's own optimisation of an exported graph would transpose the weights of linear layers ahead of time and so lose
+their names; here it is told to leave them, since the names are how `rewrite` finds the sites.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from onnxscript.optimizer import optimize_ir
+from torch import nn
+
+INPUT, MASK, OUTPUT = "input_values", "attention_mask", "logits"
+_SECONDS = 1.0  # of the audio that the graph is traced with; batch and length stay free
+
+
+def float_graph(model: nn.Module, attention_mask: bool, rate: int, opset: int) -> ir.Model:
+    """Trace a CTC model of raw audio and return its graph, of the ONNX operators of version `opset`.
+
+    Inputs: `input_values` float32 `[batch, samples]` and, with `attention_mask`, `attention_mask` int64
+    `[batch, samples]`. Output: `logits` float32 `[batch, frames, vocabulary]`. `rate` is in Hz.
+    """
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+    audio = torch.randn(2, int(_SECONDS * rate), generator=torch.Generator().manual_seed(0))
+    inputs: dict[str, torch.Tensor] = {INPUT: audio}
+    if attention_mask:
+        inputs[MASK] = torch.ones(audio.shape, dtype=torch.long)
+        inputs[MASK][1, audio.shape[1] // 2 :] = 0
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            model,
+            kwargs=inputs,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=[OUTPUT],
+            dynamic_shapes={name: {0: batch, 1: samples} for name in inputs},
+            opset_version=opset,
+            optimize=False,
+            verbose=False,
+        )
+        optimize_ir(program.model, should_fold=_foldable)
+    return program.model
+
+
+def finish(model: ir.Model) -> None:
+    """Drop what a runtime doesn't need (traces, shapes of inner values, unused weights) and put the nodes in order."""
+    graph = model.graph
+    graph.sort()
+    common.RemoveUnusedNodesPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    for node in graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None
+    for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):
+        assert value.shape is not None
+        value.shape = ir.Shape(["batch", name, *value.shape[2:]])
+    common.NameFixPass()(model)
+
+
+def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
+    """Return the initializer `name` of the graph, made of `value` where it is not there yet."""
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.asarray(value) if dtype is None else value, dtype=dtype, name=name)
+        ir.tape.Tape(graph).initializer(tensor)
+    return graph.initializers[name]
+
+
+def _foldable(node: ir.Node) -> bool | None:
+    """False for what is computed from a weight, None to let the optimizer decide."""
+    is_weight = any(
+        value is not None and value.is_initializer() and len(value.shape or ()) > 1 for value in node.inputs
+    )
+    return False if is_weight else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on its own insides (torchvision is not installed, deprecated trees)."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

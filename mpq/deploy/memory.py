@@ -1,0 +1,67 @@
+"""Layout "memory": weights keep their bits in memory too, and inputs stay float32.
+
+Linear layers are ONNX Runtime's `MatMulNBits`, computing in float32 (accuracy level 1; level 4 would quantize the
+inputs to 8 bits). All other weights are computed from their codes at each use: ONNX Runtime does not fold
+DequantizeLinear.
+"""
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from mpq.deploy.float_graph import constant
+from mpq.deploy.site_weight import SiteWeight
+
+_BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
+_FLOAT32_COMPUTE = 1
+
+
+class Memory:
+    """See the module."""
+
+    def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
+        """See `Layout`."""
+        tape = ir.tape.Tape(graph)
+        out, width = weight.codes.shape
+        bits = weight.stored_bits
+        block = _block_size(width, bits, tensors=2 if weight.offset else 1)
+        # One scale a row, so the same for all of its blocks. The zero point may be a float number, and a half-step grid
+        # needs one: scale * (unsigned code - 1.5) is scale * (code + 0.5).
+        blocks = -(-width // block)
+        values = [inputs, constant(graph, f"{weight.name}_codes", _blockwise(weight.codes, bits, block))]
+        values.append(constant(graph, f"{weight.name}_scale", np.repeat(weight.scale[:, None], blocks, axis=1)))
+        if weight.offset:
+            zeros = np.full((out, blocks), 2 ** (bits - 1) - weight.offset, dtype=np.float32)
+            values.append(constant(graph, f"{bits}_bit_zero_points_{out}_{blocks}", zeros))
+        sizes = {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": _FLOAT32_COMPUTE}
+        return tape.op("MatMulNBits", values, sizes, domain="com.microsoft")
+
+    def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
+        """See `Layout`."""
+        tape = ir.tape.Tape(graph)
+        scale = constant(graph, f"{weight.name}_scale", weight.scale)
+        value = tape.op("DequantizeLinear", [tape.initializer(weight.tensor()), scale], {"axis": 0})
+        if not weight.offset:
+            return value
+        half = (weight.offset * weight.scale).reshape(-1, *[1] * (weight.codes.ndim - 1))
+        return tape.op("Add", [value, constant(graph, f"{weight.name}_half_step", half)])
+
+
+def _block_size(width: int, bits: int, tensors: int) -> int:
+    """The block that stores a row of `width` codes in the fewest bytes, with `tensors` float32 numbers a block."""
+    return min(_BLOCKS, key=lambda block: math.ceil(width / block) * (block * bits // 8 + 4 * tensors))
+
+
+def _blockwise(codes: NDArray[np.int8], bits: int, block: int) -> NDArray[np.uint8]:
+    """MatMulNBits' form: unsigned codes `[out, blocks, block * bits / 8]`, the first in the lowest bits of a byte."""
+    out, width = codes.shape
+    blocks, share = -(-width // block), 8 // bits
+    unsigned = np.zeros((out, blocks * block), dtype=np.uint8)
+    unsigned[:, :width] = codes.astype(np.int16) + 2 ** (bits - 1)
+    places = unsigned.reshape(out, blocks, block // share, share)
+    packed = np.zeros(places.shape[:-1], dtype=np.uint8)
+    for place in range(share):
+        packed |= places[..., place] << np.uint8(bits * place)
+    return packed

@@ -1,0 +1,85 @@
+"""Writes a packed folder as one ONNX file, every weight at its bits.
+
+The graph is traced from the model in float32, then each weight that is packed in the folder is put in as its codes
+(`rewrite`), in one of two layouts: `speed` or `memory`. Codes and scales are the packed file's own, never requantized.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpq.errors import UserError
+from mpq.record.atomic import replacing
+
+if TYPE_CHECKING:
+    from mpq.deploy.rewrite import Layout
+
+LAYOUTS = ("speed", "memory")
+_NEEDED = ("onnx", "onnxruntime", "onnxscript")
+_MICROSOFT = 1  # version of ONNX Runtime's own operators
+
+
+def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Path:
+    """Write the packed folder as the ONNX file `output`, the processor's files beside it, and return the path.
+
+    Raises:
+        UserError: an unknown layout, `folder` is no packed model or its model can't be exported, the extra `onnx` is
+            not installed, or `output` can't be written.
+    """
+    check_installed()
+    if layout not in LAYOUTS:
+        raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
+    output = Path(output)
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    from mpq.checkpoint.packed import load_packed, read_folder
+    from mpq.deploy import describe, float_graph, metadata
+    from mpq.deploy.rewrite import rewrite
+    from mpq.deploy.site_weight import read_weights
+
+    config, sites, tied, stored = read_folder(Path(folder))
+    model, processor = load_packed(folder)
+    description = describe.describe(model, processor, layout, config["quantization_config"]["sha256"])
+    weights = read_weights(sites, stored)
+    # Version 25 is what knows INT2, 21 INT4; the older, the more runtimes read it.
+    opset = 25 if any(weight.stored_bits == 2 for weight in weights.values()) else 21
+    program = float_graph.float_graph(model, description.attention_mask, description.sampling_rate, opset)
+    rewrite(program.graph, weights, tied, _layout(layout))
+    float_graph.finish(program)
+    program.opset_imports["com.microsoft"] = _MICROSOFT
+    program.producer_name = "mpq"
+    program.metadata_props[metadata.KEY] = description.to_json()
+    _write(program, output, processor)
+    return output
+
+
+def check_installed() -> None:
+    """Refuse to go on without the extra `onnx`.
+
+    Raises:
+        UserError: a package is missing; says how to install it.
+    """
+    if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
+        raise UserError(f"{', '.join(missing)} must be installed: pip install -e '.[onnx]' -c constraints.txt")
+
+
+def _layout(name: str) -> "Layout":
+    from mpq.deploy.memory import Memory
+    from mpq.deploy.speed import Speed
+
+    return Speed() if name == "speed" else Memory()
+
+
+def _write(program: "object", output: Path, processor: "object") -> None:
+    import onnx
+    import onnx_ir as ir
+
+    model = ir.to_proto(program)
+    onnx.checker.check_model(model)
+    try:
+        with replacing(output) as temporary:
+            onnx.save(model, temporary)
+        processor.save_pretrained(output.parent)
+    except OSError as error:
+        raise UserError(f"{output} can't be written: {os.strerror(error.errno or 0)}") from error

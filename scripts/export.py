@@ -1,0 +1,42 @@
+"""Write a compressed model as one ONNX file, every weight at its bits.
+
+usage: python scripts/export.py model=FOLDER [layout=speed] [output=FILE]
+
+  model   a packed folder: the model/ of a run, or what mpq.save_packed wrote
+  layout  speed (8-bit integer arithmetic) or memory (weights stay packed in memory, float32 arithmetic)
+  output  default: <model>/onnx/model_<layout>.onnx
+"""
+
+import sys
+from pathlib import Path
+
+from mpq.errors import UserError
+
+DEFAULTS = {"model": "", "layout": "speed", "output": ""}
+
+
+def main(words: list[str]) -> None:
+    """Read the words `key=value`, write the file and tell its size."""
+    if {"-h", "--help"} & set(words):
+        return print(__doc__)
+    choices = dict(DEFAULTS)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in DEFAULTS:
+            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
+        choices[key] = value
+    if not choices["model"]:
+        raise UserError("model=FOLDER must name a packed folder, such as experiments/local/<run>/seed0/model")
+    from mpq.deploy.onnx_export import export  # here, since it takes seconds that --help need not wait for
+
+    layout = choices["layout"]
+    output = choices["output"] or Path(choices["model"]) / "onnx" / f"model_{layout}.onnx"
+    path = export(choices["model"], output, layout)
+    print(f"{path}  {path.stat().st_size:,} bytes, layout {layout}")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
