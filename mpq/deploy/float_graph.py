@@ -75,10 +75,8 @@ def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None =
 
 def _foldable(node: ir.Node) -> bool | None:
     """False for what is computed from a weight, None to let the optimizer decide."""
-    is_weight = any(
-        value is not None and value.is_initializer() and len(value.shape or ()) > 1 for value in node.inputs
-    )
-    return False if is_weight else None
+    weights = [value for value in node.inputs if value is not None and value.is_initializer()]
+    return False if any(len(value.shape or ()) > 1 for value in weights) else None
 
 
 @contextmanager

@@ -16,7 +16,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Description:
-    """layout: speed or memory. sampling_rate: in Hz. do_normalize: each recording is brought to zero mean and variance 1.
+    """layout: speed or memory. sampling_rate: in Hz. do_normalize: each recording gets mean 0 and variance 1.
 
     attention_mask: whether the model has the input `attention_mask` (1 for audio, 0 for padding). vocabulary: the token
     of each output. blank: the token that CTC drops; word_delimiter: the token between words. lower_case: whether text

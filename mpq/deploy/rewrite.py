@@ -25,7 +25,7 @@ class Layout(Protocol):
 
 
 def rewrite(graph: ir.Graph, weights: Mapping[str, SiteWeight], tied: Mapping[str, str], layout: Layout) -> None:
-    """Replace, in place, every initializer that is a site or tied to one; sites that the graph never reads are left out."""
+    """Replace, in place, every initializer that is a site or tied to one; a site that nothing reads is left out."""
     names = {name: name for name in weights} | {name: source for name, source in tied.items() if source in weights}
     for name, source in names.items():
         if name in graph.initializers:

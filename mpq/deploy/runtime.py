@@ -1,4 +1,4 @@
-"""Runs an exported ONNX file: audio in, logits or text out. Needs onnxruntime and numpy, neither torch nor transformers."""
+"""Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy alone."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -69,7 +69,7 @@ class OnnxRecognizer:
         return [row[: self.description.frames(length)] for row, length in zip(outputs, lengths, strict=True)]
 
     def transcribe(self, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:
-        """Return the likeliest text of each waveform, character by character, without a language model; see `logits`."""
+        """Return the text of each waveform, the likeliest character of each frame; see `logits`."""
         return [self.text(logits.argmax(-1)) for logits in self.logits(waveforms)]
 
     def text(self, characters: Sequence[int] | NDArray[np.integer]) -> str:
