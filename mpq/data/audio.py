@@ -76,6 +76,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]  # the message itself repeats the path
     # soundfile's message repeats the path; its error_string doesn't. The decoder of a cut flac file has none.
     return getattr(error, "error_string", str(error)).rstrip(".") or "its end can't be decoded"
 

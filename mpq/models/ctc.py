@@ -92,17 +92,38 @@ def frames(model: Any, lengths: Tensor) -> Tensor:
     """The number of output frames `[batch]` of inputs of `lengths` `[batch]` (samples, for a model of raw audio)."""
     # Two names for the same in transformers: of the models that hear audio, and of some that hear features.
     count = getattr(model, "_get_feat_extract_output_lengths", None) or model._get_subsampling_output_length
-    return count(lengths).to(torch.long)
+    return count(lengths).to(torch.long).clamp_min(0)  # the convolutions' arithmetic goes below zero
+
+
+def reach(model: Any, count: int = 1) -> int:
+    """The shortest input with `count` output frames; for one, what the convolutions see at once."""
+    least = max(count, getattr(model.config, "squeeze_factor", 1))  # SEW pools that many frames, and writes as many
+    longest = 1024
+    while not bool((found := frames(model, torch.arange(1, longest + 1)) >= least).any()):
+        longest *= 2
+    return int(found.int().argmax()) + 1
+
+
+def stride(model: Any) -> int | None:
+    """The samples from one output frame to the next; None where the model hears features and does not tell."""
+    if model.main_input_name != "input_values":
+        return getattr(model.config, "inputs_to_logits_ratio", None)
+    return reach(model, 9) - reach(model, 8)
 
 
 def logits(model: Any, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
     """Log-odds of the characters `[batch, frames, vocabulary]` for padded `inputs` `[batch, time]`.
 
     `attention_mask`: whether this model was trained to be told where padding begins (its feature extractor's
-    `return_attention_mask`).
+    `return_attention_mask`). What is shorter than the convolutions' reach is heard with zeros up to there, although
+    `frames` counts no frame for it.
     """
     mask = None
+    shortest = reach(model)
+    if inputs.shape[1] < shortest:
+        inputs = F.pad(inputs, [0, 0] * (inputs.ndim - 2) + [0, shortest - inputs.shape[1]])
     if attention_mask:
+        lengths = lengths.clamp_min(shortest)
         mask = (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()
     return model(**{model.main_input_name: inputs}, attention_mask=mask).logits
 

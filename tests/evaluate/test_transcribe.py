@@ -21,10 +21,10 @@ LAYER_NORM = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_
 
 def talkative_model(**settings):
     """A random model whose likeliest character changes from frame to frame, so that it writes something."""
+    sizes = {"conv_dim": (8, 12), "conv_kernel": (10, 4), "conv_stride": (10, 8)}
     config = transformers.Wav2Vec2Config(
-        **settings, vocab_size=32, pad_token_id=0, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=24, conv_dim=(8, 12), conv_kernel=(10, 4), conv_stride=(10, 8), num_conv_pos_embeddings=8,
-        num_conv_pos_embedding_groups=2,
+        **sizes | settings, vocab_size=32, pad_token_id=0, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=24, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
     )  # fmt: skip
     model = transformers.Wav2Vec2ForCTC(config)
     with torch.no_grad():
@@ -146,3 +146,15 @@ def test_dropout_is_off_and_nothing_is_learned(utterances):
     model.train()
     assert transcribe(model, processor, utterances, 5.0) == first
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_audio_shorter_than_the_convolutions_reach_is_heard_as_nothing(tmp_path):
+    """A model that wants 0.26 s a frame: three tenths are enough, a tenth is not, together or alone."""
+    model, processor = talkative_model(conv_kernel=(10, 413), conv_stride=(10, 8)), processor_of(False)
+    made = []
+    for number, samples in enumerate((4_800, 1_600)):
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.random.standard_normal(samples), 16_000, subtype="FLOAT")
+        made.append(Utterance(str(number), "test", "1", tmp_path / f"{number}.wav", "A", samples / 16_000))
+    for audio_seconds in (0.01, 100.0):
+        found, _ = transcribe(model, processor, made, audio_seconds)
+        assert found["0"] and found["1"] == ""

@@ -123,3 +123,17 @@ def test_the_accelerator_can_be_refused():
     assert next(ctc.to_accelerator(model, "cpu").parameters()).device.type == "cpu"
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert next(ctc.to_accelerator(model, "auto").parameters()).device.type == expected
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("settings", [{}, LAYER_NORM, {"add_adapter": True, "num_adapter_layers": 1}])
+def test_audio_shorter_than_the_convolutions_reach_has_no_frame_and_no_crash(rng, settings, masked):
+    """SIZES reach over 40 samples and move by 80; alone and beside a longer neighbour."""
+    model = random_model(**settings)
+    assert ctc.reach(model) == 40
+    assert ctc.stride(model) == (160 if "add_adapter" in settings else 80)
+    for lengths in ([39], [1, 7], [1, 800]):
+        inputs = torch.from_numpy(rng.standard_normal((len(lengths), max(lengths)))).float()
+        assert ctc.frames(model, torch.tensor(lengths))[0] == 0
+        with torch.no_grad():
+            assert ctc.logits(model, inputs, torch.tensor(lengths), masked).isfinite().all()

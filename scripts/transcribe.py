@@ -1,0 +1,46 @@
+"""Print what is said in audio files: `python scripts/transcribe.py talk.wav more/*.flac --model FOLDER [--json]`."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from mpq.errors import UserError
+
+TINY = Path(__file__).resolve().parent.parent / "mpq" / "models" / "tiny_wav2vec2"
+
+
+def main() -> int:
+    """Read the command line and transcribe file after file; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description="Print what is said in audio files of any length, sample rate and number of channels. "
+        "A file that can't be read costs one line on standard error and exit status 1; the others go on."
+    )
+    parser.add_argument("audio", nargs="+", type=Path, help="wav, flac, ogg, opus or mp3")
+    parser.add_argument(
+        "--model",
+        default=str(TINY),
+        help="a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py "
+        "(default: the shipped tiny_wav2vec2, which knows the synthetic corpus's 473 words)",
+    )
+    parser.add_argument("--json", action="store_true", help="an object a line: file, seconds, text, times of the words")
+    parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longer recordings are cut (default: 30)")
+    parser.add_argument("--margin-seconds", type=float, default=5.0, help="of a chunk, given up where cut (default: 5)")
+    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="where PyTorch computes")
+    chosen = parser.parse_args()
+    warnings.filterwarnings("ignore", module=r"(torch|transformers)(\..*)?$")
+    from mpq.deploy.files import transcribe_files  # here, since --help need not wait for it
+    from mpq.deploy.recognizer import open_recognizer
+
+    recognizer = open_recognizer(chosen.model, chosen.device)
+    bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,150 @@
+"""The command as a user types it: texts against transformers' own pipeline, and what becomes of bad files."""
+
+import json
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import transformers
+
+from mpq.deploy.recognizer import open_recognizer
+from mpq.settings import REPOSITORY
+
+SCRIPT = REPOSITORY / "scripts" / "transcribe.py"
+TINY = REPOSITORY / "mpq" / "models" / "tiny_wav2vec2"
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    """transformers' own pipeline of the shipped model."""
+    return transformers.pipeline("automatic-speech-recognition", model=str(TINY), device="cpu")
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """Files of every kind: two of 16 kHz, one of 44.1 kHz with two channels, one of 8 kHz."""
+    rng = np.random.default_rng()
+    kinds = {"a.wav": (16_000, 1), "b c.flac": (16_000, 1), "d.flac": (44_100, 2), "e.ogg": (8_000, 1)}
+    return [write(tmp_path / name, babble(rng, 1.5, rate), rate, channels) for name, (rate, channels) in kinds.items()]
+
+
+def babble(rng, seconds, rate):
+    """Tones and noise in syllables, at which the shipped model writes something."""
+    time = np.arange(round(seconds * rate)) / rate
+    voice = sum(np.sin(2 * np.pi * f * time + rng.uniform(0, 6)) / (k + 1) for k, f in enumerate(range(120, 2400, 120)))
+    return 0.1 * voice * np.abs(np.sin(2 * np.pi * 3 * time)) + 0.02 * rng.standard_normal(len(time))
+
+
+def write(path, samples, rate, channels=1):
+    soundfile.write(path, np.stack([samples] * channels, axis=1), rate)
+    return path
+
+
+def here(monkeypatch, *words):
+    """Run the script in this process; return its exit status."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words), "--device", "cpu"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return stop.value.code
+
+
+def test_texts_are_those_of_transformers_pipeline(monkeypatch, capsys, speech, theirs):
+    assert here(monkeypatch, *speech) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == list(map(str, speech))
+    for path, (_, text) in zip(speech, lines, strict=True):
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        want = theirs({"raw": samples.mean(axis=1), "sampling_rate": rate})["text"]
+        assert text == " ".join(want.split()) and len(text) > 3
+
+
+def test_json_has_the_words_with_transformers_times(monkeypatch, capsys, speech, theirs):
+    assert here(monkeypatch, speech[0], "--json") == 0
+    (found,) = map(json.loads, capsys.readouterr().out.splitlines())
+    samples, _ = soundfile.read(speech[0], dtype="float32")
+    want = theirs({"raw": samples, "sampling_rate": 16_000}, return_timestamps="word")
+    assert found["file"] == str(speech[0]) and found["seconds"] == 1.5
+    assert [word["word"] for word in found["words"]] == [word["text"] for word in want["chunks"]]
+    times = [[word["start"], word["end"]] for word in found["words"]]
+    np.testing.assert_allclose(times, [word["timestamp"] for word in want["chunks"]], atol=1e-3)
+
+
+def test_one_file_prints_its_text_alone(monkeypatch, capsys, speech, theirs):
+    assert here(monkeypatch, speech[1]) == 0
+    samples, _ = soundfile.read(speech[1], dtype="float32")
+    assert capsys.readouterr().out.split() == theirs({"raw": samples, "sampling_rate": 16_000})["text"].split()
+
+
+def test_a_bad_file_costs_one_sentence_and_the_status(monkeypatch, capsys, speech, tmp_path):
+    bad = {
+        "empty.wav": b"",
+        "text.wav": b"this is no audio",
+        "cut.flac": speech[1].read_bytes()[:2_000],
+        "folder.wav": None,
+    }
+    for name, content in bad.items():
+        path = tmp_path / name
+        path.mkdir() if content is None else path.write_bytes(content)
+    write(tmp_path / "short.wav", np.ones(30) / 3, 16_000)
+    paths = [tmp_path / name for name in (*bad, "short.wav", "missing.wav")]
+    assert here(monkeypatch, paths[0], speech[0], *paths[1:], speech[1]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(speech[0]), str(speech[1])]
+    errors = err.splitlines()
+    assert len(errors) == len(paths)
+    for path, error in zip(paths, errors, strict=True):
+        assert error.startswith(f"error: {path} ") and error.count(str(path)) == 1
+
+
+def test_no_model_is_one_sentence(monkeypatch, capsys):
+    status = here(monkeypatch, "a.wav", "--model", "no/such-model")
+    assert status.startswith("error: the model no/such-model is neither a folder") and "\n" not in status
+    assert capsys.readouterr().out == ""
+
+
+def test_a_long_recording_agrees_away_from_the_seams(tmp_path):
+    """In chunks of 4 s with margins of 1 s most frames say what they say without chunks, and all stay in place."""
+    rng = np.random.default_rng()
+    recognizer = open_recognizer(str(TINY), "cpu")
+    samples = np.concatenate([babble(rng, 1.7, 16_000) for _ in range(8)]).astype(np.float32)
+    heard = []
+
+    def logits(chunk):
+        heard.append(len(chunk))
+        return recognizer.logits(chunk)
+
+    from mpq.deploy.chunks import chunked_logits
+
+    assert recognizer.step == 320
+    got = chunked_logits(logits, samples, 64_000, 16_000, 320).argmax(-1)
+    whole = recognizer.logits(samples).argmax(-1)
+    assert len(heard) > 5 and max(heard) == 64_000 and got.shape == whole.shape
+    assert (got == whole).mean() > 0.8
+    short = samples[:64_000]
+    assert recognizer.transcribe(short, 4.0, 1.0) == recognizer.transcribe(short, 100.0, 1.0)
+
+
+def test_the_chunks_are_transformers_own(tmp_path, theirs):
+    """The same text as the pipeline with chunk_length_s, which normalises and cuts as we do."""
+    rng = np.random.default_rng()
+    recognizer = open_recognizer(str(TINY), "cpu")
+    samples = np.concatenate([babble(rng, 1.7, 16_000) for _ in range(6)]).astype(np.float32)
+    want = theirs({"raw": samples, "sampling_rate": 16_000}, chunk_length_s=4, stride_length_s=1)["text"]
+    got = recognizer.transcribe(samples, 4.0, 1.0)
+    assert got.text == " ".join(want.split())
+    assert got.words and got.words[-1].end <= len(samples) / 16_000
+    assert [word.word for word in got.words] == got.text.split()
+
+
+def test_help_is_quick():
+    """Nothing heavy is imported for it; no clock is asked."""
+    code = (
+        "import runpy, sys; sys.argv = ['transcribe.py', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        "except SystemExit: print([name for name in ('torch', 'transformers', 'lightning') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert run.stdout.splitlines()[-1] == "[]", run.stdout
