@@ -1,10 +1,11 @@
-"""Print a table of finished runs from their records; no model is loaded.
+"""Print tables of finished runs from their records; no model is loaded.
 
-usage: python scripts/tables.py [table=all] [root=experiments] [format=terminal]
+usage: python scripts/tables.py [table=all] [scale=tiny] [root=experiments] [format=terminal]
 
-  table   a file of conf/table, without .yaml
+  table   a file of conf/table, without .yaml: compression, significance, time, all of the three; records is every run
+  scale   tiny, mini or paper: whose models the three tables show
   root    a folder of records, <root>/<run>/seed<k>/result.json
-  format  terminal or markdown
+  format  terminal, markdown, latex (booktabs) or csv
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from mpq.errors import UserError
 
 TABLES = Path(__file__).resolve().parent.parent / "conf" / "table"
-DEFAULTS = {"table": "all", "root": "experiments", "format": "terminal"}
+DEFAULTS = {"table": "all", "scale": "tiny", "root": "experiments", "format": "terminal"}
 
 
 def main(words: list[str]) -> None:
@@ -28,7 +29,7 @@ def main(words: list[str]) -> None:
         choices[key] = value
     from mpq.report.show import show_table  # here, since pandas takes a second that --help need not wait for
 
-    show_table(choices["table"], TABLES, choices["root"], choices["format"])
+    show_table(choices["table"], TABLES, choices["root"], choices["format"], choices["scale"])
 
 
 if __name__ == "__main__":

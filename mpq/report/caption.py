@@ -14,7 +14,7 @@ def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str
 
     `missing` are names of rows that have no record.
     """
-    lines = [_data(records)] if records else []
+    lines = [data_line(records)] if records else []
     comparisons = sum(len(record.significance or {}) for record in records)
     if comparisons:
         lines.append(
@@ -31,7 +31,7 @@ def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str
     return tuple(lines)
 
 
-def _data(records: Sequence[Result]) -> str:
+def data_line(records: Sequence[Result]) -> str:
     """Name each corpus with its sets; two versions of a corpus are told apart by their hashes."""
     sets: dict[str, dict[str, set[int]]] = {}
     for record in records:

@@ -7,10 +7,12 @@ whether sets lie side by side or below each other.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from mpq.errors import UserError
 from mpq.record.result import Result, Significance, WordErrors
+from mpq.report.spread import Spread
 
 T = TypeVar("T")
 ALPHA = 0.05
@@ -23,7 +25,7 @@ class Column:
     """One column: its title, its function (None: nothing to show), what it means with its unit, which way is better."""
 
     title: str
-    function: Callable[[Result], Any]
+    function: Callable[[Any], Any]
     meaning: str
     better: Literal["lower", "higher"] | None = None
     format: Callable[[Any], str] = str
@@ -36,12 +38,16 @@ class Column:
 
     def text(self, value: Any) -> str:
         """Show a value of this column."""
+        if isinstance(value, Spread):
+            return value.text(self.format)
+        if isinstance(value, str):  # a word in a column of numbers, such as "not run"
+            return value
         return EMPTY if value is None else self.format(value)
 
-    def of_set(self, name: str) -> "Column":
-        """Return this column for the evaluation set `name` alone."""
+    def of_set(self, name: str, cut: Callable[[Any, str], Any]) -> "Column":
+        """Return this column for the evaluation set `name` alone; `cut` cuts a row down to a set (records: `only`)."""
         return replace(
-            self, title=f"{self.title} {name}", function=lambda r: self.function(only(r, name)), per_set=False
+            self, title=f"{self.title} {name}", function=lambda row: self.function(cut(row, name)), per_set=False
         )
 
 
@@ -51,9 +57,11 @@ def only(result: Result, name: str) -> Result:
     return replace(result, wer=_keep(result.wer, name), significance=significance)
 
 
-def find(name: str) -> Column:
-    """Return the column `name` of this module; raises UserError listing all of them."""
-    columns = {key: value for key, value in globals().items() if isinstance(value, Column)}
+def find(name: str, module: ModuleType | None = None) -> Column:
+    """Return the column `name` of `module`, without one of this module; raises UserError listing all of them."""
+    columns = {
+        key: value for key, value in (vars(module) if module else globals()).items() if isinstance(value, Column)
+    }
     if name not in columns:
         raise UserError(f"unknown column {name!r}; the columns are {', '.join(columns)}")
     return columns[name]
@@ -84,6 +92,10 @@ def _stages(result: Result) -> str | None:
     return " + ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages) or None
 
 
+def _processor_seconds(result: Result) -> float | None:
+    return sum(stage.processor_seconds for stage in result.time.stages) or None  # 0: not counted in older records
+
+
 def _peak_gigabytes(result: Result) -> float | None:
     return max((stage.peak_memory_bytes / 1e9 for stage in result.time.stages), default=None)
 
@@ -106,6 +118,10 @@ size_mb = Column("Size MB", lambda r: r.size.file_bytes / 1e6, "bytes of the fil
 ideal_ratio = Column("Ideal ratio", lambda r: r.size.ideal_ratio, "float32 bits / (bits x parameters)", "higher", _two)
 file_ratio = Column("File ratio", lambda r: r.size.file_ratio, "float32 bytes / bytes of the file", "higher", _two)
 seconds = Column("Time s", lambda r: r.time.seconds, "compression time, evaluation excluded", "lower", _one)
+processor_seconds = Column(
+    "Processor s", _processor_seconds, "seconds of all threads and workers; other work on the machine hardly moves it",
+    "lower", _one,
+)  # fmt: skip
 device_seconds = Column("Device s", lambda r: r.time.device_seconds, "seconds x devices", "lower", _one)
 stages = Column("Stages", _stages, "seconds of each stage")
 updates = Column("Updates", lambda r: sum(s.updates for s in r.time.stages), "optimizer updates", "lower", _whole)

@@ -1,11 +1,25 @@
-"""A sheet as Markdown (GitHub's tables)."""
+"""Sheets as Markdown (GitHub's tables)."""
 
-from mpq.report.table import Block, Sheet
+from collections.abc import Sequence
+
+from mpq.report.lossless import NONE
+from mpq.report.parts import Block
+from mpq.report.system_columns import NOT_RUN
+from mpq.report.table import Sheet
+
+_WORDS = (NOT_RUN, NONE)
 
 
-def to_markdown(sheet: Sheet) -> str:
-    """Return the whole sheet; every row is complete, so that a line can be read or searched by itself."""
-    parts = [f"### {sheet.title}", *map(_block, sheet.blocks), *(f"*{line}*" for line in sheet.caption)]
+def to_markdown(sheets: Sequence[Sheet], level: int = 3) -> str:
+    """Return all of it; every row is complete, so that a line can be read or searched by itself.
+
+    `level` is that of the headings.
+    """
+    return "\n".join(_sheet(sheet, "#" * level) for sheet in sheets)
+
+
+def _sheet(sheet: Sheet, mark: str) -> str:
+    parts = [f"{mark} {sheet.title}", *map(_block, sheet.blocks), *(f"*{line}*" for line in sheet.caption)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -27,4 +41,5 @@ def _escape(text: str) -> str:
 
 def is_numeric(values: tuple[str, ...]) -> bool:
     """Say whether a column of cells is to be aligned to the right: every cell looks like a number or is empty."""
-    return all(not any(letter.isalpha() for letter in value) for value in values)
+    plain = [value for value in values if value not in _WORDS]
+    return bool(plain) and not any(letter.isalpha() for value in plain for letter in value.removeprefix("up to"))

@@ -1,8 +1,8 @@
 """The rows that a table is meant to have, whether they were run or not.
 
-`systems` in `conf/table/<name>.yaml` lists them once for every model: a recipe, its bits and seeds, and other settings if
-any; or it names the table whose rows they are (`systems: compression`). A row's run name is computed as a run computes
-its own.
+`systems` in `conf/table/<name>.yaml` lists them once for every model: a recipe, its bits and seeds, and other settings
+if any; or it names the table whose rows they are (`systems: compression`). A row's run name is computed as a run
+computes its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,8 @@ def _systems(table: str) -> list[Mapping[str, Any]]:
     path = TABLES / f"{table}.yaml"
     if table not in tables():
         raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
-    systems: Any = OmegaConf.to_container(OmegaConf.load(path)["systems"]) if path.is_file() else None
+    content: Any = OmegaConf.to_container(OmegaConf.load(path))
+    systems = content["systems"]
     return _systems(systems) if isinstance(systems, str) else systems
 
 

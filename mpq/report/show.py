@@ -1,35 +1,51 @@
-"""Showing a table in one of the formats."""
+"""Showing tables in one of the formats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.record.records import load_records
 from mpq.record.result import Result
+from mpq.report.comma_separated import to_csv
+from mpq.report.latex import to_latex
+from mpq.report.load import load_table, load_tables
 from mpq.report.markdown import to_markdown
-from mpq.report.table import Sheet, beside_baseline, load_table
-from mpq.report.terminal import print_sheet
+from mpq.report.system_table import SystemTable
+from mpq.report.table import Sheet, beside_baseline
+from mpq.report.terminal import print_sheets
 
-FORMATS: dict[str, Callable[[Sheet], None]] = {
-    "terminal": print_sheet,
-    "markdown": lambda sheet: print(to_markdown(sheet), end=""),
+FORMATS: dict[str, Callable[[Sequence[Sheet]], None]] = {
+    "terminal": print_sheets,
+    "markdown": lambda sheets: print(to_markdown(sheets), end=""),
+    "latex": lambda sheets: print(to_latex(sheets), end=""),
+    "csv": lambda sheets: print(to_csv(sheets), end=""),
 }
 
 
-def show_table(name: str, folder: Path, root: Path | str, format: str = "terminal") -> None:
-    """Print the table `<folder>/<name>.yaml` of the records below `root`.
+def show_table(name: str, folder: Path, root: Path | str, format: str = "terminal", scale: str = "tiny") -> None:
+    """Print `<folder>/<name>.yaml`, made of the records below `root`; tables of systems show the models of `scale`.
 
-    Raises UserError for an unknown table or format, listing the valid ones, and where there is no record.
+    Raises UserError for an unknown table, format or scale, listing the valid ones; for a table of records, where there
+    is none.
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
-    table = load_table(name, folder)
-    records = load_records(root)
-    if not records:
-        raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
-    FORMATS[format](table.build(records))
+    FORMATS[format](build_sheets(name, folder, root, scale))
+
+
+def build_sheets(name: str, folder: Path, root: Path | str, scale: str) -> list[Sheet]:
+    """Make the tables that `show_table` prints."""
+    sheets = []
+    for table in load_tables(name, folder):
+        if isinstance(table, SystemTable):
+            sheets.append(table.build(scale, root))
+        elif records := load_records(root):
+            sheets.append(table.build(records))
+        else:
+            raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
+    return sheets
 
 
 def show_run(result: Result, root: Path | str, folder: Path) -> None:
     """Print the table `<folder>/demo.yaml` of one finished run, beside its baseline among the records below `root`."""
-    print_sheet(load_table("demo", folder).build(beside_baseline(result, load_records(root))))
+    print_sheets([load_table("demo", folder).build(beside_baseline(result, load_records(root)))])

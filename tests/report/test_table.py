@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_records import record, several
+from example_records import SETS, record, several
 from rich.console import Console
 
 from mpq.errors import UserError
@@ -15,9 +15,11 @@ from mpq.record.records import write_record
 from mpq.record.result import Baseline, Data, Significance
 from mpq.report import columns
 from mpq.report.columns import Column, find, judge, only
+from mpq.report.load import load_table
 from mpq.report.markdown import to_markdown
-from mpq.report.table import Part, Sheet, Table, beside_baseline, load_table
-from mpq.report.terminal import print_sheet
+from mpq.report.parts import Part
+from mpq.report.table import Sheet, Table, beside_baseline
+from mpq.report.terminal import print_sheets
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "conf" / "table"
@@ -25,13 +27,13 @@ TABLES = ROOT / "conf" / "table"
 
 def printed(sheet: Sheet, width: int = 100) -> str:
     stream = io.StringIO()
-    print_sheet(sheet, Console(file=stream, width=width))
+    print_sheets([sheet], Console(file=stream, width=width))
     return stream.getvalue()
 
 
 def test_a_row_for_each_run_and_a_column_for_each_set():
     part = Part("Part", "runs", ("system", "average_bits", "size_mb", "wer"))
-    frame = part.build(several()).frame
+    frame = part.build(several(), SETS).frame
     assert list(frame.columns[:4]) == ["System", "Bits", "Size MB", "WER % dev-clean"]
     assert frame["WER % test-other"].tolist() == [20.0, 20.15, pytest.approx(21.3875), 19.75, 31.25]
     assert frame["System"].tolist()[3:] == [
@@ -43,7 +45,7 @@ def test_a_row_for_each_run_and_a_column_for_each_set():
 
 def test_a_row_for_each_comparison():
     part = Part("Part", "comparisons", ("system", "set_name", "difference", "largest_increase", "p", "verdict"))
-    block = part.build(several())
+    block = part.build(several(), SETS)
     assert len(block.frame) == 4 * 4  # the baseline is compared with nothing
     assert block.cells()[0] == [
         "tiny_wav2vec2_3p5bit",
@@ -59,8 +61,8 @@ def test_a_row_for_each_comparison():
 def test_a_set_that_one_run_lacks_is_an_empty_cell():
     first, second, *_ = several()
     first = replace(first, wer={"test-clean": first.wer["test-clean"]})
-    cells = Part("Part", "runs", ("wer",)).build([first, second]).cells()
-    assert cells == [["15.00", "–", "–", "–"], ["15.15", "5.15", "10.15", "20.15"]]
+    cells = Part("Part", "runs", ("wer",)).build([first, second], SETS).cells()
+    assert cells == [["–", "–", "15.00", "–"], ["5.15", "10.15", "15.15", "20.15"]]
     assert only(first, "dev-other").wer == {}
 
 
@@ -95,9 +97,9 @@ def test_zero_is_not_shown_as_less_than_zero():
 def test_unknown_names_list_the_valid_ones():
     with pytest.raises(UserError, match=r"unknown column 'wqr'; the columns are system, .*, wer, .*verdict"):
         Part("Part", "runs", ("system", "wqr"))
-    with pytest.raises(UserError, match="choose runs or comparisons"):
+    with pytest.raises(UserError, match="choose one of runs, comparisons, systems"):
         Part("Part", "sets", ())
-    with pytest.raises(UserError, match="unknown table 'al'; the tables are all, demo"):
+    with pytest.raises(UserError, match="unknown table 'al'; the tables are all, compression, demo, records"):
         load_table("al", TABLES)
     with pytest.raises(UserError, match="needs title, rows and parts"):
         Table.from_dict({"title": "x", "rows": []})
@@ -116,7 +118,7 @@ def test_rows_are_chosen_by_pattern_in_order_and_once():
 
 
 def test_the_caption_tells_what_the_figures_rest_on():
-    lines = "\n".join(load_table("all", TABLES).build(several()).caption)
+    lines = "\n".join(load_table("records", TABLES).build(several()).caption)
     assert "embedded 01234567 (synthetic speech); utterances: dev-clean 500, dev-other 500," in lines
     assert "no proof of equality" in lines and "Comparisons: 16," in lines and "smoke: random weights" in lines
     assert "Not compared" not in lines and "more than once" not in lines
@@ -124,7 +126,9 @@ def test_the_caption_tells_what_the_figures_rest_on():
     first, second, *_ = several()
     other = replace(second.provenance, data=Data("mini", "ff", False))
     lines = "\n".join(
-        load_table("all", TABLES).build([first, first, replace(second, provenance=other, significance=None)]).caption
+        load_table("records", TABLES)
+        .build([first, first, replace(second, provenance=other, significance=None)])
+        .caption
     )
     assert "mini ff (recorded speech)" in lines and "embedded 01234567" in lines
     assert "Not compared with a baseline: tiny_wav2vec2_3p5bit." in lines
@@ -138,7 +142,7 @@ def test_a_run_stands_below_its_baseline():
     assert beside_baseline(runs[0], runs) == [runs[0]]
 
 
-@pytest.mark.parametrize("name", ["all", "demo"])
+@pytest.mark.parametrize("name", ["records", "demo"])
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_the_terminal_shows_every_cell_within_its_width(name, width):
     sheet = load_table(name, TABLES).build(several())
@@ -156,7 +160,7 @@ def test_the_terminal_shows_every_cell_within_its_width(name, width):
 
 
 def test_a_long_name_breaks_after_an_underscore_and_runs_down_its_group():
-    text = printed(load_table("all", TABLES).build(several()))
+    text = printed(load_table("records", TABLES).build(several()))
     lines = [line.split("  ")[0].rstrip() for line in text.split("against full precision")[1].splitlines()]
     start = lines.index("tiny_wav2vec2_two_")
     assert lines[start : start + 3] == ["tiny_wav2vec2_two_", "stage_hessian_3p5bit", "seed 1"]
@@ -168,7 +172,7 @@ def test_two_runs_of_one_name_both_bear_it():
 
 
 def test_markdown_has_a_whole_row_a_line():
-    text = to_markdown(load_table("all", TABLES).build(several()))
+    text = to_markdown([load_table("records", TABLES).build(several())])
     assert (
         "| tiny_wav2vec2_3p5bit | test-other | +0.15 | [-0.25, +0.55] | +0.55 | 0.412 | no significant increase |"
         in text
@@ -181,7 +185,7 @@ def test_markdown_has_a_whole_row_a_line():
 
 def test_a_part_without_rows_says_so():
     sheet = load_table("demo", TABLES).build(several()[:1])
-    assert "(no rows)" in printed(sheet) and "(no rows)" in to_markdown(sheet)
+    assert "(no rows)" in printed(sheet) and "(no rows)" in to_markdown([sheet])
 
 
 def script(*words: str) -> subprocess.CompletedProcess[str]:
@@ -191,20 +195,21 @@ def script(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_script(tmp_path):
     for example in several():
         write_record(example, tmp_path)
-    done = script(f"root={tmp_path}", "format=markdown")
+    done = script("table=records", f"root={tmp_path}", "format=markdown")
     assert done.returncode == 0 and done.stdout == to_markdown(
-        load_table("all", TABLES).build(sorted(several(), key=lambda run: run.exp))
+        [load_table("records", TABLES).build(sorted(several(), key=lambda run: run.exp))]
     )
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["rot=x"], "unknown argument 'rot=x'; the arguments are table=, root=, format="),
+        (["rot=x"], "unknown argument 'rot=x'; the arguments are table=, scale=, root=, format="),
         (["all"], "unknown argument 'all'"),
-        (["table=x"], "unknown table 'x'; the tables are all, demo"),
-        (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown"),
-        (["root=conf"], "there is no record below conf; make a first one with: python scripts/run.py"),
+        (["table=x"], "unknown table 'x'; the tables are all, compression, demo"),
+        (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown, latex, csv"),
+        (["scale=big"], "unknown scale 'big'; the scales are tiny, mini, paper"),
+        (["table=records", "root=conf"], "there is no record below conf; make a first one with: python scripts/run.py"),
     ],
 )
 def test_the_scripts_messages_are_one_line(words, message, monkeypatch):
