@@ -23,6 +23,10 @@ _MODES = ("auto", "offline", "online", "off")
 _START_SECONDS = 15.0  # wandb's own limit is 90
 _FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own is none, and a vanished server would hold the run
 
+UPDATE = "update"
+"""What curves are drawn over: the updates of the whole run, while Lightning's own count begins anew at each stage."""
+_UNSEEN = ("trainer/global_step", "epoch", "bits/site/*", "probability/*")  # hundreds of curves; tables show them
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,18 +34,25 @@ def check(settings: Mapping[str, Any]) -> None:
     """Raise UserError for an unknown `mode`, and for `online` without a login."""
     if settings["mode"] not in _MODES:
         raise UserError(f"logger.mode={settings['mode']} must be one of {', '.join(_MODES)}")
-    if settings["mode"] == "online" and not _has_login():
+    if settings["mode"] == "online" and not has_login():
         raise UserError("logger.mode=online needs a login: run `wandb login`, or take logger.mode=offline")
 
 
 @contextmanager
 def run_logger(
-    settings: Mapping[str, Any], exp: str, seed: int, tags: list[str], config: dict[str, Any], folder: Path, work: Path
+    settings: Mapping[str, Any],
+    exp: str,
+    seed: int,
+    job_type: str,
+    tags: list[str],
+    config: dict[str, Any],
+    folder: Path,
+    work: Path,
 ) -> Iterator[Any]:
     """Yield a started WandbLogger, or False (Lightning's word for none) for `mode="off"`; finish its run at the end.
 
-    `settings`: `project`, and `mode`: auto (online where a login exists), offline, online or off. The files go to
-    `folder`. The run's id is kept in `work`, which lasts until a run has its result: a resumed run goes on in the same
+    `settings`: `project`, and `mode`: auto (online where a login exists), offline, online or off. Runs that differ in
+    the seed alone are a group, runs of one recipe have one `job_type`. The files go to `folder`. The run's id is kept in `work`, which lasts until a run has its result: a resumed run goes on in the same
     W&B run, and one that is made again gets its own.
 
     Raises: UserError as `check` does.
@@ -53,12 +64,13 @@ def run_logger(
         return
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    offline = wanted in ("offline", "dryrun") or settings["mode"] == "offline" or not _has_login()
+    offline = wanted in ("offline", "dryrun") or settings["mode"] == "offline" or not has_login()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = {
         "project": settings["project"],
         "name": f"{exp}-seed{seed}",
         "group": exp,
+        "job_type": job_type,
         "tags": tags,
         "config": config,
     }
@@ -71,7 +83,7 @@ def run_logger(
         logger.experiment.finish(failed)
 
 
-def _has_login() -> bool:
+def has_login() -> bool:
     """Whether `wandb login` was run or WANDB_API_KEY is set: the two places that wandb documents."""
     if os.environ.get("WANDB_API_KEY"):
         return True
@@ -106,6 +118,8 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
         _log.warning("W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", reason)
         write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
-    run.define_metric("trainer/global_step")
-    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    run.define_metric("*", step_metric=UPDATE, step_sync=True)
+    run.define_metric(UPDATE)
+    for name in _UNSEEN:
+        run.define_metric(name, step_metric=UPDATE, hidden=True, summary="none")
     return WandbLogger(save_dir=folder, experiment=run)

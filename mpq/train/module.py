@@ -16,6 +16,7 @@ from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
 from mpq.record.fields import build
+from mpq.record.logger import UPDATE
 from mpq.record.search import Snapshot, snapshot
 from mpq.train.distillation import Loss
 from mpq.train.optimization import Optimization
@@ -40,7 +41,9 @@ class TrainingModule(lightning.LightningModule):
         seed: int,
         precisions: Precisions | None = None,
         before_checkpoint: Callable[[], None] = lambda: None,
+        updates_before: int = 0,
     ) -> None:
+        """Set the stage up; `updates_before` are those of the run's earlier stages, for the logs."""
         super().__init__()
         self.model = model
         self.search = precisions.search if precisions else None  # a submodule: its logits are trained and saved
@@ -49,6 +52,7 @@ class TrainingModule(lightning.LightningModule):
         self._losses: list[Tensor] = []  # of this epoch
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
+        self._updates_before = updates_before
         self._loss = loss
         self._optimization = optimization
         self._dataset = dataset
@@ -90,6 +94,7 @@ class TrainingModule(lightning.LightningModule):
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
+        self.log(UPDATE, float(self._updates_before + self.global_step + 1))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
             if not torch.isfinite(loss):

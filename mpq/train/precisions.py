@@ -43,12 +43,12 @@ class Precisions:
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:
-        """What is logged: the average bits expected or decided, each site's, and each unit's probabilities."""
+        """What is logged: the budget, the average bits expected or decided, each site's, each unit's probabilities."""
         search = self.search
         if self.decided:
             bits = {name: float(b) for name, b in self.assignment().items()}
             average = sum(bits[site.name] * site.numel for site in search.sites) / float(search.sizes.sum())
-            return {"bits/average": average, **_prefixed("bits/site/", bits)}
+            return {"bits/budget": float(search.target), "bits/average": average, **_prefixed("bits/site/", bits)}
         candidates, probabilities = search.site_candidates(), search.probabilities().double().cpu()
         expected = search.per_site(probabilities @ probabilities.new_tensor(candidates))
         likely = {
@@ -57,8 +57,8 @@ class Precisions:
             for bits, p in zip(candidates, row, strict=True)
         }
         sites = dict(zip(self._searched, expected.tolist(), strict=True))
-        average = search.expected_bits()
-        return {"bits/average": average, **_prefixed("bits/site/", sites), **_prefixed("probability/", likely)}
+        averages = {"bits/budget": float(search.target), "bits/average": search.expected_bits()}
+        return {**averages, **_prefixed("bits/site/", sites), **_prefixed("probability/", likely)}
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:

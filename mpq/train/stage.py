@@ -103,7 +103,8 @@ def run_stage(
             precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
             if isinstance(search, MeasuredSearch):
                 precisions.freeze(from_json(saved))
-        module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger)
+        earlier = sum(stage.updates for stage in ledger.time().stages if stage.name != name)
+        module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger, earlier)
         if optimization.updates > 0:
             fit(module, name, optimization, machine, folder / name, logger)
         if precisions is not None:

@@ -25,7 +25,7 @@ def logged(tmp_path, mode="auto", exp="tiny", work="work", value=1.5):
     import wandb
 
     settings = {"mode": mode, "project": "mpq"}
-    with run_logger(settings, exp, 0, ["tag"], {"seed": 0}, tmp_path / "run", tmp_path / work) as logger:
+    with run_logger(settings, exp, 0, "one_stage", ["tag"], {"seed": 0}, tmp_path / "run", tmp_path / work) as logger:
         if logger:
             logger.log_metrics({"train/loss": value, "bits/average": 3.5}, step=1)
     wandb.teardown()  # as the end of the process does: finishing a run does not wait for its file
@@ -55,7 +55,7 @@ def test_a_failed_run_is_finished_too(tmp_path):
 
     with (
         pytest.raises(ZeroDivisionError),
-        run_logger({"mode": "offline", "project": "mpq"}, "tiny", 0, [], {}, tmp_path / "run", tmp_path / "work"),
+        run_logger({"mode": "offline", "project": "mpq"}, "tiny", 0, "", [], {}, tmp_path / "run", tmp_path / "work"),
     ):
         assert wandb.run is not None
         _ = 1 / 0
