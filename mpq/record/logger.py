@@ -52,8 +52,9 @@ def run_logger(
     """Yield a started WandbLogger, or False (Lightning's word for none) for `mode="off"`; finish its run at the end.
 
     `settings`: `project`, and `mode`: auto (online where a login exists), offline, online or off. Runs that differ in
-    the seed alone are a group, runs of one recipe have one `job_type`. The files go to `folder`. The run's id is kept in `work`, which lasts until a run has its result: a resumed run goes on in the same
-    W&B run, and one that is made again gets its own.
+    the seed alone are a group, runs of one recipe have one `job_type`. The files go to `folder`. The run's id is kept
+    in `work`, which lasts until a run has its result: a resumed run goes on in the same W&B run, and one that is made
+    again gets its own.
 
     Raises: UserError as `check` does.
     """
