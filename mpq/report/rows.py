@@ -17,6 +17,7 @@ from mpq.errors import UserError
 from mpq.settings import CONF, run_name
 
 TABLES = CONF / "table"
+_DECIDED = {"recipe", "target_bits", "seed", "exp"}
 _KEYS = {"recipe", "bits", "seeds", "overrides"}
 
 
@@ -41,8 +42,11 @@ class Row:
 def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
     """The rows of `table` for `model`, each run once; `overrides` (`key=value`) hold for all of them.
 
-    Raises: UserError where the table has no rows of its own, or one that can't be read.
+    Raises: UserError where the table has no rows of its own or one that can't be read, or where `overrides` set what
+    the table decides.
     """
+    if decided := [word for word in overrides if word.lstrip("+").split("=")[0] in _DECIDED]:
+        raise UserError(f"{decided[0]} can't be set for all rows: conf/table/{table}.yaml decides it for each")
     return list(dict.fromkeys(row for entry in _systems(table) for row in _rows(entry, model, overrides)))
 
 
@@ -73,7 +77,8 @@ def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> lis
 
 def _name(model: str, recipe: str, bits: float, overrides: Sequence[str]) -> str:
     """The name that the run computes for itself, without composing its whole config, which takes long for many rows."""
-    given = OmegaConf.from_dotlist([word.lstrip("+") for word in overrides])
+    settings = [word.lstrip("+") for word in overrides if not (CONF / word.split("=")[0]).is_dir()]
+    given = OmegaConf.from_dotlist(settings)
     groups = {"quantizer": _load("quantizer", "lsq"), "recipe": _load("recipe", recipe)}
     cfg: Any = OmegaConf.merge(OmegaConf.create(groups), given)
     root, smoke = OmegaConf.select(cfg, "data.root"), bool(OmegaConf.select(cfg, "smoke"))

@@ -1,0 +1,111 @@
+"""Runs the rows of a table that have no record yet, through Hydra's own launchers.
+
+A table's rows are no product of choices, which is what Hydra's sweepers make; a launcher takes any list of jobs, so it
+is called directly. Whatever launcher is configured (`hydra/launcher=submitit_slurm`, `ray`, `joblib`) runs them, on
+machines where this module is all that is known of the sweep.
+"""
+
+import os
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from mpq import settings
+from mpq.record.atomic import write_text
+from mpq.record.folder import RunFolder
+from mpq.report.rows import Row
+from mpq.script import explain
+
+settings.register_resolvers()  # here, because a launcher's worker process imports this module and nothing before it
+LOG = "failed.log"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A row that ended without a record: why, and the file that tells more, if there is one."""
+
+    row: Row
+    reason: str
+    log: Path | None
+
+
+def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Row], list[Failure]]:
+    """Run each row unless it has its record; `words` are Hydra's words for all rows, `hydra/launcher=` among them.
+
+    Returns: the rows that were finished before, those that are now, and those that failed, which stop no other.
+    Raises: UserError or Hydra's errors where a word can't be used.
+    """
+    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+        configs = {row: _settled(row, words) for row in rows}
+        before = [row for row in rows if _is_finished(configs[row])]
+        todo = [row for row in rows if row not in before]
+        stopped = _launch(todo, words) if todo else None
+    after = [row for row in todo if _is_finished(configs[row])]
+    failed = [_failure(row, configs[row], stopped) for row in todo if row not in after]
+    return before, after, failed
+
+
+def unfinished(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
+    """The rows that a sweep would run."""
+    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+        return [row for row in rows if not _is_finished(_settled(row, words))]
+
+
+def run_row(cfg: DictConfig) -> None:
+    """Run one row; what goes wrong is kept in its folder and told at the sweep's end, since other rows go on."""
+    from mpq.pipeline import run  # here, since whoever launches jobs on other machines needs no torch
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
+    print(f"{cfg.exp}, seed {cfg.seed}", flush=True)
+    try:
+        run(cfg)
+        (folder.path / LOG).unlink(missing_ok=True)
+    except Exception as error:
+        reason = explain(error) or f"{type(error).__name__}: {error}"
+        print(f"error: {reason}", flush=True)
+        write_text(folder.path / LOG, f"{reason}\n\n{traceback.format_exc()}")
+
+
+def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:
+    """Hand the rows to the launcher and wait; return why it gave up, if it did."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    launchers = [word for word in words if word.lstrip("+").startswith("hydra")]
+    cfg = hydra.compose_config("config", launchers, run_mode=RunMode.MULTIRUN)
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=HydraContext(hydra.config_loader, Callbacks()), task_function=run_row, config=cfg
+    )
+    others = [word for word in words if word not in launchers]
+    try:
+        launcher.launch([[*row.words, *others] for row in rows], initial_job_idx=0)
+    except Exception as error:  # a job that the cluster killed; what it left undone is seen from the records
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _settled(row: Row, words: Sequence[str]) -> DictConfig:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    cfg: Any = hydra.compose_config("config", [*row.words, *words], run_mode=RunMode.RUN)
+    return settings.settle(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+
+
+def _is_finished(cfg: DictConfig) -> bool:
+    return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg, with_model=False) is not None
+
+
+def _failure(row: Row, cfg: DictConfig, stopped: str | None) -> Failure:
+    log = RunFolder(cfg.root, cfg.exp, cfg.seed).path / LOG
+    if log.is_file():
+        return Failure(row, log.read_text(encoding="utf-8").splitlines()[0], log)
+    return Failure(row, stopped or "its job ended without a record", None)

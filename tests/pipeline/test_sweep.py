@@ -1,0 +1,86 @@
+"""A sweep over rows of a very small model: what is missing runs, what fails is told, whatever launches the jobs."""
+
+import subprocess
+import sys
+
+import pytest
+from tiny_run import environment, words
+
+from mpq.errors import UserError
+from mpq.record.records import load_records
+from mpq.report.rows import Row, planned, tables
+from mpq.settings import REPOSITORY
+from mpq.sweep import LOG, sweep, unfinished
+
+MODEL = "tiny_wav2vec2"
+
+
+def row(recipe, bits, *overrides, seed=0):
+    return Row("", MODEL, recipe, bits, seed, overrides)
+
+
+ROWS = [row("full_precision", 32), row("ptq_rtn", 4), row("uniform", 3), row("ptq_rtn", 9), row("ptq_rtn", 2)]
+
+
+@pytest.fixture
+def common(tmp_path, model_folder, speech_folder):
+    """The words for every row: a small model, little speech, no logger of the user's."""
+    return [*words(tmp_path / "records", model_folder, speech_folder)[1:], f"hydra.sweep.dir={tmp_path}"]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, common, tmp_path, monkeypatch):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    rows = ROWS if launcher == "basic" else ROWS[:2]
+    before, after, failed = sweep(rows, [*common, f"hydra/launcher={launcher}"])
+    assert before == []
+    assert after == [one for one in rows if one.bits != 9]
+    assert len(load_records(tmp_path / "records")) == len(after)
+    if launcher == "basic":
+        assert [one.row for one in failed] == [ROWS[3]]
+        assert "9" in failed[0].reason and failed[0].reason in failed[0].log.read_text()
+        assert failed[0].log.name == LOG and "Traceback" in failed[0].log.read_text()
+    assert unfinished(rows, common) == [one.row for one in failed]
+    before, after, _ = sweep([one for one in rows if one.bits != 9], common)
+    assert (before, after) == ([one for one in rows if one.bits != 9], [])
+
+
+def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
+    from tiny_run import composed
+
+    for table in tables():
+        rows = planned(table, "tiny_hubert")
+        assert len({(one.exp, one.seed) for one in rows}) == len(rows)
+        for one in rows:
+            if one.seed == 0:
+                assert composed(*one.words).exp == one.exp
+
+
+def test_settings_for_all_rows_are_in_their_names():
+    assert planned("compression", MODEL, ["smoke=true"])[0].exp == f"{MODEL}_fp32_smoke"
+    assert planned("compression", MODEL, ["data.root=some/speech"])[1].exp == f"{MODEL}_uniform_8bit_speech"
+
+
+def test_a_table_without_systems_is_refused():
+    with pytest.raises(UserError, match=r"table=demo lists no systems to run; .* compression"):
+        planned("demo", MODEL)
+
+
+def test_the_command_lists_what_it_would_run(tmp_path):
+    command = [
+        sys.executable,
+        str(REPOSITORY / "scripts" / "sweep.py"),
+        "model=tiny_hubert",
+        f"root={tmp_path}",
+        "--list",
+    ]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout.splitlines()
+    assert len(listed) == len(planned("compression", "tiny_hubert"))
+    assert listed[0].startswith("python scripts/run.py model=tiny_hubert recipe=full_precision")
+    wrong = subprocess.run([*command, "recipe=nothing"], capture_output=True, text=True, env=environment())
+    assert wrong.returncode == 1
+    assert (
+        wrong.stderr
+        == "error: recipe=nothing can't be set for all rows: conf/table/compression.yaml decides it for each\n"
+    )
