@@ -11,6 +11,7 @@ usage: python scripts/tables.py [table=all] [scale=tiny] [root=experiments] [for
 import sys
 from pathlib import Path
 
+from mpq.arguments import key_values
 from mpq.errors import UserError
 
 TABLES = Path(__file__).resolve().parent.parent / "conf" / "table"
@@ -21,12 +22,7 @@ def main(words: list[str]) -> None:
     """Read the words `key=value` and print the table."""
     if {"-h", "--help"} & set(words):
         return print(__doc__)
-    choices = dict(DEFAULTS)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in DEFAULTS:
-            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
-        choices[key] = value
+    choices = key_values(words, DEFAULTS)
     from mpq.report.show import show_table  # here, since pandas takes a second that --help need not wait for
 
     show_table(choices["table"], TABLES, choices["root"], choices["format"], choices["scale"])

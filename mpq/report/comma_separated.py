@@ -1,6 +1,6 @@
 """Sheets as one CSV: plain values for pandas, R or a spreadsheet.
 
-Parts have different columns, so a row leaves those of the others empty; `table` and `part` choose one part again:
+Parts have different columns, so a row leaves those of the others empty; `table`, `part` and `model` choose rows again:
 `frame[frame.part == "..."].dropna(axis=1, how="all")`. A column whose values are means over seeds has a second one,
 its standard deviation (`... sd`); an interval has two (`... low`, `... high`).
 """
@@ -23,7 +23,8 @@ def to_csv(sheets: Sequence[Sheet]) -> str:
 
 
 def _frame(title: str, block: Block) -> pd.DataFrame:
-    columns: dict[str, list[Any]] = {"table": [title] * len(block.frame), "part": [block.title] * len(block.frame)}
+    where = {"table": title, "part": block.part, "model": block.model}
+    columns: dict[str, list[Any]] = {name: [value] * len(block.frame) for name, value in where.items()}
     for index, column in enumerate(block.columns):
         columns |= _plain(column, block.frame.iloc[:, index].tolist())
     return pd.DataFrame(columns, dtype=object)

@@ -4,6 +4,7 @@ Needs `\\usepackage{booktabs,graphicx}` and, before a pdfLaTeX of 2018, UTF-8 in
 of the line.
 """
 
+import re
 from collections.abc import Sequence
 
 from mpq.report.markdown import is_numeric
@@ -13,7 +14,7 @@ from mpq.report.table import Sheet
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "|": r"$|$",
-    "±": r"$\pm$", "–": "--", "“": "``", "”": "''", "’": "'", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
+    "±": r"$\pm$", "“": "``", "”": "''", "’": "'", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≥": r"$\geq$",
 }  # fmt: skip
 
 
@@ -25,7 +26,7 @@ def to_latex(sheets: Sequence[Sheet]) -> str:
 
 def escape(text: str) -> str:
     """Write plain text so that LaTeX prints it as it is."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in text).replace("--", "-{}-").replace("–", "--")
 
 
 def _sheet(sheet: Sheet) -> str:
@@ -46,11 +47,16 @@ def _table(title: str, block: Block) -> str:
         rows.append(" & ".join(row) + r" \\")
     body = "\n".join(rows)
     return (
-        f"\\begin{{table}}[tp]\n\\centering\n\\caption{{{escape(f'{title}. {block.title}')}}}\n"
+        f"\\begin{{table}}[tp]\n\\centering\n\\caption{{{escape(f'{_unnumbered(title)}. {block.title}')}}}\\medskip\n"
         f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n"
         f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header} \\\\\n\\midrule\n{body}\n\\bottomrule\n"
         "\\end{tabular}}\n\\end{table}\n"
     )
+
+
+def _unnumbered(title: str) -> str:
+    """The title without "Table 1: ", since LaTeX counts its tables itself."""
+    return re.sub(r"^Table \d+: ", "", title)
 
 
 def _cell(text: str) -> str:

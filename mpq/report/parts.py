@@ -58,12 +58,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a table, made: a frame of values, one column of it for each of `columns`, None where none is."""
+    """One part of a table, made: a frame of values, one column of it for each of `columns`, None where none is.
 
-    title: str
+    `model` is the model it is about; empty where the rows are of several.
+    """
+
+    part: str
     columns: tuple[Column, ...]
     frame: pd.DataFrame
     grouped: bool  # neighbouring rows of the same first cell belong together
+    model: str = ""
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return f"{self.model}: {self.part[0].lower()}{self.part[1:]}" if self.model else self.part
 
     def cells(self) -> list[list[str]]:
         """Return the rows as text."""
@@ -90,10 +99,10 @@ class Part:
         for name in self.columns:
             find(name, KINDS[self.rows].columns)
 
-    def build(self, items: Sequence[Any], sets: Sequence[str], about: str = "") -> Block:
+    def build(self, items: Sequence[Any], sets: Sequence[str], model: str = "") -> Block:
         """Read the values off `items`, records or systems; `sets` are the evaluation sets to show side by side.
 
-        `about` stands before the title: the model, where a table has a block for each.
+        `model` is named, where a table has a block for each.
         """
         kind = KINDS[self.rows]
         shown = [find(name, kind.columns) for name in self.columns]
@@ -102,5 +111,4 @@ class Part:
             shown = [one for c in shown for one in ([c.of_set(name, cut) for name in sets] if c.per_set else [c])]
         values = [[column.function(row) for column in shown] for row in kind.rows(items)]
         frame = pd.DataFrame(values, columns=[column.title for column in shown], dtype=object)
-        title = f"{about}: {self.title[0].lower()}{self.title[1:]}" if about else self.title
-        return Block(title, tuple(shown), frame, kind.grouped)
+        return Block(self.title, tuple(shown), frame, kind.grouped, model)

@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpq.evaluate.significance import holm
-from mpq.record.result import Bits, Result, Significance, Size
+from mpq.record.result import Result, Significance
+from mpq.record.shapes import Shapes
 from mpq.report.columns import ALPHA, only
 from mpq.report.names import label, method
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Bits and size of a system that was not run, as far as they follow from the shapes of its model."""
-
-    bits: Bits
-    size: Size
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ def system_caption(systems: Sequence[System], scale: str, judged: bool) -> tuple
     runs = [run for system in systems for run in system.runs]
     lines = [data_line(runs)] if runs else []
     lines += _comparisons(systems) if judged else []
+    if any(system.shapes and not system.runs for system in systems):
+        lines.append("Bits and sizes of what was not run follow from the shapes of the model: python scripts/sizes.py.")
     machines = dict.fromkeys(_machine(run.provenance.hardware) for run in runs)
     if machines:
         lines.append(f"Machine: {'; '.join(machines)}.")

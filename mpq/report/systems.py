@@ -1,22 +1,20 @@
 """The systems of a model: what a table plans, joined with the records there are."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from mpq.errors import UserError
-from mpq.record.fields import build
 from mpq.record.records import folder, read_record
 from mpq.record.result import Result
+from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.names import LABELS
 from mpq.report.rows import Row, planned
-from mpq.report.system import Shapes, System, compared
+from mpq.report.system import System, compared
 from mpq.settings import CONF
 
 SCALES = ("tiny", "mini", "paper")
-SIZES_FILE = "paper_sizes.json"
 
 
 def models_of(scale: str) -> list[str]:
@@ -43,27 +41,13 @@ def load_systems(table: str, model: str, root: Path | str) -> list[System]:
 
     Raises: UserError for a record or a file of sizes that can't be read.
     """
-    shapes = load_shapes(Path(root) / SIZES_FILE)
+    shapes = read_shapes(Path(root) / FILE)
     grouped: dict[str, list[Row]] = {}
     for row in planned(table, model):
         grouped.setdefault(row.exp, []).append(row)
     systems = [_system(model, rows, root, shapes.get(exp)) for exp, rows in grouped.items()]
     order = list(dict.fromkeys((system.activations, system.recipe) for system in systems))
     return compared(sorted(systems, key=lambda s: (order.index((s.activations, s.recipe)), -(s.bits or 32))))
-
-
-def load_shapes(path: Path) -> dict[str, Shapes]:
-    """Read the sizes known from shapes alone, by run name; none where there is no such file.
-
-    Raises: UserError where the file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {exp: build(Shapes, values, exp) for exp, values in content.items()}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {error}; make it again with python scripts/sizes.py") from error
 
 
 def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None) -> System:

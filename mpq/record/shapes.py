@@ -1,0 +1,44 @@
+"""Sizes known from shapes alone, `paper_sizes.json`: bits and size of systems that nobody has trained yet.
+
+Kept in a file of its own, apart from the records of runs, so that a table can show what is certain of a model of true
+size (how small it gets) beside "not run" for what only a training can tell.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mpq.errors import UserError
+from mpq.record.atomic import write_text
+from mpq.record.fields import build
+from mpq.record.result import Bits, Size
+
+FILE = "paper_sizes.json"
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Bits and size of a system, as far as they follow from the shapes of its model."""
+
+    bits: Bits
+    size: Size
+
+
+def write_shapes(path: Path, shapes: Mapping[str, Shapes]) -> None:
+    """Write the sizes, by run name, to `path`."""
+    write_text(path, json.dumps({exp: asdict(found) for exp, found in shapes.items()}, indent=1) + "\n")
+
+
+def read_shapes(path: Path) -> dict[str, Shapes]:
+    """Read what `write_shapes` wrote; nothing where there is no such file.
+
+    Raises: UserError where the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {exp: build(Shapes, values, exp) for exp, values in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {error}; make it again with python scripts/sizes.py") from error
