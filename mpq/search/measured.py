@@ -22,14 +22,16 @@ class MeasuredSearch(DecidedSearch):
 
     sensitivity: Tensor  # [U, C], NaN until measured
 
-    def __init__(self, candidates: Sequence[int], utterances: int, share: str) -> None:
+    def __init__(self, candidates: Sequence[int], utterances: int | None, share: str) -> None:
         """Take the candidates (bits), how many training utterances to measure on, and who shares a precision.
+
+        `utterances` None: it hears nothing, and its calibration has no batches.
 
         Raises:
             UserError: a value that can't be used.
         """
         super().__init__()
-        if utterances < 1:
+        if utterances is not None and utterances < 1:
             raise UserError(f"utterances={utterances} must be at least 1: sensitivities are measured on them")
         self._candidates = check_candidates(candidates)
         self.utterances = utterances

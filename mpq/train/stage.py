@@ -23,6 +23,7 @@ from mpq.search.base import PrecisionSearch
 from mpq.search.calibration import Calibration, draw_batches
 from mpq.search.fixed import FixedSearch
 from mpq.search.measured import MeasuredSearch
+from mpq.train import processes
 from mpq.train.distillation import Loss
 from mpq.train.fit import Machine, choose_threads, fit
 from mpq.train.module import Optimization, TrainingModule
@@ -68,19 +69,23 @@ def run_stage(
         student.freeze_feature_encoder()  # type: ignore[operator]  # every CTC model of transformers has it
     saved, learned = folder / name / BITS, folder / name / SEARCH
 
-    def save_ledger() -> None:
-        write_text(folder / LEDGER, json.dumps(ledger.state()))
+    is_first = processes.rank() == 0  # of several processes only that one measures and writes
 
-    def calibration(utterances: int) -> Calibration:
+    def save_ledger() -> None:
+        if is_first:
+            write_text(folder / LEDGER, json.dumps(ledger.state()))
+
+    def calibration(utterances: int | None) -> Calibration:
         to_accelerator(student, machine.accelerator)
         fold_weight_norm(student)
         device = next(student.parameters()).device
-        batches = draw_batches(dataset, utterances, optimization.audio_seconds, seed, device)
+        seconds = optimization.audio_seconds
+        batches = [] if utterances is None else draw_batches(dataset, utterances, seconds, seed, device)
         settings = {key: value for key, value in quantizer.items() if key != "fixed_bits"}
         return Calibration(student.eval(), batches, attention_mask, **settings)
 
     _check_calibrate(name, search, calibrate)
-    clock = nullcontext() if ledger.finished(name) else ledger.stage(name, int(machine.devices) * machine.nodes)
+    clock = nullcontext() if ledger.finished(name) else ledger.stage(name, processes.count())
     with clock as entry:
         precisions = None
         if search is not None:
@@ -88,7 +93,7 @@ def run_stage(
             search.bind([site for site in sites if site.searched], target, seed)
             attached = quantizers_of(student)
             _check_start(name, search, attached)
-            if isinstance(search, MeasuredSearch) and not saved.is_file():
+            if isinstance(search, MeasuredSearch) and is_first and not saved.is_file():
                 heard = calibration(search.utterances)
                 search.measure(heard)
                 write_search(learned, [describe(name, search, ())])
@@ -102,24 +107,27 @@ def run_stage(
                     entry.audio_seconds += seconds
             precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
             if isinstance(search, MeasuredSearch):
-                precisions.freeze(from_json(saved))
+                precisions.freeze(processes.from_first(lambda: from_json(saved)))
         earlier = sum(stage.updates for stage in ledger.time().stages if stage.name != name)
-        module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger, earlier)
+        module = None  # without an update there may be no data
         if optimization.updates > 0:
+            module = TrainingModule(student, loss, optimization, dataset, seed, precisions, save_ledger, earlier)
             fit(module, name, optimization, machine, folder / name, logger)
         if precisions is not None:
-            precisions.freeze(from_json(saved) if saved.is_file() else None)
-            to_json(precisions.assignment(), saved)
-            if not learned.is_file():
-                write_search(learned, [describe(name, precisions.search, module.trajectory)])
+            precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
+            if is_first:
+                to_json(precisions.assignment(), saved)
+            if is_first and not learned.is_file():
+                write_search(learned, [describe(name, precisions.search, module.trajectory if module else ())])
         if calibrate is not None:
             heard = calibration(calibrate.utterances)
             calibrate.calibrate(heard)
             if entry is not None:
                 entry.audio_seconds += heard.audio_seconds
+        trained_on = module.all_audio_seconds() if module else 0.0  # which all processes add up together
         if entry is not None:
             entry.updates = optimization.updates
-            entry.audio_seconds += module.audio_seconds
+            entry.audio_seconds += trained_on
     save_ledger()
     return precisions.assignment() if precisions else {}
 

@@ -1,0 +1,35 @@
+"""Sensitivity without data: how far rounding moves the weights themselves."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from mpq.search.calibration import Calibration
+from mpq.search.measured import MeasuredSearch
+
+
+@final
+class WeightError(MeasuredSearch):
+    """||Q_b(W) - W||^2, summed over the weights of a unit: no audio, no gradient, seconds for a large model.
+
+    Every weight counts alike, so the knapsack finds the precisions whose rounding errs least in the whole model for the
+    budget (reverse water-filling, were the bits continuous). What the model does with a weight it cannot know.
+    """
+
+    def __init__(self, candidates: Sequence[int] = (2, 4, 8), share: str = "tensor") -> None:
+        """See `MeasuredSearch`."""
+        super().__init__(candidates, None, share)
+
+    @torch.no_grad()
+    def _measure(self, calibration: Calibration) -> Tensor:
+        rows = []
+        for unit in calibration.track(self.units, "Rounding errors"):
+            row = torch.zeros(len(self._candidates), dtype=torch.float64)
+            for site in unit.sites:
+                weight = calibration.weight(site)
+                stored = calibration.quantized(site, self._candidates)
+                row += torch.stack([(value - weight).square().sum(dtype=torch.float64) for value in stored]).cpu()
+            rows.append(row)
+        return torch.stack(rows)
