@@ -3,16 +3,23 @@
 Both hear one recording at a time, without padding, so that a text never depends on its neighbours.
 """
 
+import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
 from mpq.deploy.transcript import Transcript, transcript
 from mpq.errors import UserError
+
+if TYPE_CHECKING:
+    from mpq.deploy.metadata import Description
 
 
 @dataclass(frozen=True)
@@ -74,4 +81,29 @@ def _torch(name: str, accelerator: str) -> Recognizer:
 
 
 def _onnx(path: Path) -> Recognizer:
-    raise NotImplementedError
+    from mpq.deploy.runtime import OnnxRecognizer
+
+    model = OnnxRecognizer(path)
+    about = model.description
+    shortest = next(samples for samples in count(1) if about.frames(samples) > 0)
+
+    def logits(samples: np.ndarray) -> np.ndarray:
+        padded = np.pad(samples, (0, max(0, shortest - len(samples))))
+        return model.logits([padded])[0][: about.frames(len(samples))]
+
+    return Recognizer(logits, _tokenizer(about), about.sampling_rate, prod(stride for _, stride in about.frame_steps))
+
+
+def _tokenizer(about: "Description") -> Any:
+    """transformers' tokenizer of an ONNX file's vocabulary."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vocab.json"
+        file.write_text(json.dumps({token: index for index, token in enumerate(about.vocabulary)}), encoding="utf-8")
+        return Wav2Vec2CTCTokenizer(
+            str(file),
+            pad_token=about.blank,
+            word_delimiter_token=about.word_delimiter,
+            do_lower_case=about.lower_case,
+        )
