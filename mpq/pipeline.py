@@ -63,7 +63,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
-        bits, size, time, assignment, teacher = _compress(cfg, corpus, folder, logger, baseline)
+        bits, size, time, assignment, teacher = compress(cfg, corpus, folder, logger, baseline)
         references, hypotheses, skipped = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
@@ -87,7 +87,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     return result
 
 
-def _compress(
+def compress(
     cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, baseline: Result | None
 ) -> tuple[Bits, Size, Time, Assignment, str | None]:
     """Load the teacher, run the recipe, store the model.
