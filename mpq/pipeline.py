@@ -29,11 +29,14 @@ from mpq.record.search import write_search
 from mpq.record.sizes import measure
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
+from mpq.train import processes
 from mpq.train.recipe import learned, run_recipe
 
 
-def run(cfg: DictConfig) -> Result:
+def run(cfg: DictConfig) -> Result | None:
     """Do what the config describes, or take it from the finished record; return the record.
+
+    None in a process that only trains along, as torchrun and SLURM start them for several devices.
 
     Raises: UserError where the config, the data or the model can't be used, before anything is written; TakenError
     where another process works on this run.
@@ -44,7 +47,18 @@ def run(cfg: DictConfig) -> Result:
     check_data(**_data(cfg))
     if not settings.random_weights(cfg):
         ctc.check_available(settings.model_path(cfg))
-    return _run(cfg)
+    return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg)
+
+
+def follow(cfg: DictConfig) -> None:
+    """Train along with the first process of the settled config's run, and write nothing."""
+    folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
+    if folder.finished(cfg):
+        return
+    corpus = open_corpus(**_data(cfg), cache=cfg.cache)
+    teacher, processor = _teacher(cfg)
+    with processes.together(cfg, folder.work):
+        run_recipe(cfg, teacher, processor, corpus, folder.work, logger=False)
 
 
 def _run(cfg: DictConfig, wait: bool = False) -> Result:
@@ -96,21 +110,27 @@ def compress(
 
     Raises: UserError where the baseline's record is of another checkpoint.
     """
+    teacher, processor = _teacher(cfg)
     digest = None
-    if settings.random_weights(cfg):
-        teacher, processor = ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed)
-    else:
-        teacher, processor = ctc.load(settings.model_path(cfg))
+    if not settings.random_weights(cfg):
         digest = weights_digest(teacher)
         _check_baseline(cfg, baseline, digest)
     parameters = count_parameters(teacher)
-    model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
+    with processes.together(cfg, folder.work):
+        model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
     model_folder.save(folder.model, model, processor)
     if assignment:
         to_json(assignment, folder.path / "bits.json")
         write_search(folder.search, learned(cfg, folder.work))
     bits, size = measure(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
     return bits, size, ledger.time(), assignment, digest
+
+
+def _teacher(cfg: DictConfig) -> tuple[Any, Any]:
+    """The fine-tuned model and its processor, or one with random weights where the recipe starts from them."""
+    if settings.random_weights(cfg):
+        return ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed)
+    return ctc.load(settings.model_path(cfg))
 
 
 def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:

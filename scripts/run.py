@@ -22,6 +22,8 @@ def main(cfg: DictConfig) -> None:
     from mpq.report.show import show_run
 
     result = run(cfg)
+    if result is None:  # one of several processes, not the first
+        return
     show_run(result, cfg.root, CONF / "table")
     folder = RunFolder(cfg.root, result.exp, result.seed)
     print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}")

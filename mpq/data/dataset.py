@@ -4,8 +4,9 @@ Each utterance goes through the model's own feature extractor alone, so that wha
 neighbours in the batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.models.processor import spelling
 
-_TENSORS = ("inputs", "lengths", "labels")
+_TENSORS = ("inputs", "lengths", "labels", "update_lengths")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Batch:
 
     inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that hears features. lengths: `[batch]`
     along the time axis. labels: `[batch, characters]`, -100 where padded. seconds: audio without padding. skipped: one
-    message for each file that was left out (`on_bad_audio=skip`).
+    message for each file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that this
+    process gives to the same update, where that is more than one.
     """
 
     ids: list[str]
@@ -34,14 +36,19 @@ class Batch:
     labels: torch.Tensor
     seconds: float
     skipped: list[str]
+    update_lengths: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """This batch with its tensors on `device`."""
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS})
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """This batch in page-locked memory, which a GPU copies from while it computes."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
 class SpeechDataset(Dataset[dict[str, Any]]):
@@ -94,19 +101,29 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
 class _Loader(DataLoader[Any]):
     """Stops at a bad file here and not where it is decoded: what a worker process raises arrives as a traceback."""
 
+    accumulate = 1
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # as PyTorch's own, but checked
+        batches = self._checked()
+        while update := list(islice(batches, self.accumulate)):
+            lengths = torch.cat([batch.lengths for batch in update]) if self.accumulate > 1 else None
+            yield from (replace(batch, update_lengths=lengths) for batch in update)
+
+    def _checked(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if batch.skipped and self.dataset.stop:  # type: ignore[attr-defined]
                 raise UserError(f"{batch.skipped[0]}; mend it or leave such files out with data.on_bad_audio=skip")
             yield batch
 
 
-def loader(dataset: SpeechDataset, batches: Iterable[list[int]], workers: int, pin: bool = False) -> DataLoader[Batch]:
-    """A DataLoader over given batches, decoded by `workers` processes (0: in this one).
+def loader(
+    dataset: SpeechDataset, batches: Iterable[list[int]], workers: int, pin: bool = False, accumulate: int = 1
+) -> DataLoader[Batch]:
+    """A DataLoader over given batches, decoded by `workers` processes (0: in this one); `accumulate` make an update.
 
     Iterating raises UserError at a bad file where the dataset's `on_bad_audio` is "stop".
     """
-    return _Loader(
+    made = _Loader(
         dataset,
         batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists serves
         collate_fn=collate,
@@ -115,3 +132,5 @@ def loader(dataset: SpeechDataset, batches: Iterable[list[int]], workers: int, p
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
     )
+    made.accumulate = accumulate
+    return made

@@ -1,5 +1,7 @@
-"""What is shown and logged while a stage trains."""
+"""What is shown while a stage trains, and what stops it early."""
 
+import signal
+import threading
 from typing import Any
 
 import lightning
@@ -48,3 +50,38 @@ class UpdatesBar(Callback):
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Leave the bar as it ended."""
         self._progress.stop()
+
+
+class StopAtSignal(Callback):
+    """Ends a stage with a checkpoint after the update in which SIGTERM came, or SIGUSR1, SLURM's usual warning.
+
+    In the place of Lightning's own handlers: those end an epoch that is not over without a checkpoint, may save in the
+    middle of an update, and of several processes can leave some waiting. Here all agree after each update.
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self.stopped_by: signal.Signals | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Listen; Lightning gives the signals back to whoever had them when the stage ends."""
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGUSR1"):  # Windows has no SIGUSR1
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), self._receive)
+
+    def _receive(self, number: int, _: Any) -> None:
+        self._received = signal.Signals(number)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop after a whole update, where any process was told to."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        told = self._received is not None
+        if trainer.world_size > 1:
+            told = trainer.strategy.reduce_boolean_decision(told, all=False)
+        if told:
+            self.stopped_by = self._received or signal.SIGTERM
+            trainer.should_stop = True

@@ -1,6 +1,7 @@
 """The training loss: CTC, and the divergence from the full-precision teacher."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -24,6 +25,18 @@ def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temper
     divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
     return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one of several batches contributes to an update, whose gradient is the mean of those of its batches.
+
+    CTC is a mean over utterances and KL one over frames, and batches differ in both. A batch's means, multiplied by its
+    part of all `utterances` and of all `frames` [] and by the number of batches, add up to those of one big batch.
+    """
+
+    utterances: Tensor
+    frames: Tensor
 
 
 class Loss:
@@ -57,19 +70,19 @@ class Loss:
         self._teacher = teacher.eval() if teacher is not None and kl_weight > 0 else None
         self._attention_mask = attention_mask
 
-    def __call__(self, model: Any, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of `model` on `batch`, and its parts for the log."""
+    def __call__(self, model: Any, batch: Batch, share: Share | None = None) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of `model` on `batch`, its `share` of an update's where that has other batches; its parts to log."""
         outputs = ctc.logits(model, batch.inputs, batch.lengths, self._attention_mask)
         frame_counts = ctc.frames(model, batch.lengths)
         parts = {}
         loss = outputs.new_zeros((), dtype=torch.float32)
         if self._weights[0] > 0:
             parts["ctc"] = ctc.ctc_loss(model, outputs, frame_counts, batch.labels)
-            loss = loss + self._weights[0] * parts["ctc"]
+            loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
         if self._teacher is not None:
             self._teacher.to(outputs.device)
             with torch.no_grad():
                 targets = ctc.logits(self._teacher, batch.inputs, batch.lengths, self._attention_mask)
             parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)
-            loss = loss + self._weights[1] * parts["kl"]
+            loss = loss + self._weights[1] * (parts["kl"] if share is None else share.frames * parts["kl"])
         return loss, {name: part.detach() for name, part in parts.items()}

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,28 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpq.errors import UserError
-from mpq.train.callbacks import UpdatesBar
+from mpq.train import processes
+from mpq.train.callbacks import StopAtSignal, UpdatesBar
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 from mpq.train.module import TrainingModule
 from mpq.train.optimization import Optimization
 
 _SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
 _LAST, _SUFFIX = "last", ".safetensors"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stage runs on, in Lightning's words; `threads` 0 chooses."""
+    """What a stage runs on, in Lightning's words; `threads` 0 chooses.
+
+    gradient_checkpointing: keep only the inputs of each layer and compute the rest again on the way back.
+    """
 
     accelerator: str = "auto"
     devices: int | str = 1
@@ -34,6 +42,7 @@ class Machine:
     strategy: str = "auto"
     precision: str = "32-true"
     threads: int = 0
+    gradient_checkpointing: bool = False
 
 
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
@@ -50,43 +59,86 @@ def fit(
 
     Where `folder` holds a checkpoint of an earlier run, training goes on from it.
 
-    Raises: UserError where Lightning can't take the settings of the machine, the loss stops being a number, or the
-    checkpoint is damaged; KeyboardInterrupt at Ctrl-C.
+    Raises: UserError where Lightning can't take the settings of the machine, the loss stops being a number, a process
+    that decodes audio dies, or the checkpoint is damaged; KeyboardInterrupt at Ctrl-C; SystemExit, after a checkpoint,
+    at SIGTERM and SIGUSR1.
     """
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    stop = StopAtSignal()
+    callbacks = [_checkpoint(folder), UpdatesBar(title, optimization.updates), stop]
     try:
-        trainer = _trainer(optimization, machine, folder, logger, UpdatesBar(title, optimization.updates))
+        trainer = _trainer(optimization, machine, folder, logger, callbacks)
     except (ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
     last = folder / f"{_LAST}{_SUFFIX}"
     try:
-        trainer.fit(module, ckpt_path=str(last) if last.is_file() else None)
-    except SIGTERMException:
-        sys.exit(128 + signal.SIGTERM)  # Lightning's own exit status would be 0, as if the run had ended well
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # which Lightning turns into exit status 1
+        with _recomputing(module.model, machine.gradient_checkpointing):
+            trainer.fit(module, ckpt_path=str(last) if processes.from_first(last.is_file) else None)
+    except SIGTERMException:  # it came before the first update, to Lightning
+        sys.exit(128 + signal.SIGTERM)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into exit status 1
             raise KeyboardInterrupt from None
         raise
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):  # which PyTorch raises wherever the process is at that moment
+            raise
+        raise UserError(
+            "a process that decodes audio has died, as when memory ends: the same command goes on from the last "
+            f"checkpoint, data.workers=0 does without such processes ({' '.join(str(error).split())})"
+        ) from None
+    if stop.stopped_by is not None:
+        if processes.rank() == 0:
+            name, update = stop.stopped_by.name, trainer.global_step
+            _log.warning("stopped by %s after update %d: the same command goes on from there", name, update)
+        sys.exit(128 + stop.stopped_by)
     return trainer
 
 
-def _trainer(o: Optimization, machine: Machine, folder: Path, logger: Any, bar: UpdatesBar) -> lightning.Trainer:
+@contextmanager
+def _recomputing(model: Any, wanted: bool) -> Iterator[None]:
+    """Have transformers compute activations twice instead of keeping them, while the block runs."""
+    if not wanted:
+        yield
+        return
+    if not model.supports_gradient_checkpointing:
+        raise UserError(f"trainer.gradient_checkpointing=true: {type(model).__name__} can't do that")
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()
+
+
+def _checkpoint(folder: Path) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(folder, _LAST, every_n_epochs=1, save_on_train_epoch_end=True)
     checkpoint.FILE_EXTENSION = _SUFFIX  # type: ignore[assignment]  # Lightning's own way, its hint names one suffix
+    return checkpoint
+
+
+def _trainer(
+    o: Optimization, machine: Machine, folder: Path, logger: Any, callbacks: list[Callback]
+) -> lightning.Trainer:
+    plugins: list[Any] = [SafetensorsCheckpointIO()]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # its handler may save in the middle of an update
+    strategy = machine.strategy
+    if processes.count() > 1 and strategy == "auto":
+        strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once they are frozen
     return lightning.Trainer(
         max_steps=o.updates,
         accelerator=machine.accelerator,
         devices=machine.devices,
         num_nodes=machine.nodes,
-        strategy=machine.strategy,
+        strategy=strategy,
         precision=machine.precision,  # type: ignore[arg-type]  # Lightning itself lists the choices in its error
         accumulate_grad_batches=o.accumulate,
         gradient_clip_val=o.clip or None,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
-        callbacks=[checkpoint, bar],
-        plugins=[SafetensorsCheckpointIO()],
+        callbacks=callbacks,
+        plugins=plugins,
         logger=logger,
         log_every_n_steps=min(10, o.interval),
         enable_progress_bar=False,

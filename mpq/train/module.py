@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
+from mpq.models import ctc
 from mpq.record.fields import build
 from mpq.record.logger import UPDATE
 from mpq.record.search import Snapshot, snapshot
-from mpq.train.distillation import Loss
+from mpq.train import processes
+from mpq.train.distillation import Loss, Share
 from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
 
@@ -29,7 +32,8 @@ class TrainingModule(lightning.LightningModule):
     """Trains `model`, its quantizers and the logits of `search` together, on batches of `dataset`.
 
     Everything random in update k is seeded by (seed, k): dropout, masking, Gumbel noise, the choice of utterances. So a
-    resumed run goes on exactly where it stopped, with no random state to save.
+    resumed run goes on exactly where it stopped, with no random state to save; and the batches of an update may be those
+    of one process (`accumulate`) or of several, which makes no difference but in rounding.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class TrainingModule(lightning.LightningModule):
         self._dataset = dataset
         self._seed = seed
         self._reported: set[str] = set()
+        self._processes = processes.count()
+        self._first_batch = 0  # of this epoch, counted in this process's share of a whole epoch
         seconds = [utterance.seconds for utterance in dataset.utterances]
         self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
 
@@ -65,21 +71,29 @@ class TrainingModule(lightning.LightningModule):
         """The batches of the present epoch, which here is `interval` updates, for this process among all."""
         interval, trainer = self._optimization.interval, self.trainer
         a_step = self._optimization.accumulate * trainer.world_size
-        first = trainer.current_epoch * interval
-        last = min(first + interval, self._optimization.updates)
+        first = trainer.global_step  # a multiple of the interval, but where a signal stopped the run before
+        last = min(first - first % interval + interval, self._optimization.updates)
+        self._first_batch = first % interval * self._optimization.accumulate
         batches = list(self._plan.batches(first * a_step, last * a_step))
-        on_gpu = self.device.type == "cuda"
         return loader(
-            self._dataset, batches[trainer.global_rank :: trainer.world_size], self._optimization.workers, pin=on_gpu
+            self._dataset,
+            batches[trainer.global_rank :: trainer.world_size],
+            self._optimization.workers,
+            pin=self.device.type == "cuda",
+            accumulate=self._optimization.accumulate,
         )
 
     def on_train_epoch_start(self) -> None:
         """Lightning puts the model in training mode; dropout is our own choice."""
         self.model.train(self._optimization.dropout)
+        for layer in self.model.modules():  # transformers recomputes activations in training mode only
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.training |= layer.gradient_checkpointing
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this update and set the precisions or their mixture."""
-        seed = (self._seed * 1_000_003 + self.global_step * 1_009 + batch_idx) % 2**32
+        batch_of_all = (self._first_batch + batch_idx) * self._processes + processes.rank()
+        seed = (self._seed * 1_000_003 + self.global_step * 1_009 + batch_of_all) % 2**32
         torch.manual_seed(seed)
         np.random.seed(seed)  # transformers draws its time and feature masks from NumPy
         if self._precisions is not None:
@@ -88,23 +102,27 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
         self._report(batch.skipped)
+        share = self._share(batch)
         if not batch.ids:
-            return None
-        loss, parts = self._loss(self.model, batch)
+            return self._nothing() if self._processes > 1 else None
+        loss, parts = self._loss(self.model, batch, share)
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
         self.log(UPDATE, float(self._updates_before + self.global_step + 1))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
-            if not torch.isfinite(loss):
-                raise self._diverged(f"loss is {float(loss)} in update {self.global_step + 1}")
+            everywhere = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")  # so that all stop
+            if not torch.isfinite(everywhere):
+                raise self._diverged(f"loss is {float(everywhere)} in update {self.global_step + 1}")
             if self._precisions is not None:
                 self.log_dict(self._precisions.metrics())
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Keep a snapshot of the search."""
+        """Keep a snapshot of the search, unless a signal cut the epoch short."""
+        if self.global_step % self._optimization.interval and self.global_step < self._optimization.updates:
+            return
         loss = float(torch.stack(self._losses).mean()) if self._losses else None
         is_open = self._precisions is not None and not self._precisions.decided
         self.trajectory.append(snapshot(self.global_step, loss, self.search if is_open else None))
@@ -134,14 +152,42 @@ class TrainingModule(lightning.LightningModule):
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
             raise self._diverged(f"weights are no numbers after update {self.global_step}")
         self._before_checkpoint()
-        checkpoint["audio_seconds"] = self.audio_seconds
+        checkpoint["audio_seconds"] = self.all_audio_seconds()
+        checkpoint["losses"] = list(self._losses)
         checkpoint["trajectory"] = [asdict(entry) for entry in self.trajectory]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the audio heard and the trajectory, and begin with the epoch that follows."""
-        self.audio_seconds = checkpoint["audio_seconds"]
+        self.audio_seconds = checkpoint["audio_seconds"] if processes.rank() == 0 else 0.0
+        self._losses = list(checkpoint.get("losses", ()))
         self.trajectory = [build(Snapshot, json.loads(json.dumps(entry))) for entry in checkpoint["trajectory"]]
         _end_epoch(checkpoint)
+
+    def all_audio_seconds(self) -> float:
+        """The audio that all processes have heard so far, without padding; all of them must ask."""
+        if self._processes == 1:
+            return self.audio_seconds
+        heard = torch.tensor(self.audio_seconds, device=self.device, dtype=torch.float64)
+        return float(self.trainer.strategy.reduce(heard, reduce_op="sum"))
+
+    def _share(self, batch: Batch) -> Share | None:
+        """What `batch` counts for among the batches of its update, of all processes; None where it is the only one."""
+        batches = self._optimization.accumulate * self._processes
+        if batches == 1:
+            return None
+        update = batch.lengths if batch.update_lengths is None else batch.update_lengths
+        everyones = self.trainer.strategy.reduce(self._counts(update), reduce_op="sum")
+        utterances, frames = batches * self._counts(batch.lengths) / everyones.clamp_min(1)
+        return Share(utterances, frames)
+
+    def _counts(self, lengths: Tensor) -> Tensor:
+        """Utterances and output frames [2] of inputs of `lengths` [utterances]."""
+        frames = ctc.frames(self.model, lengths).sum() if len(lengths) else 0
+        return torch.tensor([len(lengths), frames], device=self.device, dtype=torch.float32)
+
+    def _nothing(self) -> Tensor:
+        """A loss of zero with a gradient of zero: a process that gave none would leave the others waiting for it."""
+        return torch.stack([0.0 * parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
 
     def _report(self, skipped: list[str]) -> None:
         """Name each file that was left out, once."""

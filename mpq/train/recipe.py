@@ -25,7 +25,7 @@ from mpq.train.module import Optimization
 from mpq.train.stage import LEDGER, SEARCH, run_stage
 
 START_FROM = ("teacher", "previous", "scratch")
-_MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads")
+_MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads", "gradient_checkpointing")
 
 
 def run_recipe(

@@ -25,9 +25,9 @@ class Spoilt(Loss):
         super().__init__(1.0, 1.0, 1.0, teacher, attention_mask=False)
         self._left, self._spoil = update, spoil
 
-    def __call__(self, model, batch):
+    def __call__(self, model, batch, share=None):
         self._left -= 1
-        loss, parts = super().__call__(model, batch)
+        loss, parts = super().__call__(model, batch, share)
         return (loss if self._left else self._spoil(loss)), parts
 
 
