@@ -1,0 +1,128 @@
+"""The page of one run: everything its folder and its baseline's tell, `<run>/report.html`."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from mpq.errors import UserError
+from mpq.record.hypotheses import Texts, read_hypotheses, read_references
+from mpq.record.records import folder, read_record
+from mpq.record.result import Result
+from mpq.record.search import StageSearch, read_search
+from mpq.report.columns import Column, find, only
+from mpq.report.page.picture import Picture, picture
+from mpq.report.page.render import write_page
+from mpq.report.page.words import SetSamples, samples
+from mpq.report.parts import Block, Part
+from mpq.report.system import System
+from mpq.search.assignment import from_json
+
+FILE = "report.html"
+_SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb", "file_ratio")
+_SETS = ("set_name", "utterances", "words", "wer")
+_TESTS = (*_SETS, "difference", "interval", "largest_increase", "z", "p", "verdict")
+_BEFORE = Column(
+    "32 bits %",
+    lambda run: next((run.wer[name].wer - test.difference for name, test in run.significance.items()), None),
+    "word error rate of the 32-bit model, percent",
+    format="{:.2f}".format,
+)
+_STAGES = ("stage", "seconds", "processor-seconds", "devices", "updates", "audio-seconds", "peak memory, GB")
+
+
+def write_run_page(run: Path | str) -> Path:
+    """Write the page of the run in the folder `run` (`<root>/<exp>/seed<k>`) and return its path.
+
+    What an old record lacks is said to be missing. Raises: UserError where there is no record, or it can't be read.
+    """
+    run = Path(run)
+    if not (run / "result.json").is_file():
+        raise UserError(f"{run} holds no record; run=FOLDER must be a run's folder, such as experiments/NAME/seed0")
+    result = read_record(run / "result.json")
+    bits = from_json(run / "bits.json") if (run / "bits.json").is_file() else {}
+    stages = read_search(run / "search.json") if (run / "search.json").is_file() else ()
+    content = {
+        "result": result,
+        "size": Part("Size of the model on disk", "runs", _SIZE).build([result], []),
+        "errors": _errors(result),
+        "bits": bits,
+        "counts": sorted(Counter(bits.values()).items()),
+        "pictures": _pictures(result, bits, stages),
+        "stages": _STAGES,
+        "samples": _samples(run, result),
+        "settings": _settings(run / "config.yaml"),
+    }
+    return write_page(run / FILE, "run.html", content)
+
+
+def _errors(result: Result) -> Block:
+    """Word errors a set, beside the 32-bit model where the run was compared with it."""
+    shown = [find(name) for name in (_TESTS if result.significance else _SETS)]
+    if result.significance:
+        shown.insert(len(_SETS), _BEFORE)
+    rows = [[column.function(only(result, name)) for column in shown] for name in result.wer]
+    frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
+    return Block("Word error rate of each set", tuple(shown), frame, grouped=False)
+
+
+def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSearch]) -> dict[str, Picture]:
+    from mpq.report.figures import bit_map, losses, probabilities, time_bars  # here: matplotlib takes a second
+
+    system = System(result.exp, result.model, result.recipe, result.bits.target, (result.seed,), runs=(result,))
+    found = {}
+    if bit_map.is_mixed(bits):
+        told = ", ".join(f"{count} of {value} bits" for value, count in sorted(Counter(bits.values()).items()))
+        found["bits"] = picture(
+            lambda: bit_map.draw(result.model, {system.label: {result.seed: bits}}),
+            f"Map of layers and projections, {len(bits)} weights: {told}. The table below has the same figures.",
+        )
+    if stage := probabilities.learned(stages):
+        found["probabilities"] = picture(
+            lambda: probabilities.draw(result.exp, stage),
+            f"Heat maps: the probability of each of {stage.candidates} bits at each of {len(stage.sites)} weights, "
+            f"over the updates of stage {stage.name}.",
+        )
+    if losses.recorded(stages):
+        last = [(s.name, s.trajectory[-1].loss) for s in stages if s.trajectory]
+        ends = ", ".join(f"{name} ends at {loss:.3f}" for name, loss in last if loss is not None)
+        found["losses"] = picture(lambda: losses.draw(result.exp, stages), f"Training loss over the updates; {ends}.")
+    if len(result.time.stages) > 1:
+        told = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages)
+        found["time"] = picture(lambda: time_bars.draw([system]), f"Bars of the compression time: {told}.")
+    return found
+
+
+def _samples(run: Path, result: Result) -> list[SetSamples] | None:
+    """Transcripts beside the baseline's; None where the texts are not there."""
+    root = run.parent.parent
+    try:
+        references = read_references(root / "references" / f"{result.provenance.data.name}.jsonl")
+        systems = {result.exp: read_hypotheses(run / "hypotheses.jsonl")}
+        tests = list((result.significance or {}).values())
+        if tests:
+            name = tests[0].baseline
+            systems = {name.exp: read_hypotheses(folder(root, name.exp, name.seed) / "hypotheses.jsonl"), **systems}
+    except UserError:
+        return None
+    return samples(_of(references, result), systems)
+
+
+def _of(references: Texts, result: Result) -> Texts:
+    return {name: texts for name, texts in references.items() if name in result.wer}
+
+
+def _settings(path: Path) -> list[tuple[str, str]]:
+    """Every setting by its dotted name."""
+    if not path.is_file():
+        return []
+    return list(_flat(OmegaConf.to_container(OmegaConf.load(path))))
+
+
+def _flat(value: Any, prefix: str = "") -> "list[tuple[str, str]]":
+    if isinstance(value, Mapping) and value:
+        return [line for key in value for line in _flat(value[key], f"{prefix}.{key}" if prefix else str(key))]
+    return [(prefix, str(value))]

@@ -1,0 +1,75 @@
+"""The page of a folder of records, `<root>/report.html`: three tables, pictures, links to the runs' pages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpq.errors import UserError
+from mpq.record.records import folder, load_records
+from mpq.record.result import Result
+from mpq.report.page.picture import Picture, picture
+from mpq.report.page.render import write_page
+from mpq.report.page.run_page import FILE, write_run_page
+from mpq.report.parts import Block, Part
+from mpq.report.show import build_sheets
+from mpq.report.systems import SCALES, models_of
+from mpq.report.table import Sheet
+from mpq.settings import CONF
+
+_RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "seconds")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is shown of one scale: the paper's tables and the pictures."""
+
+    name: str
+    sheets: Sequence[Sheet]
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one model, with the address of each run's page relative to this one."""
+
+    block: Block
+    links: Sequence[str]
+
+
+def write_sweep_page(root: Path | str) -> Path:
+    """Write the page of every run `<root>/<exp>/seed<k>` and the page of them all; return that one's path.
+
+    Raises: UserError where there is no record, or one can't be read.
+    """
+    from rich.progress import track
+
+    root = Path(root)
+    found = [r for r in load_records(root) if (folder(root, r.exp, r.seed) / "result.json").is_file()]
+    records = list({(record.exp, record.seed): record for record in found}.values())
+    if not records:
+        raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
+    for record in track(records, "Writing the pages"):
+        write_run_page(folder(root, record.exp, record.seed))
+    scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
+    content = {
+        "name": root.resolve().name,
+        "records": records,
+        "scales": [_scale(name, root) for name in scales],
+        "runs": [_runs(records, model) for model in sorted({record.model for record in records})],
+        "synthetic": sorted({record.provenance.data.name for record in records if record.provenance.data.synthetic}),
+    }
+    return write_page(root / FILE, "sweep.html", content)
+
+
+def _scale(name: str, root: Path) -> Scale:
+    from mpq.report.figures.gallery import pictures  # here, since matplotlib takes a second
+
+    drawn = [picture(one.draw, f"{one.shows}; the tables hold its figures.") for one in pictures(name, root)]
+    return Scale(name, build_sheets("all", CONF / "table", root, name), drawn)
+
+
+def _runs(records: Sequence[Result], model: str) -> Runs:
+    shown = [record for record in records if record.model == model]
+    sets = list(dict.fromkeys(name for record in shown for name in record.wer))
+    block = Part("runs recorded", "runs", _RUNS).build(shown, sets, model)
+    return Runs(block, [folder("", record.exp, record.seed).joinpath(FILE).as_posix() for record in shown])

@@ -1,0 +1,76 @@
+"""Sample transcripts whose differences from what was said are marked, word by word."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mpq.record.hypotheses import Texts
+
+SAMPLES = 4
+"""Utterances shown of each set."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Neighbouring words of one kind: `same`, `missing` (said, not written) or `added` (written, not said)."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance: its id, what was said, and for each system's name what it wrote."""
+
+    id: str
+    reference: str
+    written: Mapping[str, tuple[Words, ...]]
+
+
+@dataclass(frozen=True)
+class SetSamples:
+    """Samples of one set: `chosen` says which of its `utterances` are shown."""
+
+    name: str
+    chosen: str
+    utterances: tuple[Utterance, ...]
+
+
+def samples(references: Texts, systems: Mapping[str, Texts], count: int = SAMPLES) -> list[SetSamples]:
+    """The first `count` utterances of each set in which the systems wrote different words, in the order of the file.
+
+    Not the worst and not the best ones, so that nobody has chosen them. Of one system, or where all wrote the same, the
+    first utterances with a word error.
+    """
+    chosen = []
+    for name, texts in references.items():
+        written = {system: sets.get(name, {}) for system, sets in systems.items()}
+        known = [key for key in texts if all(key in hypotheses for hypotheses in written.values())]
+        other = [key for key in known if len({hypotheses[key] for hypotheses in written.values()}) > 1]
+        wrong = [key for key in known if any(hypotheses[key] != texts[key] for hypotheses in written.values())]
+        keys, what = (other, "in which they differ") if other else (wrong, "with a word error")
+        told = f"{len(keys):,} of {len(known):,} utterances {what}; the first {min(count, len(keys))} of them"
+        if not keys:
+            told = f"no word error in {len(known):,} utterances"
+        marked = (
+            Utterance(key, texts[key], {s: tuple(differences(texts[key], written[s][key])) for s in systems})
+            for key in keys[:count]
+        )
+        chosen.append(SetSamples(name, told, tuple(marked)))
+    return chosen
+
+
+def differences(reference: str, hypothesis: str) -> Iterator[Words]:
+    """Yield the words of both texts in order; a substituted word is one that is missing and one that is added."""
+    import jiwer  # here, since a second is much for who only asks for --help
+
+    said, written = reference.split(), hypothesis.split()
+    for chunk in jiwer.process_words(" ".join(said), " ".join(written)).alignments[0]:
+        before = " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx])
+        after = " ".join(written[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        if chunk.type == "equal":
+            yield Words("same", before)
+            continue
+        if before:
+            yield Words("missing", before)
+        if after:
+            yield Words("added", after)

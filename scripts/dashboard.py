@@ -1,0 +1,29 @@
+"""Build the W&B workspace of a project whose runs are on W&B's server; needs a login.
+
+usage: python scripts/dashboard.py project=mpq [entity=NAME]
+
+  project  the name that the runs were logged to (logger.project)
+  entity   a user or team of W&B (default: the login's own)
+"""
+
+import sys
+
+from mpq.arguments import key_values
+from mpq.errors import UserError
+
+
+def main(words: list[str]) -> None:
+    """Read the words `key=value`, build the view and print its address."""
+    if {"-h", "--help"} & set(words):
+        return print(__doc__)
+    chosen = key_values(words, {"project": "mpq", "entity": ""})
+    from mpq.report.workspace import build  # here, since wandb takes a second that --help need not wait for
+
+    print(build(chosen["project"], chosen["entity"] or None))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
