@@ -1,0 +1,71 @@
+"""Which weight got how many bits: layer by projection, a panel for every seed of every mixed system of a model.
+
+FF: the two feed-forward projections of a layer.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+from mpq.report.figures.places import place, projections
+from mpq.report.figures.style import bare
+
+# A step of blue for each of 1 to 8 bits, light to dark; the figures in the cells say the same.
+_BLUES = ListedColormap(["#F7FBFF", "#DEEBF7", "#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#08519C"])
+_NORM = BoundaryNorm(np.arange(0.5, 9), 8)
+
+Assignments = Mapping[int, Mapping[str, int]]
+"""Seed -> searched site -> bits."""
+
+
+def is_mixed(assignment: Mapping[str, int]) -> bool:
+    """Whether there is a map to look at: more than one precision."""
+    return len(set(assignment.values())) > 1
+
+
+def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
+    """Draw the maps; `systems` maps what a system is called to the precisions of its seeds."""
+    # Systems of several seeds first: each then has a row of its own.
+    ordered = sorted(systems.items(), key=lambda item: -len(item[1]))
+    maps = [(f"{name}, seed {seed}", found[seed]) for name, found in ordered for seed in sorted(found)]
+    every = [site for _, bits in maps for site in bits]
+    columns, layers = projections(every), 1 + max(place(site)[0] for site in every)
+    across = min(len(maps), max(3, len(ordered[0][1])))
+    down = -(-len(maps) // across)
+    figure = Figure(figsize=(0.8 + 3.2 * across, 0.9 + (0.26 * layers + 0.45) * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    for number, axes in enumerate(panels.flat):
+        if number >= len(maps):
+            axes.set_visible(False)
+            continue
+        title, bits = maps[number]
+        _map(axes, bits, columns, layers)
+        axes.set_title(title, fontsize=9)
+        if number % across == 0:
+            axes.set_ylabel("layer")
+        if number + across >= len(maps):  # the lowest of its column
+            axes.tick_params(labelbottom=True)
+            axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8)
+    figure.suptitle(f"{model}: bits of each searched weight")
+    return figure
+
+
+def _map(axes: Axes, bits: Mapping[str, int], columns: Sequence[str], layers: int) -> None:
+    grid = np.full((layers, len(columns)), np.nan)
+    for site, value in bits.items():
+        layer, projection = place(site)
+        grid[layer, columns.index(projection)] = value
+    axes.pcolormesh(grid, cmap=_BLUES, norm=_NORM, edgecolors="white", linewidth=1)
+    for layer, column in np.argwhere(~np.isnan(grid)):
+        value = int(grid[layer, column])
+        axes.text(
+            column + 0.5, layer + 0.5, str(value), ha="center", va="center", fontsize=8,
+            color="white" if value > 5 else "black",
+        )  # fmt: skip
+    step = 1 if layers <= 6 else 2
+    axes.set_yticks(np.arange(0, layers, step) + 0.5, [str(layer) for layer in range(0, layers, step)])
+    axes.set_ylim(layers, 0)  # the first layer on top
+    bare(axes)

@@ -1,0 +1,115 @@
+"""Every picture of a scale, from its records alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mpq.errors import UserError
+from mpq.evaluate.bootstrap import difference_interval
+from mpq.evaluate.wer import word_errors_per_utterance
+from mpq.record.hypotheses import read_hypotheses, read_references
+from mpq.record.records import folder
+from mpq.record.result import Result
+from mpq.record.search import read_search
+from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
+from mpq.report.figures.style import save
+from mpq.report.system import System
+from mpq.report.systems import load_systems, models_of
+from mpq.search.assignment import from_json
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to draw: its file's name without ending, what it shows, and how it is drawn."""
+
+    name: str
+    shows: str
+    draw: Callable[[], Figure]
+
+
+def pictures(scale: str, root: Path | str, table: str = "compression") -> list[Picture]:
+    """The pictures of the systems that `table` plans for the models of `scale`; of what has no record there is none.
+
+    Raises: UserError for an unknown scale, or a record that can't be read.
+    """
+    found = []
+    for model in models_of(scale):
+        systems = load_systems(table, model, root)
+        if any(system.runs for system in systems):
+            found += _of_model(model, systems, Path(root))
+    return found
+
+
+def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
+    """Write every picture of `scale` to the folder `output` as PNG and SVG, and return the paths.
+
+    Raises: UserError as `pictures` does, and where there is no record to draw from.
+    """
+    found = pictures(scale, root)
+    if not found:
+        raise UserError(f"no model of scale {scale} has a record below {root}; make one with: python scripts/sweep.py")
+    return [path for picture in found for path in save(picture.draw, Path(output), picture.name)]
+
+
+def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Picture]:
+    intervals = _intervals(systems, root)
+    if any(system.runs for system in systems if system.recipe != "full_precision"):
+        for axis, (_, title) in wer_size.AXES.items():
+            yield Picture(
+                f"{model}_wer_{axis}",
+                f"{model}: word error rate against {title}",
+                lambda axis=axis: wer_size.draw(systems, axis, intervals),
+            )
+    if maps := _assignments(systems, root):
+        yield Picture(f"{model}_bits", f"{model}: bits of each weight", lambda: bit_map.draw(model, maps))
+    for system in systems:
+        for seed, stage in _searches(system, root):
+            title = f"{model}, {system.label}, seed {seed}"
+            yield Picture(
+                f"{system.exp}_probabilities",
+                f"{title}: probabilities of the precisions over the updates",
+                lambda title=title, stage=stage: probabilities.draw(title, stage),
+            )
+            break  # one seed shows how it goes
+    if any(run.time.stages for system in systems for run in system.runs):
+        yield Picture(f"{model}_time", f"{model}: compression time by stage", lambda: time_bars.draw(systems))
+
+
+def _intervals(systems: Sequence[System], root: Path) -> dict[str, tuple[float, float]]:
+    """The bootstrap 95 % interval of the 32-bit WER on each set, from its hypotheses; none where they are missing."""
+    runs = [run for system in systems if system.recipe == "full_precision" for run in system.runs]
+    for run in runs:
+        files = _folder(root, run) / "hypotheses.jsonl", root / "references" / f"{run.provenance.data.name}.jsonl"
+        if all(path.is_file() for path in files):
+            hypotheses, references = read_hypotheses(files[0]), read_references(files[1])
+            return {name: _interval(references[name], texts) for name, texts in hypotheses.items()}
+    return {}
+
+
+def _interval(references: dict[str, str], hypotheses: dict[str, str]) -> tuple[float, float]:
+    said = {identity: references[identity] for identity in hypotheses}
+    return difference_interval(*word_errors_per_utterance(said, hypotheses))
+
+
+def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, dict[str, int]]]:
+    """What each mixed system is called -> seed -> bits of each weight."""
+    found: dict[str, dict[int, dict[str, int]]] = {}
+    for system in systems:
+        for run in system.runs:
+            path = _folder(root, run) / "bits.json"
+            if path.is_file() and bit_map.is_mixed(bits := from_json(path)):
+                found.setdefault(system.label, {})[run.seed] = bits
+    return found
+
+
+def _searches(system: System, root: Path) -> Iterator[tuple[int, probabilities.StageSearch]]:
+    for run in system.runs:
+        path = _folder(root, run) / "search.json"
+        if path.is_file() and (stage := probabilities.learned(read_search(path))):
+            yield run.seed, stage
+
+
+def _folder(root: Path, run: Result) -> Path:
+    return folder(root, run.exp, run.seed)

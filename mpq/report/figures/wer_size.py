@@ -1,0 +1,130 @@
+"""Word error rate against size: the systems of one model, a panel a set, and how far each method gets.
+
+A method's line joins its Pareto front, the systems that none of its others beats in both size and WER.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from mpq.report import system_columns
+from mpq.report.columns import Column
+from mpq.report.figures.style import GREY, look
+from mpq.report.lossless import methods
+from mpq.report.spread import Spread, mean_of
+from mpq.report.system import System
+
+AXES = {
+    "size": (system_columns.size_mb, "size of the file, MB"),
+    "bits": (system_columns.average_bits, "bits a weight"),
+}
+_SIDE_STEP = 0.015  # of the axis: systems of one size stand side by side
+
+
+@dataclass(frozen=True)
+class Point:
+    """One system on one set: size, WER in percent and its standard deviation over the seeds (0 for one seed)."""
+
+    x: float
+    wer: float
+    deviation: float
+
+
+def draw(systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[float, float]]) -> Figure:
+    """Draw one model's systems; `axis` is a name of `AXES`, `intervals` are those of the 32-bit WER, by set."""
+    run = [system for system in systems if system.runs]
+    baseline = next((system for system in run if system.recipe == "full_precision"), None)
+    sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
+    rows = (len(sets) + 1) // 2
+    figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
+    column, title = AXES[axis]
+    for name, axes in zip(sets, panels.flat, strict=False):
+        if baseline:
+            _line(axes, mean_of(_value(system_columns.wer, baseline.only(name))), intervals.get(name))
+        places: dict[float, int] = {}
+        for method in methods(run):
+            _method(axes, method.name, [_point(system.only(name), column) for system in method.systems], places)
+        axes.set_title(name)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("WER, %")
+    for axes in panels[-1]:
+        axes.set_xlabel(title)
+    for axes in list(panels.flat)[len(sets) :]:
+        axes.set_visible(False)
+    _ticks(panels[-1, 0], sorted({_point(s, column).x for s in run if s.recipe != "full_precision"}))
+    figure.suptitle(f"{systems[0].model}: word error rate against {title.partition(',')[0]}")
+    figure.legend(handles=_legend(run, bool(intervals)), loc="outside lower center", ncols=4)
+    return figure
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front, smallest first: no other point is as small and as good."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, p.wer)):
+        if not best or point.wer < best[-1].wer:
+            best.append(point)
+    return best
+
+
+def _point(system: System, column: Column) -> Point:
+    wer = _value(system_columns.wer, system)
+    deviation = wer.deviation if isinstance(wer, Spread) else 0.0
+    return Point(mean_of(_value(column, system)), mean_of(wer), deviation)
+
+
+def _value(column: Column, system: System):
+    return column.function(system)
+
+
+def _line(axes: Axes, wer: float, interval: tuple[float, float] | None) -> None:
+    if interval:
+        axes.axhspan(*interval, color="#EFEFEF", linewidth=0)
+    axes.axhline(wer, color=GREY, linestyle="--", linewidth=1.2)
+
+
+def _method(axes: Axes, name: str, points: Sequence[Point], places: dict[float, int]) -> None:
+    colour, marker = look(name)
+    best = front(points)
+    axes.plot([p.x for p in best], [p.wer for p in best], color=colour, linewidth=1.2, alpha=0.7)
+    for point in points:
+        step = places[point.x] = places.get(point.x, -1) + 1
+        x = point.x * (1 + _SIDE_STEP * ((step + 1) // 2) * (-1) ** step)
+        face = colour if point in best else "white"
+        axes.errorbar(
+            x, point.wer, point.deviation or None, color=colour, marker=marker, markerfacecolor=face,
+            markersize=9 if marker == "*" else 6, capsize=2, linestyle="none", zorder=3,
+        )  # fmt: skip
+
+
+def _ticks(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis with ticks at the sizes, the smallest first, but none so near that labels would touch."""
+    axes.set_xscale("log")
+    room = (values[-1] / values[0]) ** 0.06
+    kept = [values[0]]
+    for value in values[1:]:
+        if value >= kept[-1] * room:
+            kept.append(value)
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:.0f}")
+    axes.tick_params(axis="x", labelsize=9)
+
+
+def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = []
+    for method in methods(systems):
+        colour, marker = look(method.name)
+        handles.append(Line2D([], [], color=colour, marker=marker, label=method.name))
+    handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
+    if band:
+        handles.append(Patch(color="#EFEFEF", label="its 95 % interval (test set)"))
+    handles.append(
+        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="off the front")
+    )
+    return handles
