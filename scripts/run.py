@@ -4,10 +4,13 @@ A finished run is shown again from its record; `overwrite=true` does it anew. `-
 """
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mpq.script import guarded
 from mpq.settings import CONF, register_resolvers
+from mpq.sweep import run_row
 
 register_resolvers()
 
@@ -17,8 +20,11 @@ register_resolvers()
 @guarded
 def main(cfg: DictConfig) -> None:
     """Compress, evaluate, record, and show the row beside its baseline."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_row(cfg)
     from mpq.pipeline import run  # here, since it takes seconds that --help need not wait for
     from mpq.record.folder import RunFolder
+    from mpq.report.page.run_page import write_run_page
     from mpq.report.show import show_run
 
     result = run(cfg)
@@ -26,7 +32,8 @@ def main(cfg: DictConfig) -> None:
         return
     show_run(result, cfg.root, CONF / "table")
     folder = RunFolder(cfg.root, result.exp, result.seed)
-    print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}")
+    page = write_run_page(folder.path)
+    print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}\npage        {page}")
 
 
 if __name__ == "__main__":
