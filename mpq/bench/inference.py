@@ -1,0 +1,143 @@
+"""Running a model: latency, load time, memory and file size, ours beside PyTorch, ONNX Runtime and OpenVINO."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpq.bench import alone
+from mpq.bench.files import Files
+from mpq.bench.interleaved import compared, interleave
+from mpq.bench.models import file_bytes, noise
+from mpq.bench.systems import Logits, System, all_systems, usable_threads
+from mpq.errors import UserError
+
+REFERENCE = "torch_float32"
+
+
+@dataclass(frozen=True)
+class Options:
+    """model: a file of conf/model. seconds: of audio, batch 1. rounds: of the interleaved runs. threads: of each
+    system, 0 for as many as there are cores. repeats: fresh processes a system for memory and load time, 0 for none.
+    systems: which, or all. output: the folder of the record.
+    """
+
+    model: str = "tiny_wav2vec2"
+    seconds: tuple[float, ...] = (5.0, 20.0)
+    rounds: int = 15
+    threads: int = 0
+    repeats: int = 3
+    systems: tuple[str, ...] = ("all",)
+    output: str = "experiments/local/bench"
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """Return one row for each system and length of audio; a system that can't be run has one row that says why.
+
+    Raises:
+        UserError: an unknown model or system, or no round.
+    """
+    systems = chosen(options.systems)
+    if options.rounds < 1 or min(options.seconds) <= 0:
+        raise UserError(f"rounds={options.rounds} and seconds={options.seconds} must be above 0")
+    threads, rows = usable_threads(options.threads), []
+    with tempfile.TemporaryDirectory() as folder:
+        made, problems = _make(systems, Files(options.model, Path(folder)))
+        single = {name: _alone(name, path, options, threads) for name, path in made.items()}
+        loaded, more = _load(systems, made, threads)
+        for seconds in options.seconds:
+            rows += _rows(loaded, made, single, options, seconds)
+    return rows + [{"system": name, "problem": problem} for name, problem in {**problems, **more}.items()]
+
+
+def chosen(names: tuple[str, ...]) -> dict[str, System]:
+    """Return the systems of these names, the reference always among them.
+
+    Raises:
+        UserError: there is no such system.
+    """
+    systems = all_systems()
+    if names == ("all",):
+        return systems
+    if unknown := [name for name in names if name not in systems]:
+        raise UserError(f"there is no system {unknown[0]!r}; choose among {', '.join(systems)}")
+    return {name: system for name, system in systems.items() if name in (*names, REFERENCE)}
+
+
+def why(error: Exception) -> str:
+    """Say in one line what keeps a system from running."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"absent: {error.name} is not installed (pip install -e '.[bench]' -c constraints.txt)"
+    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
+
+
+def _make(systems: Mapping[str, System], files: Files) -> tuple[dict[str, Path], dict[str, str]]:
+    made, problems = {}, {}
+    for name, system in systems.items():
+        try:
+            made[name] = system.make(files)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a peer raises is its row
+            problems[name] = why(error)
+    return made, problems
+
+
+def _load(
+    systems: Mapping[str, System], made: Mapping[str, Path], threads: int
+) -> tuple[dict[str, Logits], dict[str, str]]:
+    loaded, problems = {}, {}
+    for name, path in made.items():
+        try:
+            loaded[name] = systems[name].load(path, threads)
+            loaded[name](noise(1.0))
+        except Exception as error:
+            loaded.pop(name, None)
+            problems[name] = why(error)
+    return loaded, problems
+
+
+def _alone(name: str, path: Path, options: Options, threads: int) -> list[dict[str, Any]]:
+    """What fresh processes tell, at the longest audio; empty where they fail, which loading here will explain."""
+    try:
+        seconds = max(options.seconds)
+        return [asdict(alone.measure(name, path, seconds, threads)) for _ in range(options.repeats)]
+    except RuntimeError:
+        return []
+
+
+def _rows(
+    loaded: Mapping[str, Logits],
+    made: Mapping[str, Path],
+    single: Mapping[str, list[dict[str, Any]]],
+    options: Options,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    audio = noise(seconds)
+    times = interleave({name: lambda run=run: run(audio) for name, run in loaded.items()}, options.rounds)
+    figures, rows = compared(times, REFERENCE), []
+    for name, run in loaded.items():
+        row: dict[str, Any] = {"system": name, "audio_seconds": seconds, **figures[name]}
+        row["file_bytes"] = file_bytes(made[name])
+        row["logit_error"] = _error(run(audio), loaded.get(_same_weights(name), loaded[REFERENCE])(audio))
+        if single[name] and seconds == max(options.seconds):
+            row["alone"] = {key: _median([one[key] for one in single[name]]) for key in single[name][0]}
+        rows.append(row)
+    return rows
+
+
+def _same_weights(name: str) -> str:
+    """The PyTorch system with the same weights as `name`."""
+    return f"ours_torch_packed_{name.rpartition('_')[2]}" if name.startswith("ours_") else REFERENCE
+
+
+def _error(logits: np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(logits - reference) / np.linalg.norm(reference))
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None

@@ -1,0 +1,150 @@
+"""Packing a model with other libraries: the bytes of their files, and what their weights do to the logits."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpq.bench.files import Files
+from mpq.bench.inference import why
+from mpq.bench.models import file_bytes, load_model, noise
+from mpq.data.corpus import open_corpus
+from mpq.errors import UserError
+
+Pack = Callable[[Files, int, Path], Callable[[np.ndarray], np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """model: a file of conf/model. bits: of the linear layers. clips: of synthetic speech that the logits are compared
+    on, or 0 for one second of noise. cache: where the embedded corpus lies. output: the folder of the record.
+    """
+
+    model: str = "tiny_wav2vec2"
+    bits: tuple[int, ...] = (8, 4, 2)
+    clips: int = 8
+    cache: str = ".cache"
+    output: str = "experiments/local/bench"
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """Return one row for each library and precision: file bytes, logit error, frames whose likeliest character changed.
+
+    The model is packed, written, read back in this process and run. What a library can't do is its row. Weights a
+    library leaves in float32 are in its file; see each function below for which those are.
+
+    Raises:
+        UserError: an unknown model, or a precision that is not 2, 4 or 8.
+    """
+    if bad := [bits for bits in options.bits if bits not in (2, 4, 8)]:
+        raise UserError(f"bits={bad[0]} must be 2, 4 or 8")
+    model, processor = load_model(options.model)
+    clips = _clips(processor, options)
+    reference = [_logits(model)(clip) for clip in clips]
+    rows: list[dict[str, Any]] = [{"system": "float32", "bits": 32, "file_bytes": sum(_bytes(model))}]
+    for bits in options.bits:
+        for name, pack in PEERS.items():
+            row: dict[str, Any] = {"system": name, "bits": bits}
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "packed"
+                try:
+                    logits = pack(Files(options.model, Path(folder)), bits, path)
+                    found = [logits(clip) for clip in clips]
+                    row |= {"file_bytes": file_bytes(path), **_difference(found, reference)}
+                except Exception as error:  # whatever a peer raises is its row
+                    row = {"system": f"{name} at {bits} bits", "problem": why(error)}
+            rows.append(row)
+    return rows
+
+
+def ours(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """The encoder's linear layers at `bits`, all other weights at 8, a scale a channel, least squared error."""
+    from mpq.checkpoint.packed import load_packed
+
+    files.packed(bits, "mse").rename(path)
+    return _logits(load_packed(path)[0])
+
+
+def torchao(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Linear layers at `bits`, a scale a channel, written by its own safetensors support; all else stays float32."""
+    from safetensors.torch import load_file, save_file
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict, unflatten_tensor_state_dict
+    from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
+    from torchao.quantization.granularity import PerAxis
+
+    model, _ = load_model(files.model)
+    sub_byte = {"weight_dtype": getattr(torch, f"int{bits}"), "granularity": PerAxis(0)}
+    quantize_(model, Int8WeightOnlyConfig() if bits == 8 else IntxWeightOnlyConfig(**sub_byte))
+    tensors, metadata = flatten_tensor_state_dict(model.state_dict())
+    path.mkdir()
+    save_file(tensors, path / "model.safetensors", metadata=metadata)
+    loaded, _ = load_model(files.model)
+    state, _ = unflatten_tensor_state_dict(load_file(path / "model.safetensors"), metadata)
+    loaded.load_state_dict(state, assign=True)
+    return _logits(loaded)
+
+
+def quanto(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Linear layers at `bits`, its state dict written as safetensors; one-dimensional convolutions stay float32."""
+    from optimum.quanto import freeze, qint2, qint4, qint8, quantization_map, quantize, requantize
+    from safetensors.torch import load_file, save_file
+
+    model, _ = load_model(files.model)
+    quantize(model, weights={2: qint2, 4: qint4, 8: qint8}[bits])
+    freeze(model)
+    path.mkdir()
+    save_file(model.state_dict(), path / "model.safetensors")
+    loaded, _ = load_model(files.model)
+    requantize(loaded, load_file(path / "model.safetensors"), quantization_map(model), torch.device("cpu"))
+    return _logits(loaded.eval())
+
+
+def nncf(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """OpenVINO's form: linear layers and convolutions at `bits`, symmetric; in groups of 32 weights at 4."""
+    if bits not in (8, 4):
+        raise ValueError("its integer modes are of 8 and 4 bits")
+    from mpq.bench.systems import OpenVino
+
+    system = OpenVino(f"openvino_int{bits}", (), f"int{bits}")
+    system.make(files).rename(path)
+    return system.load(path, 1)
+
+
+PEERS: Mapping[str, Pack] = {"ours": ours, "torchao": torchao, "optimum-quanto": quanto, "NNCF": nncf}
+
+
+def _logits(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def logits(audio: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return model(torch.from_numpy(audio)[None]).logits[0].numpy()
+
+    return logits
+
+
+def _bytes(model: Any) -> list[int]:
+    return [tensor.numel() * tensor.element_size() for tensor in model.state_dict().values()]
+
+
+def _difference(found: list[np.ndarray], reference: list[np.ndarray]) -> dict[str, float]:
+    logits, exact = np.concatenate(found), np.concatenate(reference)
+    changed = (logits.argmax(-1) != exact.argmax(-1)).mean()
+    return {
+        "logit_error": float(np.linalg.norm(logits - exact) / np.linalg.norm(exact)),
+        "changed_frames": float(changed),
+    }
+
+
+def _clips(processor: Any, options: Options) -> list[np.ndarray]:
+    """Utterances of a few made for this purpose from the embedded corpus, as the model hears them."""
+    if not options.clips:
+        return [noise(1.0)]
+    from mpq.data.dataset import SpeechDataset
+
+    counts = {"train": 4, "dev-clean": 0, "dev-other": 0, "test-clean": options.clips, "test-other": 2}
+    corpus = open_corpus(None, {"seed": 0, "utterances": counts}, ["train"], ["test-clean"], "stop", options.cache)
+    data = SpeechDataset(corpus.test["test-clean"], processor, "stop")
+    return [data[index]["inputs"].numpy() for index in range(len(data))]

@@ -1,0 +1,140 @@
+"""A training step: quantization-aware and the supernet beside full precision, and peers doing the same work.
+
+All systems train the same model on the same batch of noise with CTC and AdamW; the quantized ones at the encoder's
+linear layers. One row more is the update as one-stage compression runs it: every weight quantized, and a teacher.
+"""
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from mpq.bench.inference import why
+from mpq.bench.interleaved import compared, interleave
+from mpq.bench.systems import usable_threads
+from mpq.bench.train_systems import SYSTEMS, Workload
+from mpq.bench.waiting import waiting_share
+from mpq.errors import UserError
+
+REFERENCE = "full_precision"
+
+
+@dataclass(frozen=True)
+class Options:
+    """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
+    device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. threads: on a CPU, 0 for as many as there are cores.
+    systems: which, or all. batches: after which the share of time that waits for data is known, 0 for not measured.
+    workers: processes that decode audio for it. cache: where the embedded corpus lies. output: the folder of the record.
+    """
+
+    model: str = "tiny_wav2vec2"
+    batch: int = 4
+    seconds: float = 3.0
+    rounds: int = 15
+    device: str = "auto"
+    bf16: str = "auto"
+    threads: int = 0
+    systems: tuple[str, ...] = ("all",)
+    batches: int = 20
+    workers: int = 0
+    cache: str = ".cache"
+    output: str = "experiments/local/bench"
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """Return one row a system: step time and peak memory as ratios to full precision; one on the wait for data.
+
+    Raises:
+        UserError: an unknown model, system, device or bf16.
+    """
+    options = settled(options)
+    names = list(SYSTEMS) if options.systems == ("all",) else [REFERENCE, *options.systems]
+    if unknown := [name for name in names if name not in SYSTEMS]:
+        raise UserError(f"there is no system {unknown[0]!r}; choose among {', '.join(SYSTEMS)}")
+    torch.set_num_threads(usable_threads(options.threads))
+    steps, problems, peaks = {}, {}, {}
+    for name in dict.fromkeys(names):
+        try:
+            peaks[name] = peak_bytes(name, options)
+            steps[name] = make_step(name, options)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a peer raises is its row
+            problems[name] = why(error)
+    figures = compared(interleave(steps, options.rounds), REFERENCE)
+    rows: list[dict[str, Any]] = []
+    for name in steps:
+        row = {"system": name, **figures[name], "peak_bytes": peaks[name]}
+        row["peak_ratio"] = peaks[name] / peaks[REFERENCE] if peaks[name] and peaks[REFERENCE] else None
+        rows.append(row)
+    if options.batches:
+        share = waiting_share(make_workload(options), options.batches, options.workers, options.cache)
+        rows.append({"system": "one_stage_update on synthetic speech", "waiting_share": share})
+    return rows + [{"system": name, "problem": problem} for name, problem in problems.items()]
+
+
+def settled(options: Options) -> Options:
+    """Return the options with `device` and `bf16` decided.
+
+    Raises:
+        UserError: a value that is none of theirs, or a GPU asked for where there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if options.device not in ("auto", "cpu", "cuda") or (options.device == "cuda" and not has_gpu):
+        raise UserError(f"device={options.device} must be auto, cpu, or cuda where PyTorch finds a GPU")
+    if options.bf16 not in ("auto", "on", "off"):
+        raise UserError(f"bf16={options.bf16} must be auto, on or off")
+    device = ("cuda" if has_gpu else "cpu") if options.device == "auto" else options.device
+    bf16 = ("on" if device == "cuda" else "off") if options.bf16 == "auto" else options.bf16
+    return replace(options, device=device, bf16=bf16)
+
+
+def make_workload(options: Options) -> Workload:
+    """Return the model and the batch of the settled `options`."""
+    return Workload(options.model, options.batch, options.seconds, options.device, options.bf16 == "on")
+
+
+def make_step(name: str, options: Options) -> Callable[[], None]:
+    """Return the function that does one update with a system."""
+    return SYSTEMS[name](make_workload(options))
+
+
+def peak_bytes(name: str, options: Options) -> int | None:
+    """Return the most memory that two updates need: of PyTorch's allocator on a GPU, else resident in a fresh process.
+
+    Raises:
+        RuntimeError: the process failed; the message is its last line.
+    """
+    if options.device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        held = torch.cuda.memory_allocated()  # by the systems that are measured after this
+        torch.cuda.reset_peak_memory_stats()
+        step = make_step(name, options)
+        step()
+        step()
+        return torch.cuda.max_memory_allocated() - held
+    command = [sys.executable, "-m", "mpq.bench.train", name, json.dumps(asdict(options))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _alone(name: str, settings: dict[str, Any]) -> int | None:
+    from mpq.bench.alone import resident_bytes
+
+    torch.set_num_threads(usable_threads(settings["threads"]))
+    step = make_step(name, Options(**settings))
+    step()
+    step()
+    return resident_bytes("VmHWM")
+
+
+if __name__ == "__main__":
+    print(json.dumps(_alone(sys.argv[1], json.loads(sys.argv[2]))))

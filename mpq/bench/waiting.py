@@ -1,0 +1,30 @@
+"""How much of training waits for data: audio decoded, padded and brought to the device against the updates."""
+
+import time
+
+from mpq.bench.train_systems import SYSTEMS, Workload
+from mpq.data.batching import BatchPlan
+from mpq.data.corpus import open_corpus
+from mpq.data.dataset import SpeechDataset, loader
+
+_UTTERANCES = {"train": 64, "dev-clean": 0, "dev-other": 0, "test-clean": 2, "test-other": 2}
+
+
+def waiting_share(work: Workload, batches: int, workers: int, cache: str) -> float:
+    """Return the share of the time of `batches` one-stage updates on synthetic speech that is spent waiting for data.
+
+    Batches hold as much audio as the batch of `work`, and are decoded by `workers` processes.
+    """
+    corpus = open_corpus(None, {"seed": 0, "utterances": _UTTERANCES}, ["train"], ["test-clean"], "stop", cache)
+    dataset = SpeechDataset(corpus.train, work.processor, "stop")
+    plan = BatchPlan([utterance.seconds for utterance in corpus.train], work.batch.seconds, seed=0)
+    data = iter(loader(dataset, plan.batches(0, batches + 1), workers, pin=work.device.type == "cuda"))
+    update = SYSTEMS["one_stage_update"](work)
+    update(next(data).to(work.device))  # workers have started, buffers are there
+    waited, begin = 0.0, time.perf_counter()
+    for _ in range(batches):
+        start = time.perf_counter()
+        batch = next(data).to(work.device)
+        waited += time.perf_counter() - start
+        update(batch)
+    return waited / (time.perf_counter() - begin)
