@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from mpq.errors import UserError
 
+# How OmegaConf begins what it says of a UserError that a resolver of ours raised.
+_RESOLVER = "UserError raised while resolving interpolation: "
 # A machine's refusal to write, which is no defect of ours.
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -48,6 +50,8 @@ def explain(error: BaseException | None) -> str | None:
     if isinstance(error, UserError):
         # A worker process of PyTorch's DataLoader hands on the whole traceback as the message; our sentence ends it.
         return str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    if isinstance(error, InterpolationResolutionError) and (found := str(error).removeprefix(_RESOLVER)) != str(error):
+        return found.splitlines()[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={choice}{_choose(error.options or [])}"

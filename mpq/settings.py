@@ -10,10 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
+from mpq.search.allocate import check_candidates, check_uniform
 from mpq.search.allocate import check_target as check_bits
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
+_PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # whose settings are those of their files, and no others
 
 
 def run_name(
@@ -61,6 +63,8 @@ def register_resolvers() -> None:
 def _resolve_name(
     model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool, activations: str
 ) -> str:
+    if isinstance(bits, bool) or not isinstance(bits, (int, float)):
+        raise UserError(f"target_bits={bits} must be a number of bits, such as 3.5")
     return run_name(model, infix or "", bits, data_root, smoke, activations)
 
 
@@ -74,12 +78,21 @@ def settle(cfg: DictConfig) -> DictConfig:
     known = {str(key) for key in OmegaConf.load(CONF / "config.yaml")} | {path.name for path in CONF.iterdir()}
     if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
         raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
+    for group in _PLAIN_GROUPS:
+        _check_group(group, cfg[group])
     if cfg.smoke:
         cfg = OmegaConf.merge(cfg, OmegaConf.load(CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")
     return cfg
+
+
+def _check_group(group: str, given: DictConfig) -> None:
+    """Refuse a setting that no file of the group has, which nothing would read."""
+    known = {str(key) for path in (CONF / group).glob("*.yaml") for key in OmegaConf.load(path)} - {"defaults"}
+    if unknown := [str(key) for key in given if key not in known]:
+        raise UserError(f"there is no setting {group}.{unknown[0]}; {group} has {', '.join(sorted(known))}")
 
 
 def model_path(cfg: DictConfig) -> str:
@@ -97,6 +110,7 @@ def full_precision(cfg: DictConfig) -> DictConfig:
     baseline.recipe = OmegaConf.load(CONF / "recipe" / "full_precision.yaml")
     baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke)
     baseline.seed = 0
+    baseline.overwrite = False  # of the run itself, not of what it is compared with
     return baseline
 
 
@@ -116,11 +130,12 @@ def data_name(cfg: DictConfig) -> str:
 
 
 def check_target(cfg: DictConfig) -> None:
-    """Raise UserError where `target_bits` is outside what the candidates of the recipe's searches allow."""
+    """Raise UserError where `target_bits` is outside what the recipe's searches allow, or these can't be used."""
     for stage in cfg.recipe.stages.values():
-        candidates = stage.search.get("candidates") if stage.search else None
-        if candidates:
-            check_bits(cfg.target_bits, list(candidates))
+        if stage.search and stage.search.get("candidates") is not None:
+            check_bits(cfg.target_bits, check_candidates(list(stage.search.candidates)))
+        elif stage.search and stage.search._target_.endswith(".UniformSearch"):
+            check_uniform(cfg.target_bits)
 
 
 def hub_name(cfg: DictConfig) -> str | None:

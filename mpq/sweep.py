@@ -6,6 +6,8 @@ machines where this module is all that is known of the sweep.
 """
 
 import os
+import sys
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -70,10 +73,29 @@ def run_row(cfg: DictConfig) -> None:
     try:
         run(cfg)
         (folder.path / LOG).unlink(missing_ok=True)
+        print(f"record {folder.result}", flush=True)
     except Exception as error:
         reason = explain(error) or f"{type(error).__name__}: {error}"
         print(f"error: {reason}", flush=True)
         write_text(folder.path / LOG, f"{reason}\n\n{traceback.format_exc()}")
+
+
+class ListFailures(Callback):
+    """Names what failed at the end of `python scripts/run.py -m ...` (`hydra.callbacks` in conf/config.yaml)."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Remember the time: an older log is another sweep's."""
+        self._start = time.time()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print each failed run with its log, and end with exit status 1 if there is one."""
+        logs = sorted(Path(config.root).glob(f"*/seed*/{LOG}"))
+        if failed := [log for log in logs if log.stat().st_mtime >= self._start]:
+            for log in failed:
+                print(
+                    f"failed: {log.parent}: {log.read_text(encoding='utf-8').splitlines()[0]} ({log})", file=sys.stderr
+                )
+            sys.exit(1)
 
 
 def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:

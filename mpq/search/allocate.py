@@ -21,6 +21,29 @@ def check_target(target: float, candidates: Sequence[int]) -> None:
         raise UserError(f"target_bits={target} must be {span}")
 
 
+def check_uniform(target: float) -> int:
+    """Return a uniform precision's bits.
+
+    Raises:
+        UserError: the target is no whole number from 1 to 8.
+    """
+    if target not in range(1, 9):
+        raise UserError(f"target_bits={target} must be a whole number from 1 to 8 for a uniform precision")
+    return int(target)
+
+
+def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
+    """Return the candidates (bits) ascending.
+
+    Raises:
+        UserError: none, a repeated one, or one that is not a whole number from 1 to 8.
+    """
+    whole = all(type(bits) is int and 1 <= bits <= 8 for bits in candidates)
+    if not candidates or not whole or len(set(candidates)) < len(candidates):
+        raise UserError(f"candidates={list(candidates)} must be different whole numbers of bits from 1 to 8")
+    return tuple(sorted(candidates))
+
+
 def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
     """Return the bits [S] that maximise the summed scores with an average of at most `target` bits per weight.
 

@@ -7,15 +7,18 @@ comes in from outside.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpq.errors import UserError
-from mpq.quant.sites import Site
 from mpq.record.atomic import write_text
+
+if TYPE_CHECKING:  # tables and pages read assignments without PyTorch
+    from mpq.quant.sites import Site
 
 Assignment = dict[str, int]
 
 
-def average_bits(assignment: Mapping[str, int], sites: Sequence[Site]) -> float:
+def average_bits(assignment: Mapping[str, int], sites: "Sequence[Site]") -> float:
     """Return the average bits per weight over `sites`, weighted by parameter count.
 
     One division of two integers, hence correctly rounded: a total that is within the budget never reads as above it.
@@ -27,7 +30,7 @@ def average_bits(assignment: Mapping[str, int], sites: Sequence[Site]) -> float:
     return sum(site.numel * assignment[site.name] for site in sites) / sum(site.numel for site in sites)
 
 
-def check(assignment: Mapping[str, int], sites: Sequence[Site], candidates: Sequence[int] = range(1, 9)) -> None:
+def check(assignment: Mapping[str, int], sites: "Sequence[Site]", candidates: Sequence[int] = range(1, 9)) -> None:
     """Refuse an assignment that does not give every site of `sites`, and nothing else, one of `candidates` (bits).
 
     Raises:

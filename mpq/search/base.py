@@ -114,15 +114,3 @@ class PrecisionSearch(nn.Module, ABC):
     @abstractmethod
     def probabilities(self) -> Tensor:
         """Return how likely each candidate now is at each unit [U, C], detached and without noise, for the logs."""
-
-
-def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
-    """Return the candidates (bits) ascending.
-
-    Raises:
-        UserError: none, a repeated one, or one that is not a whole number from 1 to 8.
-    """
-    whole = all(type(bits) is int and 1 <= bits <= 8 for bits in candidates)
-    if not candidates or not whole or len(set(candidates)) < len(candidates):
-        raise UserError(f"candidates={list(candidates)} must be different whole numbers of bits from 1 to 8")
-    return tuple(sorted(candidates))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.search.base import PrecisionSearch, check_candidates
+from mpq.search.allocate import check_candidates
+from mpq.search.base import PrecisionSearch
 from mpq.search.budget import log_solve, solve
 from mpq.search.share import check_share
 

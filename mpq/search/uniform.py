@@ -5,7 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mpq.errors import UserError
+from mpq.search.allocate import check_uniform
 from mpq.search.decided import DecidedSearch
 
 
@@ -14,8 +14,7 @@ class UniformSearch(DecidedSearch):
     """Gives every site the target itself, which must be a whole number of bits."""
 
     def _start(self) -> None:
-        if self.target not in range(1, 9):
-            raise UserError(f"target_bits={self.target} must be a whole number from 1 to 8 for a uniform precision")
+        check_uniform(self.target)
 
     def site_candidates(self) -> tuple[int, ...]:
         """Return the one precision."""

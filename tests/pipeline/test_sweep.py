@@ -84,3 +84,12 @@ def test_the_command_lists_what_it_would_run(tmp_path):
         wrong.stderr
         == "error: recipe=nothing can't be set for all rows: conf/table/compression.yaml decides it for each\n"
     )
+
+
+def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path):
+    choices = ["recipe=ptq_rtn", "target_bits=9,2", f"root={tmp_path}/records"]
+    command = [sys.executable, str(REPOSITORY / "scripts" / "run.py"), "-m", *common, *choices]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert ended.returncode == 1
+    assert "9bit" in (told := ended.stderr.strip().splitlines()[-1]) and told.startswith("failed: ") and LOG in told
+    assert {record.bits.target for record in load_records(tmp_path / "records")} == {None, 2.0}
