@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq.data import synthetic
+from mpq.data.holdout import divide
 from mpq.data.librispeech import Split, Utterance, check_on_bad_audio, check_splits, read_split
 from mpq.errors import UserError
 
@@ -70,16 +71,22 @@ def open_corpus(
 ) -> Corpus:
     """Read the data, making the embedded corpus first where it is asked for and not there yet.
 
+    A split that is named in both `train` and `test` is divided, so that nothing is tested on what was trained on.
+
     Raises: UserError where a split is missing, or at a bad file under `on_bad_audio="stop"`.
     """
     check(root, corpus, train, test, on_bad_audio)
     folder = Path(root) if root else synthetic.make(cache, **(corpus or {}))
     splits = {split: read_split(folder, split, on_bad_audio) for split in dict.fromkeys([*train, *test])}
+    parts = {
+        name: divide(split.utterances) if name in train and name in test else (split.utterances, split.utterances)
+        for name, split in splits.items()
+    }
     return Corpus(
         name=corpus_name(root),
         hash=_hash(splits.values(), folder) if root else synthetic.content_hash(folder),
-        train=[utterance for split in train for utterance in splits[split].utterances],
-        test={split: splits[split].utterances for split in test},
+        train=[utterance for split in train for utterance in parts[split][0]],
+        test={split: parts[split][1] for split in test},
         skipped=[message for split in splits.values() for message in split.skipped],
     )
 

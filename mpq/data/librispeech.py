@@ -69,7 +69,7 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     check_on_bad_audio(on_bad_audio)
     check_splits(root, [split])
     folder = Path(root) / split
-    paths = _files(folder)
+    paths = files_below(folder)
     texts, problems = _transcripts(paths)
     sounds = [path for path in paths if path.suffix.lower() in audio.SUFFIXES]
     named = Counter(path.stem for path in sounds)
@@ -94,7 +94,7 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     return Split(split, utterances, problems)
 
 
-def _files(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """All files below `folder`, sorted, but hidden ones: those are half-written or another program's."""
     found = []
     for place, folders, names in os.walk(folder):

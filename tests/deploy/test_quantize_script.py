@@ -1,0 +1,107 @@
+"""scripts/quantize.py with no data, with recordings and with transcripts, on a random model of some thousand weights."""
+
+import json
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForCTC
+
+from mpq.checkpoint.packed import load_packed
+from mpq.deploy.quantize_now import quantize_now
+from mpq.errors import UserError
+from mpq.models import ctc
+from mpq.quant.sites import find_sites
+from mpq.report.quantized import summary
+from mpq.search.assignment import average_bits
+from mpq.settings import REPOSITORY
+
+FEW = {"trainer.updates": 4, "trainer.interval": 2, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def untranscribed(speech_folder, tmp_path):
+    folder = tmp_path / "recordings"
+    shutil.copytree(speech_folder, folder, ignore=shutil.ignore_patterns("*.txt"))
+    return folder
+
+
+def bits_of(folder):
+    sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
+    return {name: site["bits"] for name, site in sites.items()}
+
+
+def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here, monkeypatch, capsys):
+    words = ["--model", str(model_folder), "--bits", "3.3", "--output", "small"]
+    monkeypatch.setattr(sys, "argv", ["quantize.py", *words])
+    runpy.run_path(str(REPOSITORY / "scripts" / "quantize.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "small (rounded to nearest" in out and 'AutoModelForCTC.from_pretrained("small")' in out
+    assert "WER     not measured" in out and str(here) not in out
+    packed, processor = load_packed(here / "small")
+    theirs = AutoModelForCTC.from_pretrained("small")
+    audio = torch.randn(1, 8_000)
+    assert processor is not None and torch.equal(packed(audio).logits, theirs(audio).logits)
+    searched = [site for site in find_sites(packed) if site.searched]
+    bits = bits_of(here / "small")
+    average = average_bits({site.name: bits[site.name] for site in searched}, searched)
+    assert 3.1 < average <= 3.3 and f"{average:.3f} a weight" in out
+    assert {bits[name] for name in bits if name not in {site.name for site in searched}} == {8}
+    float_model, _ = ctc.load(str(model_folder))
+    errors = (packed(audio).logits - float_model(audio).logits).square().mean().sqrt()
+    assert 0 < errors < float_model(audio).logits.std()
+
+
+def test_recordings_are_what_gptq_hears(model_folder, untranscribed, here):
+    rounded = quantize_now(str(model_folder), 3.0, changes=FEW)
+    fitted = quantize_now(str(model_folder), 3.0, untranscribed, changes=FEW)
+    assert (rounded.method, fitted.method) == ("round", "gptq") and rounded.folder != fitted.folder
+    assert bits_of(rounded.folder) == bits_of(fitted.folder) and fitted.result is None
+    before, after = (load_packed(made.folder)[0].state_dict() for made in (rounded, fitted))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("encoder.layers" in name for name in changed) and not any("norm" in name for name in changed)
+
+
+def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder, here):
+    made = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)
+    assert made.method == "one_stage" and made.result is not None and made.result.significance is not None
+    assert made.result.recipe == "one_stage" and made.result.time.stages[0].updates == 4
+    assert made.result.wer["train"].utterances == 2  # a tenth of twelve, rounded up
+    text = summary(made)
+    assert "on train, 2 utterances held out; " in text and "95 % interval [" in text
+    assert load_packed(made.folder)[0].state_dict().keys()
+    again = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)  # taken from the record
+    assert again.result == made.result
+
+
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, untranscribed, here):
+    before = sorted(here.iterdir())
+    with pytest.raises(UserError, match=r"target_bits=9.* must be between 2 and 8"):
+        quantize_now(str(model_folder), 9.0)
+    with pytest.raises(UserError, match="one_stage needs --data FOLDER with transcripts"):
+        quantize_now(str(model_folder), 3.0, untranscribed, method="one_stage")
+    with pytest.raises(UserError, match="gptq needs --data FOLDER with recordings"):
+        quantize_now(str(model_folder), 3.0, method="gptq")
+    with pytest.raises(UserError, match="is not a folder: name one that holds recordings"):
+        quantize_now(str(model_folder), 3.0, here / "nowhere")
+    with pytest.raises(UserError, match="exists and is not a packed model: choose another --output"):
+        quantize_now(str(model_folder), 3.0, output=model_folder)
+    with pytest.raises(UserError, match="no/such-model is neither a folder"):
+        quantize_now("no/such-model", 3.0)
+    assert sorted(here.iterdir()) == before
+
+
+def test_a_packed_model_is_not_packed_again(model_folder, here):
+    made = quantize_now(str(model_folder), 4.0)
+    with pytest.raises(UserError, match=r"is quantized already \(mpq\): name the float model"):
+        quantize_now(str(made.folder), 3.0)
+    quantize_now(str(model_folder), 3.0, output=made.folder)  # but its folder may be replaced
+    assert set(bits_of(made.folder).values()) != {4, 8}
