@@ -38,6 +38,10 @@ class Memory:
         sizes = {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": _FLOAT32_COMPUTE}
         return tape.op("MatMulNBits", values, sizes, domain="com.microsoft")
 
+    def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
+        """See `Layout`."""
+        return None
+
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
         tape = ir.tape.Tape(graph)

@@ -13,6 +13,8 @@ from mpq.errors import UserError
 from mpq.record.atomic import replacing
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from mpq.deploy.rewrite import Layout
 
 LAYOUTS = ("speed", "memory")
@@ -31,8 +33,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
     output = Path(output)
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    _check_writable(output)
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import describe, float_graph, metadata
     from mpq.deploy.rewrite import rewrite
@@ -44,8 +45,9 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     weights = read_weights(sites, stored)
     # Version 25 is what knows INT2, 21 INT4; the older, the more runtimes read it.
     opset = 25 if any(weight.stored_bits == 2 for weight in weights.values()) else 21
+    choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
     program = float_graph.float_graph(model, description.attention_mask, description.sampling_rate, opset)
-    rewrite(program.graph, weights, tied, _layout(layout))
+    rewrite(program.graph, weights, tied, choice)
     float_graph.finish(program)
     program.opset_imports["com.microsoft"] = _MICROSOFT
     program.producer_name = "mpq"
@@ -64,11 +66,22 @@ def check_installed() -> None:
         raise UserError(f"{', '.join(missing)} must be installed: pip install -e '.[onnx]' -c constraints.txt")
 
 
-def _layout(name: str) -> "Layout":
+def _check_writable(output: Path) -> None:
+    """Refuse before the work what would fail after it."""
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{output} can't be written: {above} is no folder that you may write to")
+
+
+def _layout(name: str, model: "nn.Module") -> "Layout":
+    """The layout; `speed` quantizes inputs itself, in `memory` the model's own quantizers are traced with it."""
+    from mpq.deploy.integer_inputs import take_activations
     from mpq.deploy.memory import Memory
     from mpq.deploy.speed import Speed
 
-    return Speed() if name == "speed" else Memory()
+    return Speed(take_activations(model)) if name == "speed" else Memory()
 
 
 def _write(program: "object", output: Path, processor: "object") -> None:

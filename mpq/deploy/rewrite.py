@@ -1,7 +1,7 @@
 """Puts the packed weights into a float graph: every place where a site's weight is read gets what a layout makes of it.
 
-A layout knows two things: a linear layer as a whole (`linear`), and a weight that anything else reads (`weight`:
-convolutions, embeddings, attention that reads weights itself), which it gives as float32 computed from the codes.
+A layout knows linear layers and convolutions as a whole, and a weight that anything else reads (`weight`: embeddings,
+attention that reads weights itself), which it gives as float32 computed from the codes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,10 @@ class Layout(Protocol):
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """Return `inputs @ weight.T`: float32 `[..., in]` -> `[..., out]`."""
+        ...
+
+    def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
+        """Return what the node `conv`, float32 `[batch, in, time]`, gives, or None to leave it a convolution."""
         ...
 
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
@@ -36,12 +40,14 @@ def _replace(graph: ir.Graph, old: ir.Value, weight: SiteWeight, layout: Layout)
     for transpose, matmul in list(_linear_layers(old)):
         inputs = matmul.inputs[0]
         assert inputs is not None
-        _substitute(matmul.outputs[0], layout.linear(graph, inputs, weight))
-        graph.remove(matmul, safe=True)
+        _substitute(graph, matmul, layout.linear(graph, inputs, weight))
         if not transpose.outputs[0].uses():
             graph.remove(transpose, safe=True)
+    for conv in [node for node, position in old.uses() if node.op_type == "Conv" and position == 1]:
+        if (value := layout.convolution(graph, conv, weight)) is not None:
+            _substitute(graph, conv, value)
     if old.uses():
-        _substitute(old, layout.weight(graph, weight))
+        ir.convenience.replace_all_uses_with(old, layout.weight(graph, weight))
 
 
 def _linear_layers(weight: ir.Value) -> Iterator[tuple[ir.Node, ir.Node]]:
@@ -53,5 +59,7 @@ def _linear_layers(weight: ir.Value) -> Iterator[tuple[ir.Node, ir.Node]]:
                     yield transpose, matmul
 
 
-def _substitute(old: ir.Value, new: ir.Value) -> None:
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+def _substitute(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let `value` take the place of what `node` gives."""
+    ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)

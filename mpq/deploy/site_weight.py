@@ -31,10 +31,10 @@ class SiteWeight:
         """The bits that a code takes in the ONNX file, which knows 2, 4 and 8: the next that loses nothing."""
         return next(bits for bits in _STORED if bits >= self.bits)
 
-    def tensor(self, transposed: bool = False) -> ir.Tensor:
-        """Return the codes as a tensor of INT2, INT4 or INT8, `[out, in, ...]`, or `[in, out]` if `transposed`."""
-        codes = np.ascontiguousarray(self.codes.T) if transposed else self.codes
-        return ir.Tensor(codes.astype(_STORED[self.stored_bits]), name=self.name)
+    def tensor(self, codes: NDArray[np.int8] | None = None) -> ir.Tensor:
+        """Return the codes, or `codes` in their place (a rearrangement), as a tensor of INT2, INT4 or INT8."""
+        arranged = np.ascontiguousarray(self.codes if codes is None else codes)
+        return ir.Tensor(arranged.astype(_STORED[self.stored_bits]), name=self.name)
 
 
 def read_weights(sites: Mapping[str, PackedSite], stored: Mapping[str, Tensor]) -> dict[str, SiteWeight]:

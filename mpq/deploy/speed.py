@@ -1,29 +1,51 @@
-"""Layout "speed": linear layers in 8-bit integers, whatever the bits on disk.
+"""Layout "speed": linear layers and most convolutions in 8-bit integers, whatever the bits on disk.
 
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits as
-they come, and `MatMulInteger` multiplies the two; a 2-bit weight so runs as fast as an 8-bit one. Weights that are not
-a linear layer's become float32 at load.
+they come, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. A convolution becomes
+one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution. What is left (the
+first convolution, which hears raw audio, those with groups or padding, embeddings) becomes float32 at load.
 """
+
+import sys
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from mpq.deploy.float_graph import constant
+from mpq.deploy.integer_inputs import integer_inputs
 from mpq.deploy.site_weight import SiteWeight
+
+_TO_THE_END = sys.maxsize
 
 
 class Speed:
-    """See the module."""
+    """See the module. `scales` are those of the packed model's quantized inputs (`integer_inputs.take_activations`)."""
+
+    def __init__(self, scales: Mapping[str, np.float32 | None]) -> None:
+        self._scales = scales
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
+        return self._product(graph, inputs, weight, weight.codes.T, taps=None)
+
+    def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
+        """See `Layout`."""
+        plain = {"group": 1, "pads": [0, 0], "dilations": [1], "auto_pad": "NOTSET"}
+        given = {name: conv.attributes[name].value for name in plain if name in conv.attributes}
+        channels, kernel = weight.codes.shape[1:]
+        if channels == 1 or any(_listed(given[name]) != _listed(plain[name]) for name in given):
+            return None
+        inputs, bias = conv.inputs[0], conv.inputs[2] if len(conv.inputs) > 2 else None
+        assert inputs is not None
         tape = ir.tape.Tape(graph)
-        quantized, input_scale, zero = self._quantize(graph, inputs)
-        codes, scale = self._codes(graph, weight)
-        product = tape.op("MatMulInteger", [quantized, codes, zero])
-        # In this form and order ONNX Runtime merges the three into its MatMulIntegerToFloat.
-        scales = tape.op("Mul", [input_scale, scale])
-        return tape.op("Mul", [tape.op("Cast", [product], {"to": ir.DataType.FLOAT}), scales])
+        (stride,) = conv.attributes["strides"].as_ints() if "strides" in conv.attributes else [1]
+        in_time = tape.op("Transpose", [inputs], {"perm": [0, 2, 1]})
+        codes = weight.codes.transpose(2, 1, 0).reshape(kernel * channels, -1)
+        product = self._product(graph, in_time, weight, codes, taps=(kernel, stride))
+        shifted = product if bias is None else tape.op("Add", [product, bias])
+        return tape.op("Transpose", [shifted], {"perm": [0, 2, 1]})
 
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
@@ -34,22 +56,50 @@ class Speed:
         scale = weight.scale.reshape(-1, *[1] * (weight.codes.ndim - 1))
         return tape.op("Mul", [value, constant(graph, f"{weight.name}_scale", scale)])
 
-    def _quantize(self, graph: ir.Graph, inputs: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-        """The inputs as uint8, their scale and zero point; layers with the same inputs share them."""
-        for node, _ in inputs.uses():
-            if node.op_type == "DynamicQuantizeLinear":
-                return tuple(node.outputs)  # pyright: ignore[reportReturnType]
-        outputs = ir.tape.Tape(graph).op_multi_out("DynamicQuantizeLinear", [inputs], num_outputs=3)
-        return tuple(outputs)  # pyright: ignore[reportReturnType]
-
-    def _codes(self, graph: ir.Graph, weight: SiteWeight) -> tuple[ir.Value, ir.Value]:
-        """Codes as int8 `[in, out]` and their scale `[out]`; half-step grids as odd codes with half the scale."""
+    def _product(
+        self,
+        graph: ir.Graph,
+        inputs: ir.Value,
+        weight: SiteWeight,
+        codes: NDArray[np.int8],
+        taps: tuple[int, int] | None,
+    ) -> ir.Value:
+        """`inputs` `[..., in]`, or windows over time of them, times `codes` `[in, out]` times their scale."""
         tape = ir.tape.Tape(graph)
-        codes, scale = tape.initializer(weight.tensor(transposed=True)), weight.scale
-        if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
-            wide = tape.op("Cast", [codes], {"to": ir.DataType.INT32})
-            doubled = tape.op("Mul", [wide, constant(graph, "two", np.int32(2))])
-            codes, scale = tape.op("Add", [doubled, constant(graph, "one", np.int32(1))]), scale / 2
-        if codes.dtype != ir.DataType.INT8:
-            codes = tape.op("Cast", [codes], {"to": ir.DataType.INT8})
-        return codes, constant(graph, f"{weight.name}_scale", scale)
+        quantized = integer_inputs(graph, inputs, weight.name.removesuffix(".weight"), self._scales)
+        values = quantized.values if taps is None else _windows(graph, quantized.values, *taps)
+        stored, scale = _codes(graph, weight, codes)
+        product = tape.op("Cast", [tape.op("MatMulInteger", [values, stored, quantized.zero])], {"to": 1})
+        if quantized.per_token:
+            return tape.op("Mul", [tape.op("Mul", [product, scale]), quantized.scale])
+        # In this form and order ONNX Runtime merges product, cast and scales into one operation.
+        return tape.op("Mul", [product, tape.op("Mul", [quantized.scale, scale])])
+
+
+def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.Value:
+    """Of `values` `[batch, time, channels]` every window of `kernel` steps: `[batch, windows, kernel * channels]`."""
+    tape = ir.tape.Tape(graph)
+    axis, step = constant(graph, "axis_1", np.array([1])), constant(graph, f"step_{stride}", np.array([stride]))
+    taps = []
+    for tap in range(kernel):
+        end = tap - kernel + 1 or _TO_THE_END
+        limits = [constant(graph, f"index_{index}", np.array([index])) for index in (tap, end)]
+        taps.append(tape.op("Slice", [values, *limits, axis, step]))
+    return tape.op("Concat", taps, {"axis": 2}) if kernel > 1 else taps[0]
+
+
+def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[ir.Value, ir.Value]:
+    """`codes` `[in, out]` as int8 and their scale `[out]`; half-step grids as odd codes with half the scale."""
+    tape = ir.tape.Tape(graph)
+    value, scale = tape.initializer(weight.tensor(codes)), weight.scale
+    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
+        wide = tape.op("Cast", [value], {"to": ir.DataType.INT32})
+        doubled = tape.op("Mul", [wide, constant(graph, "two", np.int32(2))])
+        value, scale = tape.op("Add", [doubled, constant(graph, "one", np.int32(1))]), scale / 2
+    if value.dtype != ir.DataType.INT8:
+        value = tape.op("Cast", [value], {"to": ir.DataType.INT8})
+    return value, constant(graph, f"{weight.name}_scale", scale)
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple | list) else value

@@ -1,0 +1,93 @@
+"""Is an exported file as good as the model that it was made from? Both on the evaluation sets of that model's run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpq.data.audio import load
+from mpq.data.batching import by_length
+from mpq.data.librispeech import Utterance
+from mpq.deploy.runtime import OnnxRecognizer
+from mpq.errors import UserError
+from mpq.evaluate.significance import Comparison, compare
+from mpq.evaluate.wer import word_errors
+from mpq.record.hypotheses import read_hypotheses
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """One evaluation set: word error rates of the run's model and of the file in percent, the file against the model.
+
+    changed: the number of utterances that came out otherwise, of `utterances`.
+    """
+
+    name: str
+    run: float
+    file: float
+    changed: int
+    utterances: int
+    verdict: Comparison
+
+
+def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> list[SetResult]:
+    """Transcribe `sets` (empty: all) of the run's data with the ONNX file and compare with the run's hypotheses.
+
+    `run` is `<root>/<name>/seed<k>`, `cache` the folder of the embedded corpus.
+
+    Raises: UserError where the run's record or its data is missing, or a set is none of its.
+    """
+    data, before = _data(run), read_hypotheses(run / "hypotheses.jsonl")
+    if unknown := [name for name in sets if name not in before]:
+        raise UserError(f"{run} was not evaluated on {unknown[0]}, but on {', '.join(before)}")
+    recognizer = OnnxRecognizer(file)
+    test = _test_sets(data, list(sets) or list(before), cache)
+    return [_compared(recognizer, name, test[name], before[name], data["test_audio_seconds"]) for name in test]
+
+
+def transcribe_set(
+    recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
+) -> dict[str, str]:
+    """The hypotheses by utterance id, of the batches that `mpq.evaluate.transcribe` makes, upper case as there."""
+    from rich.progress import track
+
+    rate = recognizer.description.sampling_rate
+    found: dict[str, str] = {}
+    for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title):
+        texts = recognizer.transcribe([load(utterances[index].path, rate) for index in batch])
+        found |= {utterances[index].id: text.upper() for index, text in zip(batch, texts, strict=True)}
+    return found
+
+
+def _compared(
+    recognizer: OnnxRecognizer, name: str, utterances: list[Utterance], before: Mapping[str, str], seconds: float
+) -> SetResult:
+    utterances = [utterance for utterance in utterances if utterance.id in before]
+    after = transcribe_set(recognizer, utterances, seconds, f"Transcribing {name}")
+    references = {utterance.id: utterance.text.upper() for utterance in utterances}
+    speakers = {utterance.id: utterance.speaker for utterance in utterances}
+    return SetResult(
+        name=name,
+        run=word_errors(references, before).wer,
+        file=word_errors(references, after).wer,
+        changed=sum(after[key] != before[key] for key in after),
+        utterances=len(after),
+        verdict=compare(references, before, after, speakers),
+    )
+
+
+def _data(run: Path) -> dict:
+    """The section `data` of the run's config.yaml."""
+    from omegaconf import OmegaConf
+
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} is not a run's folder: config.yaml is missing")
+    config: dict = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))  # type: ignore[assignment]
+    return config["data"]
+
+
+def _test_sets(data: dict, sets: list[str], cache: str) -> dict[str, list[Utterance]]:
+    from mpq.data.librispeech import read_split
+    from mpq.data.synthetic import make
+
+    folder = Path(data["root"]) if data["root"] else make(cache, **data["corpus"])
+    return {name: read_split(folder, name, data["on_bad_audio"]).utterances for name in sets}

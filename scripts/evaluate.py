@@ -1,0 +1,48 @@
+"""Word error rate of an exported ONNX file, against the run that its model came from.
+
+usage: python scripts/evaluate.py file=FILE.onnx run=FOLDER [sets=test-clean,test-other] [cache=.cache]
+
+  file   what scripts/export.py wrote
+  run    the run's folder, <root>/<name>/seed<k>
+  sets   evaluation sets of that run, with commas; default: all
+  cache  the folder of the embedded corpus
+"""
+
+import sys
+from pathlib import Path
+
+from mpq.errors import UserError
+
+DEFAULTS = {"file": "", "run": "", "sets": "", "cache": ".cache"}
+
+
+def main(words: list[str]) -> None:
+    """Read the words `key=value`, transcribe, and print a line for each set."""
+    if {"-h", "--help"} & set(words):
+        return print(__doc__)
+    choices = dict(DEFAULTS)
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in DEFAULTS:
+            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
+        choices[key] = value
+    if not choices["file"] or not choices["run"]:
+        raise UserError("file=FILE.onnx and run=FOLDER must be given; --help says more")
+    from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for
+
+    sets = [name for name in choices["sets"].split(",") if name]
+    for result in compare_with_run(Path(choices["file"]), Path(choices["run"]), choices["cache"], sets):
+        verdict = result.verdict
+        low, high = verdict.interval
+        print(
+            f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({verdict.difference:+.2f}, 95 % interval "
+            f"{low:+.2f} to {high:+.2f}, MAPSSWE p = {verdict.p:.3f}); {result.changed} of {result.utterances} "
+            "utterances changed"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,57 @@
+"""ONNX graphs of one layer, put together by hand as PyTorch's exporter would, and run."""
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+
+from mpq.deploy.rewrite import rewrite
+from mpq.deploy.site_weight import SiteWeight
+from mpq.quant.fake_quantize import grid
+
+NAME = "layer.weight"
+
+
+def random_weight(rng, shape, bits, centred=True):
+    """Random codes over the whole grid of `bits`, and a scale for each output channel."""
+    levels = grid(bits, centred)
+    codes = rng.integers(levels.low, levels.high + 1, shape).astype(np.int8)
+    return SiteWeight(NAME, bits, codes, rng.uniform(0.01, 0.1, shape[0]).astype(np.float32), levels.offset)
+
+
+def values_of(weight):
+    """The float64 weight that codes and scale stand for."""
+    scale = weight.scale.astype(np.float64).reshape(-1, *[1] * (weight.codes.ndim - 1))
+    return scale * (weight.codes + weight.offset)
+
+
+def run_layer(layout, weight, inputs, operator, attributes=None):
+    """Rewrite a graph of one `operator` (MatMul, Conv or Gather) and run it; return outputs and model."""
+    dtype = ir.DataType.INT64 if operator == "Gather" else ir.DataType.FLOAT
+    source = ir.val("inputs", dtype=dtype, shape=[f"d{axis}" for axis in range(inputs.ndim)])
+    if operator == "MatMul":
+        source.shape = ir.Shape(["batch", "time", inputs.shape[-1]])
+    graph = ir.Graph([source], [], nodes=[], name="layer", opset_imports={"": 25, "com.microsoft": 1})
+    tape = ir.tape.Tape(graph)
+    old = tape.initializer(ir.tensor(np.zeros(weight.codes.shape, dtype=np.float32), name=NAME))
+    if operator == "MatMul":
+        result = tape.op("MatMul", [source, tape.op("Transpose", [old], {"perm": [1, 0]})])
+    else:
+        first, second = (old, source) if operator == "Gather" else (source, old)
+        result = tape.op(operator, [first, second], attributes or {})
+    result.type, result.name = ir.TensorType(ir.DataType.FLOAT), "outputs"
+    graph.outputs.append(tape.op("Identity", [result]))
+    graph.outputs[0].type, graph.outputs[0].name = ir.TensorType(ir.DataType.FLOAT), "final"
+    rewrite(graph, {NAME: weight}, {}, layout)
+    graph.sort()
+    model = ir.Model(graph, ir_version=13)
+    ir.passes.common.NameFixPass()(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    return session.run(None, {"inputs": inputs})[0], model
+
+
+def stored_types(model):
+    """The types of the tensors in the file that hold codes: large ones that are not float."""
+    tensors = [value.const_value for value in model.graph.initializers.values()]
+    return {tensor.dtype.name for tensor in tensors if tensor.size > 64 and tensor.dtype != ir.DataType.FLOAT}

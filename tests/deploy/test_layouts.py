@@ -1,0 +1,100 @@
+"""One layer in each layout against float64: the stored codes, the grids, the arithmetic."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from small_graphs import random_weight, run_layer, stored_types, values_of
+
+from mpq.deploy.memory import Memory
+from mpq.deploy.speed import Speed
+from mpq.quant.activations import ActivationQuantizer
+
+GRIDS = [(bits, centred) for bits in range(1, 9) for centred in ((True, False) if bits == 2 else (True,))]
+
+
+@pytest.fixture
+def rng():
+    seed = np.random.SeedSequence().entropy
+    print("seed:", seed)
+    return np.random.default_rng(seed)
+
+
+def close(found, wanted, tolerance=2e-6):
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+def quantized(inputs):
+    """What ONNX's DynamicQuantizeLinear makes of `inputs`, and the values that it stands for (float64)."""
+    low, high = min(inputs.min(), 0), max(inputs.max(), 0)
+    scale = np.float32((high - low) / np.float32(255))
+    zero = np.clip(np.round(-low / scale), 0, 255)
+    return (np.clip(np.round(inputs / scale) + zero, 0, 255) - zero) * np.float64(scale)
+
+
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+@pytest.mark.parametrize("width", [40, 256])
+def test_linear_in_memory_is_exact(bits, centred, width, rng):
+    weight = random_weight(rng, (24, width), bits, centred)
+    inputs = rng.standard_normal((2, 7, width)).astype(np.float32)
+    found, model = run_layer(Memory(), weight, inputs, "MatMul")
+    close(found, inputs.astype(np.float64) @ values_of(weight).T, 1e-5)
+    (node,) = [node for node in model.graph if node.op_type == "MatMulNBits"]
+    assert node.attributes["bits"].value == weight.stored_bits == min(n for n in (2, 4, 8) if n >= bits)
+
+
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+def test_linear_for_speed_differs_by_the_rounding_of_inputs_alone(bits, centred, rng):
+    weight = random_weight(rng, (24, 40), bits, centred)
+    inputs = rng.standard_normal((2, 7, 40)).astype(np.float32)
+    found, model = run_layer(Speed({}), weight, inputs, "MatMul")
+    close(found, quantized(inputs) @ values_of(weight).T)
+    assert stored_types(model) == {f"INT{weight.stored_bits}"}
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (1, 1), (4, 1)])
+def test_convolution_for_speed_is_an_integer_product(bits, kernel, stride, rng):
+    weight = random_weight(rng, (6, 5, kernel), bits)
+    inputs = rng.standard_normal((2, 5, 21)).astype(np.float32)
+    found, model = run_layer(Speed({}), weight, inputs, "Conv", {"strides": [stride]})
+    values, heard = torch.from_numpy(values_of(weight)), torch.from_numpy(quantized(inputs))
+    close(found, torch.nn.functional.conv1d(heard, values, stride=stride).numpy())
+    assert "MatMulInteger" in {node.op_type for node in model.graph}
+
+
+@pytest.mark.parametrize("layout", [Memory(), Speed({})])
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+def test_other_weights_are_computed_from_their_codes(layout, bits, centred, rng):
+    padded = random_weight(rng, (6, 4, 5), bits, centred)
+    inputs = rng.standard_normal((2, 12, 21)).astype(np.float32)
+    found, model = run_layer(layout, padded, inputs, "Conv", {"pads": [2, 2], "group": 3})
+    values, heard = torch.from_numpy(values_of(padded)), torch.from_numpy(inputs.astype(np.float64))
+    close(found, torch.nn.functional.conv1d(heard, values, padding=2, groups=3).numpy(), 1e-5)
+    assert stored_types(model) == {f"INT{padded.stored_bits}"}
+    table = random_weight(rng, (9, 8), bits, centred)
+    rows = rng.integers(0, 9, (3, 4))
+    close(run_layer(layout, table, rows, "Gather")[0], values_of(table)[rows], 1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.02, None])
+def test_inputs_are_quantized_for_speed_as_the_packed_model_does(scale, rng):
+    weight = random_weight(rng, (24, 40), 4)
+    inputs = rng.standard_normal((2, 7, 40)).astype(np.float32)
+    inputs[0, 0] = 0  # a silent token must not divide by zero
+    quantizer = ActivationQuantizer(None if scale is None else torch.tensor([scale]))
+    with torch.no_grad():
+        heard = quantizer(torch.from_numpy(inputs)).double().numpy()
+        static = None if scale is None else np.float32(quantizer.log_scales.exp().item())
+    found, model = run_layer(Speed({"layer": static}), weight, inputs, "MatMul")
+    close(found, heard @ values_of(weight).T)
+    assert "DynamicQuantizeLinear" not in {node.op_type for node in model.graph}
+
+
+def test_a_weight_that_nothing_reads_is_left_out(rng):
+    from mpq.deploy.rewrite import rewrite
+
+    graph = ir.Graph([], [], nodes=[], name="empty")
+    rewrite(graph, {"layer.weight": random_weight(rng, (6, 8), 4)}, {"other.weight": "layer.weight"}, Memory())
+    assert not graph.initializers

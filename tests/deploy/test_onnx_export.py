@@ -1,0 +1,163 @@
+"""A packed folder as an ONNX file, from end to end: the logits, the bits on disk, what is refused."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+
+from mpq.checkpoint.packed import load_packed, save_packed
+from mpq.deploy import onnx_export
+from mpq.deploy.onnx_export import export
+from mpq.deploy.runtime import OnnxRecognizer
+from mpq.errors import UserError
+from mpq.models import ctc
+from mpq.models.processor import letters_processor
+from mpq.quant.sites import attach, find_sites
+
+SIZES = {
+    "vocab_size": 32,
+    "hidden_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 40,
+    "conv_dim": (12, 16),
+    "conv_kernel": (10, 4),
+    "conv_stride": (8, 4),
+    "num_conv_pos_embeddings": 6,
+    "num_conv_pos_embedding_groups": 2,
+}
+LAYER_NORM = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
+
+
+def packed_folder(folder, model_type, attention_mask, **settings):
+    """A packed folder with all of 1, 2, 3, 4, 6 and 8 bits in it, its processor beside."""
+    config = transformers.AutoConfig.for_model(model_type, **SIZES, **settings)
+    model = transformers.AutoModelForCTC.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.rand_like(parameter) * 0.1)
+    for index, quantizer in enumerate(attach(model, find_sites(model), (1, 2, 3, 4, 6, 8), 8, "per_channel").values()):
+        if quantizer.bits is None:
+            quantizer.freeze((1, 2, 3, 4, 6, 8)[index % 6])
+    processor = letters_processor()
+    processor.feature_extractor.return_attention_mask = attention_mask
+    save_packed(folder, model, processor)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A HuBERT with layer norm, which is told where padding begins, and its file in layout memory."""
+    folder = packed_folder(tmp_path_factory.mktemp("masked") / "packed", "hubert", True, **LAYER_NORM)
+    return folder, export(folder, folder.parent / "memory" / "model.onnx", "memory")
+
+
+@pytest.fixture(scope="module")
+def unmasked(tmp_path_factory):
+    """A wav2vec2 with group norm, which hears padding, and its file in layout speed."""
+    folder = packed_folder(tmp_path_factory.mktemp("unmasked") / "packed", "wav2vec2", False)
+    return folder, export(folder, folder.parent / "speed" / "model.onnx", "speed")
+
+
+def logits_and_text(folder, waveforms):
+    """What the packed model gives in PyTorch."""
+    model, processor = load_packed(folder)
+    extractor = processor.feature_extractor
+    heard = [torch.tensor(extractor(w, sampling_rate=16_000).input_values[0]) for w in waveforms]
+    lengths = torch.tensor([len(waveform) for waveform in heard])
+    batch = torch.nn.utils.rnn.pad_sequence(heard, batch_first=True)
+    with torch.no_grad():
+        logits = ctc.logits(model, batch, lengths, extractor.return_attention_mask)
+    frames = ctc.frames(model, lengths).tolist()
+    logits = [row[:count].numpy() for row, count in zip(logits, frames, strict=True)]
+    return logits, [processor.tokenizer.decode(row.argmax(-1)) for row in logits]
+
+
+def difference(found, wanted):
+    """The largest root mean square error of a recording's logits, relative to their spread."""
+    return max(float(np.sqrt(((f - w) ** 2).mean()) / w.std()) for f, w in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("file", "tolerance"), [("masked", 1e-5), ("unmasked", 0.1)])
+@pytest.mark.parametrize("lengths", [(3_000,), (4_321, 1_500, 2_222)])
+def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request):
+    folder, path = request.getfixturevalue(file)
+    waveforms = [0.1 * np.random.default_rng().standard_normal(length).astype(np.float32) for length in lengths]
+    wanted, texts = logits_and_text(folder, waveforms)
+    recognizer = OnnxRecognizer(path, threads=1)
+    found = recognizer.logits(waveforms)
+    assert [row.shape for row in found] == [row.shape for row in wanted]
+    assert difference(found, wanted) < tolerance
+    if tolerance < 1e-3:
+        assert recognizer.transcribe(waveforms) == texts
+
+
+@pytest.mark.parametrize("file", ["masked", "unmasked"])
+def test_weights_are_at_their_bits_on_disk(file, request):
+    folder, path = request.getfixturevalue(file)
+    model = onnx.load(path)
+    onnx.checker.check_model(model)
+    sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
+    bits = {name: min(n for n in (2, 4, 8) if n >= site["bits"]) for name, site in sites.items()}
+    sizes = {tensor.name: len(tensor.raw_data) for tensor in model.graph.initializer}
+    for name, site in sites.items():
+        count = np.prod(site["shape"])
+        stored = sizes.get(name) or sizes[f"{name}_codes"]  # the latter in blocks, filled up
+        assert stored == -(-count * bits[name] // 8) or (name not in sizes and stored >= count * bits[name] / 8)
+    largest = max(t for t in (len(x.raw_data) for x in model.graph.initializer if x.data_type == 1))
+    assert largest <= 4 * 48 * 3  # biases, norms, scales: nothing of a weight's size is float
+    assert not [node for node in model.graph.node if node.doc_string or node.metadata_props]
+    assert {file.name for file in path.parent.iterdir()} >= {"vocab.json", "tokenizer_config.json"}
+
+
+def test_the_description_is_that_of_the_processor(masked):
+    folder, path = masked
+    found = OnnxRecognizer(path, threads=1).description
+    assert found.attention_mask and found.do_normalize and found.sampling_rate == 16_000 and found.layout == "memory"
+    assert found.source == json.loads((folder / "config.json").read_text())["quantization_config"]["sha256"]
+
+
+def test_what_can_not_be_exported_is_refused_before_anything_is_written(masked, tmp_path, monkeypatch):
+    folder, _ = masked
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    for file in bare.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    (tmp_path / "file").write_text("in the way")
+    before = sorted(tmp_path.iterdir())
+    for source, output, layout, told in [
+        (folder, tmp_path / "a.onnx", "fast", "layout=fast must be one of speed, memory"),
+        (tmp_path, tmp_path / "a.onnx", "speed", "is not a packed model"),
+        (bare, tmp_path / "a.onnx", "speed", "has no processor"),
+        (folder, tmp_path, "speed", "is a folder"),
+        (folder, tmp_path / "file" / "a.onnx", "speed", "can't be written"),
+    ]:
+        with pytest.raises(UserError, match=told) as caught:
+            export(source, output, layout)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setattr(onnx_export, "_NEEDED", ("onnx", "no_such_package"))
+    with pytest.raises(UserError, match=r"no_such_package must be installed: pip install -e '\.\[onnx\]'"):
+        export(folder, tmp_path / "a.onnx", "speed")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_script_says_what_it_wants(capsys, monkeypatch):
+    from importlib.util import module_from_spec, spec_from_file_location
+    from pathlib import Path
+
+    path = Path(__file__).parents[2] / "scripts" / "export.py"
+    spec = spec_from_file_location("export_script", path)
+    assert spec is not None and spec.loader is not None
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    for words, told in ((["modle=x"], "the arguments are model=, layout=, output="), ([], "model=FOLDER must name")):
+        with pytest.raises(UserError, match=told):
+            script.main(words)
+    script.main(["--help"])
+    assert "usage: python scripts/export.py" in capsys.readouterr().out
+    assert "onnxscript" in sys.modules  # by the exports above, not by the script's --help

@@ -1,0 +1,104 @@
+"""The runtime on a hand-made file, whose logits are known: padding, normalisation, masks, lengths, text."""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from mpq.deploy.metadata import KEY, Description
+from mpq.deploy.runtime import OnnxRecognizer
+from mpq.errors import UserError
+from mpq.models.processor import letters_processor
+
+PROCESSOR = letters_processor()
+TOKENS = PROCESSOR.tokenizer.convert_ids_to_tokens(list(range(32)))
+PLAIN = Description("memory", 16_000, False, False, TOKENS, "<pad>", "|", False, [(1, 1)], "0")
+
+
+def write(path, description, text=None):
+    """A file whose logits are, in every frame, the sample (plus 100 times the mask) times 0, 1, 2 ... 31."""
+    inputs = [helper.make_tensor_value_info("input_values", TensorProto.FLOAT, ["b", "t"])]
+    nodes = []
+    if description.attention_mask:
+        inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ["b", "t"]))
+        nodes += [helper.make_node("Cast", ["attention_mask"], ["m"], to=TensorProto.FLOAT)]
+        nodes += [helper.make_node("Mul", ["m", "hundred"], ["m100"])]
+        nodes += [helper.make_node("Add", ["input_values", "m100"], ["x"])]
+    nodes += [helper.make_node("Unsqueeze", ["x" if nodes else "input_values", "axis"], ["column"])]
+    nodes += [helper.make_node("Mul", ["column", "numbers"], ["logits"])]
+    constants = {"axis": np.array([-1]), "numbers": np.arange(32, dtype=np.float32), "hundred": np.float32(100)}
+    graph = helper.make_graph(
+        nodes,
+        "known",
+        inputs,
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 32])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    helper.set_model_props(model, {KEY: text or json.dumps(asdict(description))})
+    onnx.save(model, path)
+    return path
+
+
+def waveforms(*lengths):
+    return [np.random.default_rng().standard_normal(length).astype(np.float32) for length in lengths]
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_logits_are_each_recordings_own_frames(mask, tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", replace(PLAIN, attention_mask=mask)), threads=1)
+    heard = waveforms(9, 5, 7)
+    for found, waveform in zip(recognizer.logits(heard), heard, strict=True):
+        np.testing.assert_allclose(found, (waveform + 100 * mask)[:, None] * np.arange(32), rtol=1e-6)
+    assert recognizer.logits([]) == []
+
+
+def test_normalisation_is_the_feature_extractors(tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", replace(PLAIN, do_normalize=True)), threads=1)
+    heard = [3 + 5 * waveform for waveform in waveforms(900, 500)]
+    for found, waveform in zip(recognizer.logits(heard), heard, strict=True):
+        wanted = PROCESSOR.feature_extractor(waveform, sampling_rate=16_000).input_values[0]
+        np.testing.assert_allclose(found[:, 1], wanted, atol=1e-5)
+
+
+def test_frames_are_counted_step_by_step():
+    description = replace(PLAIN, frame_steps=[(10, 5), (3, 2)])
+    assert [description.frames(samples) for samples in (5, 10, 20, 21, 100)] == [0, 0, 1, 1, 9]
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_text_is_the_tokenizers(lower, tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", replace(PLAIN, lower_case=lower)), threads=1)
+    rng = np.random.default_rng()
+    for _ in range(200):
+        characters = rng.choice([0, 0, 4, 4, *range(32)], rng.integers(0, 30)).repeat(rng.integers(1, 3))
+        wanted = PROCESSOR.tokenizer.decode(characters)
+        assert recognizer.text(characters) == (wanted.lower() if lower else wanted)
+
+
+def test_transcribe_takes_the_likeliest_character(tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
+    # Positive samples make the last token likeliest, negative ones the first, which is the blank.
+    assert recognizer.transcribe([np.array([1, 1, -1, 1], dtype=np.float32)]) == [TOKENS[31] * 2]
+
+
+def test_what_is_not_ours_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "text.onnx").write_text("this is no model")
+    cases = {
+        tmp_path / "none.onnx": "is not a file",
+        tmp_path: "is not a file",
+        tmp_path / "text.onnx": "not an ONNX file that can be loaded",
+        write(tmp_path / "foreign.onnx", PLAIN, "{}"): "not written by this version of mpq",
+        write(tmp_path / "newer.onnx", replace(PLAIN, version=2)): "not written by this version of mpq",
+    }
+    for path, told in cases.items():
+        with pytest.raises(UserError, match=told) as caught:
+            OnnxRecognizer(path)
+        assert "\n" not in str(caught.value)
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
+    for bad in (np.zeros((2, 3)), np.zeros(0)):
+        with pytest.raises(UserError, match="a waveform must be"):
+            recognizer.logits([bad])
