@@ -8,13 +8,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
 from mpq.record.fields import build
-from mpq.search.base import PrecisionSearch
+
+if TYPE_CHECKING:  # tables and pictures read records without PyTorch
+    from torch import Tensor
+
+    from mpq.search.base import PrecisionSearch
 
 Rows = tuple[tuple[float, ...], ...]  # [S, C]: a row a site, a number a candidate
 
@@ -52,7 +55,7 @@ class StageSearch:
     sensitivity: Rows | None = None
 
 
-def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) -> Snapshot:
+def snapshot(update: int, loss: float | None, search: "PrecisionSearch | None") -> Snapshot:
     """Read the state of `search` off; None where there is nothing open any more."""
     if search is None:
         return Snapshot(update, loss)
@@ -61,7 +64,7 @@ def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) ->
     return Snapshot(update, loss, _number(temperature), search.expected_bits(), _rows(probabilities, 5))
 
 
-def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot]) -> StageSearch:
+def describe(name: str, search: "PrecisionSearch", trajectory: Sequence[Snapshot]) -> StageSearch:
     """Put together what stage `name` learned."""
     logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
     return StageSearch(
@@ -102,10 +105,10 @@ def read_search(path: Path | str) -> tuple[StageSearch, ...]:
         raise UserError(f"{path} is damaged: {error}; run its experiment again") from error
 
 
-def _rows(values: Tensor, digits: int) -> Rows:
+def _rows(values: "Tensor", digits: int) -> Rows:
     """`values` [S, C] as numbers of so many significant digits: 9 give a float32 back exactly."""
     return tuple(tuple(float(f"{value:.{digits}g}") for value in row) for row in values.detach().double().tolist())
 
 
-def _number(value: Tensor | None) -> float | None:
+def _number(value: "Tensor | None") -> float | None:
     return None if value is None else float(value)
