@@ -1,6 +1,8 @@
 """The texts of a run: there and back, and nothing broken is read."""
 
+import gzip
 import json
+import random
 
 import pytest
 
@@ -61,3 +63,17 @@ def test_two_corpora_of_one_name_are_refused(tmp_path):
     for name in ("", "a/b", "..", "/etc"):
         with pytest.raises(UserError, match="plain file name"):
             add_references(tmp_path, name, {})
+
+
+def test_a_packed_file_reads_alike_and_a_damaged_one_is_refused(tmp_path):
+    path, packed = tmp_path / "hypotheses.jsonl", tmp_path / "hypotheses.jsonl.gz"
+    texts = {"clean": {f"u{i}": f"word {random.random()} ä" for i in range(50)}}
+    write_hypotheses(path, texts)
+    packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    path.unlink()
+    assert read_hypotheses(path) == texts
+    whole = packed.read_bytes()
+    for damaged in (whole[:-9], whole[:40], b"", whole[:30] + bytes([whole[30] ^ 255]) + whole[31:]):
+        packed.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"hypotheses\.jsonl can't be read"):
+            read_hypotheses(path)
