@@ -1,4 +1,4 @@
-"""scripts/quantize.py with no data, with recordings and with transcripts, on a random model of some thousand weights."""
+"""scripts/quantize.py with no data, with recordings and with transcripts, on a random model of few weights."""
 
 import json
 import runpy
