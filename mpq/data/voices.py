@@ -6,7 +6,6 @@ speakers are 36 different voices: speakers 131, 135, 139 and 143 speak as 101, 1
 """
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from mpq.data.espeak import Voice
 
@@ -62,6 +61,8 @@ def add_echo(audio: np.ndarray, reverberation: float, rate: int, rng: np.random.
     `reverberation` is the time in seconds in which the tail falls by 60 dB; the tail has a quarter of the direct
     path's energy.
     """
+    from scipy.signal import fftconvolve  # here, since its import takes seconds that settings need not wait for
+
     time = np.arange(int(reverberation * rate)) / rate
     tail = rng.standard_normal(len(time)) * np.exp(-6.9 * time / reverberation)
     tail *= 0.5 / np.sqrt(np.sum(tail**2))

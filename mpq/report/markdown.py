@@ -24,11 +24,17 @@ def _sheet(sheet: Sheet, mark: str) -> str:
 
 
 def _block(block: Block) -> str:
+    if block.folded:  # GitHub's way to fold; a blank line lets the table inside be Markdown
+        return f"<details><summary>{block.title}</summary>\n\n{_rows(block)}\n\n</details>"
+    return f"**{block.title}**\n\n{_rows(block)}"
+
+
+def _rows(block: Block) -> str:
     cells = block.cells()
     if not cells:
-        return f"**{block.title}**\n\n(no rows)"
+        return "(no rows)"
     rows = [[column.header for column in block.columns], [_rule(values) for values in zip(*cells, strict=True)], *cells]
-    return f"**{block.title}**\n\n" + "\n".join(f"| {' | '.join(map(_escape, row))} |" for row in rows)
+    return "\n".join(f"| {' | '.join(map(_escape, row))} |" for row in rows)
 
 
 def _rule(values: tuple[str, ...]) -> str:

@@ -21,13 +21,15 @@ from mpq.report.system import System
 class Kind:
     """A kind of rows: the module with its columns, and how the rows come from the records or systems of a table.
 
-    `cut` cuts a row down to one evaluation set, where the columns "per set" stand side by side.
+    `cut` cuts a row down to one evaluation set, where the columns "per set" stand side by side. `folded` asks a page to
+    show the part only to who opens it.
     """
 
     columns: ModuleType
     rows: Callable[[Sequence[Any]], Sequence[Any]]
     cut: Callable[[Any, str], Any] | None = None
     grouped: bool = False
+    folded: bool = False
 
 
 def _compressed(systems: Sequence[System]) -> list[System]:
@@ -48,8 +50,8 @@ KINDS = {
     "comparisons": Kind(columns, lambda runs: [only(r, n) for r in runs for n in r.significance or {}], grouped=True),
     "systems": Kind(system_columns, list, System.only),
     "compressed": Kind(system_columns, _compressed),
-    "compressed_per_set": Kind(system_columns, _per_set, grouped=True),
-    "missing": Kind(system_columns, lambda systems: [s for s in systems if len(s.runs) < len(s.seeds)]),
+    "compressed_per_set": Kind(system_columns, _per_set, grouped=True, folded=True),
+    "missing": Kind(system_columns, lambda systems: [s for s in systems if len(s.runs) < len(s.seeds)], folded=True),
     "methods": Kind(lossless, lossless.methods),
     "lossless_factors": Kind(lossless, lossless.factors),
     "time_factors": Kind(time_factors, time_factors.time_factors),
@@ -68,6 +70,7 @@ class Block:
     frame: pd.DataFrame
     grouped: bool  # neighbouring rows of the same first cell belong together
     model: str = ""
+    folded: bool = False
 
     @property
     def title(self) -> str:
@@ -111,4 +114,4 @@ class Part:
             shown = [one for c in shown for one in ([c.of_set(name, cut) for name in sets] if c.per_set else [c])]
         values = [[column.function(row) for column in shown] for row in kind.rows(items)]
         frame = pd.DataFrame(values, columns=[column.title for column in shown], dtype=object)
-        return Block(self.title, tuple(shown), frame, kind.grouped, model)
+        return Block(self.title, tuple(shown), frame, kind.grouped, model, kind.folded)

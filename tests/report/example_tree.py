@@ -28,10 +28,10 @@ _COST = {
 }
 
 
-def write_tree(root: Path, *left_out: str, layers: int = 4) -> list[Result]:
-    """Write a record for every planned run of `MODEL` but those whose name contains a word of `left_out`."""
-    rows = [row for row in planned("compression", MODEL) if not any(word in row.exp for word in left_out)]
-    return [_write(root, row, layers) for row in rows]
+def write_tree(root: Path, *recipes: str, layers: int = 2) -> list[Result]:
+    """Write a record for every run of `MODEL` that Table 1 plans of these recipes (none named: of all)."""
+    rows = planned("compression", MODEL)
+    return [_write(root, row, layers) for row in rows if row.recipe in recipes or not recipes]
 
 
 def _write(root: Path, row: Row, layers: int) -> Result:

@@ -1,0 +1,70 @@
+"""The tracked tables and pictures of all records, and their place in `experiments/README.md`, by one command.
+
+What a person wrote in the README stays; what stands between two marks is replaced. The same records give the same
+bytes, so a difference that git shows is one of records or of code.
+"""
+
+from pathlib import Path
+
+from mpq.errors import UserError
+from mpq.record.atomic import write_text
+from mpq.record.records import read_record
+from mpq.report.comma_separated import to_csv
+from mpq.report.figures.gallery import Picture, pictures
+from mpq.report.figures.style import save
+from mpq.report.latex import to_latex
+from mpq.report.load import load_table
+from mpq.report.markdown import to_markdown
+from mpq.report.show import build_sheets
+from mpq.report.systems import SCALES, models_of
+from mpq.settings import CONF
+
+_TABLES = CONF / "table"
+_FORMATS = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+
+
+def write_overview(root: Path | str) -> list[Path]:
+    """Write `<root>/tables.md` (every run), `tables/<scale>.*`, `figures/` and the blocks of `<root>/README.md`.
+
+    Raises: UserError where a record can't be read, or the README's marks are damaged.
+    """
+    root = Path(root)
+    paths, readme = [_every_run(root)], root / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else "# Experiments\n"
+    for scale in (scale for scale in SCALES if models_of(scale)):
+        sheets, drawn = build_sheets("all", _TABLES, root, scale), pictures(scale, root)
+        for ending, write in _FORMATS.items():
+            paths.append(root / "tables" / f"{scale}.{ending}")
+            write_text(paths[-1], write(sheets))
+        for picture in drawn:
+            paths += save(picture.draw, root / "figures", picture.name)
+        shown = [_embedded(picture) for picture in drawn if picture.headline]
+        text = replace_block(text, scale, "\n".join([to_markdown(sheets), *shown]), readme)
+    write_text(readme, text)
+    return [*paths, readme]
+
+
+def replace_block(text: str, name: str, content: str, path: Path) -> str:
+    """Return `text` with `content` between the marks of `name`; without marks, with both at its end.
+
+    Raises: UserError where the text of `path` has one mark of the two.
+    """
+    begin, end = f"<!-- {name}: made by scripts/overview.py -->\n", f"<!-- end of {name} -->\n"
+    if begin not in text and end not in text:
+        text += f"\n{begin}{end}"
+    head, _, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not closed:
+        raise UserError(f"{path} must hold the line {begin.strip()} and after it {end.strip()}, or neither")
+    return f"{head}{begin}\n{content}\n{end}{tail}"
+
+
+def _every_run(root: Path) -> Path:
+    """Every tracked record, a row each: those where a run leaves its own, not what other folders below `root` hold."""
+    records = [read_record(path) for path in sorted(root.glob("*/seed*/result.json"))]
+    write_text(root / "tables.md", to_markdown([load_table("records", _TABLES).build(records)]))
+    return root / "tables.md"
+
+
+def _embedded(picture: Picture) -> str:
+    return f"![{picture.shows}](figures/{picture.name}.png)\n"

@@ -1,0 +1,121 @@
+"""The pictures: what is drawn, from which values, and that the same records give the same bytes."""
+
+import random
+
+import numpy as np
+import pytest
+from example_tree import MODEL, write_tree
+
+from mpq.errors import UserError
+from mpq.evaluate.bootstrap import difference_interval
+from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
+from mpq.report.figures.gallery import draw_all, pictures
+from mpq.report.figures.places import place, projections
+from mpq.report.figures.style import look, save, style
+from mpq.report.figures.wer_size import Point, front
+from mpq.report.names import METHODS
+from mpq.report.systems import load_systems
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tree")
+    write_tree(folder, "full_precision", "uniform", "one_stage")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def systems(root):
+    return load_systems("compression", MODEL, root)
+
+
+def test_the_front_is_what_no_other_point_beats():
+    points = [Point(random.random(), random.random(), 0.0) for _ in range(60)]
+    best = front(points)
+    for point in points:
+        beaten = any(p.x <= point.x and p.wer <= point.wer and p != point for p in points)
+        assert (point in best) == (not beaten)
+    assert [p.x for p in best] == sorted(p.x for p in best)
+
+
+def test_every_method_looks_different():
+    assert len({look(name)[0] for name in METHODS}) == len({look(name)[1] for name in METHODS}) == len(METHODS)
+
+
+def test_where_a_weight_stands():
+    assert place("wav2vec2.encoder.layers.11.attention.out_proj.weight") == (11, "output")
+    assert place("wavlm.encoder.layers.0.feed_forward.output_dense.weight") == (0, "FF out")
+    assert place("x.y.weight") == (0, "x.y")
+    names = [f"m.encoder.layers.0.attention.{name}.weight" for name in ("out_proj", "k_proj", "extra", "q_proj")]
+    assert projections(names) == ["query", "key", "output", "attention.extra"]
+
+
+def test_wer_against_bits(systems):
+    with style():
+        figure = wer_size.draw(systems, "bits", {"dev-clean": (4.0, 6.0)})
+    panel = figure.axes[0]
+    assert [axes.get_title() for axes in figure.axes] == ["dev-clean", "dev-other", "test-clean", "test-other"]
+    assert panel.get_ylabel() == "WER, %" and figure.axes[3].get_xlabel() == "bits a weight"
+    drawn = {round(line.get_ydata()[0], 9) for line in panel.lines}
+    one = next(system for system in systems if system.label == "uniform, 8 bits")
+    mean = np.mean([run.wer["dev-clean"].wer for run in one.runs])
+    assert round(mean, 9) in drawn
+    baseline = next(system for system in systems if system.recipe == "full_precision").runs[0].wer["dev-clean"].wer
+    assert round(baseline, 9) in drawn
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["uniform", "one-stage", "32 bits", "its 95 % interval (test set)", "off the front"]
+
+
+def test_the_interval_of_32_bits_is_that_of_its_hypotheses(root):
+    drawn = next(picture for picture in pictures("tiny", root) if picture.name == f"{MODEL}_wer_size")
+    with style():
+        figure = drawn.draw()
+    patch = figure.axes[0].patches[0].get_extents().transformed(figure.axes[0].transData.inverted())
+    errors = np.array([1] * 100 + [0] * 400)  # of 500 utterances of four words, as the tree has them: 5 %
+    assert (patch.y0, patch.y1) == pytest.approx(difference_interval(errors, np.full(500, 4)))
+
+
+def test_the_bit_map_shows_every_weight():
+    bits = {f"m.encoder.layers.{i}.attention.{name}_proj.weight": 2 + 2 * i for i in range(3) for name in "qkv"}
+    with style():
+        figure = bit_map.draw("m", {"one-stage, 3 bits": {0: bits, 1: bits}, "two-stage KL, 3 bits": {0: bits}})
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert sorted(axes.get_title() for axes in panels) == [
+        "one-stage, 3 bits, seed 0",
+        "one-stage, 3 bits, seed 1",
+        "two-stage KL, 3 bits, seed 0",
+    ]
+    cells = {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in panels[0].texts}
+    assert cells == {(i + 0.5, j + 0.5): str(2 + 2 * i) for i in range(3) for j in range(3)}
+    assert not bit_map.is_mixed({"a": 4, "b": 4}) and bit_map.is_mixed({"a": 4, "b": 2})
+
+
+def test_time_bars_add_up(systems):
+    with style():
+        figure = time_bars.draw(systems)
+    panel = figure.axes[0]
+    run = [system for system in systems if any(result.time.stages for result in system.runs)]
+    assert panel.get_yticklabels()[0].get_text() == "uniform, 8 bits (3)"
+    widths = [sum(bar.get_width() for bar in panel.patches if round(bar.get_y() + 0.35) == i) for i in range(len(run))]
+    assert widths == pytest.approx([np.mean([r.time.seconds for r in system.runs]) for system in run])
+    assert [axes.get_xlabel().split(",")[0] for axes in figure.axes] == ["wall-clock seconds", "processor-seconds"]
+
+
+def test_probabilities_of_a_measured_search_are_not_drawn(root):
+    names = [picture.name for picture in pictures("tiny", root)]
+    assert f"{MODEL}_3p5bit_probabilities" in names and f"{MODEL}_uniform_4bit_probabilities" not in names
+    assert probabilities.learned([]) is None
+
+
+def test_the_same_records_give_the_same_bytes(root, tmp_path):
+    picture = next(p for p in pictures("tiny", root) if p.name == f"{MODEL}_3p5bit_probabilities")
+    first, second = (save(picture.draw, tmp_path / name, picture.name) for name in ("a", "b"))
+    assert [path.suffix for path in first] == [".png", ".svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert b"Matplotlib" not in first[0].read_bytes() and b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_without_records_there_is_nothing_to_draw(tmp_path):
+    with pytest.raises(UserError, match="no model of scale tiny has a record below"):
+        draw_all("tiny", tmp_path, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()

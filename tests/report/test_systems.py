@@ -1,0 +1,200 @@
+"""Systems over their seeds: Holm's correction, pooling, verdicts, lossless ratios and factors, by hand-made records."""
+
+import random
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from example_records import SETS, record
+from example_tree import MODEL, write_tree
+
+from mpq.errors import UserError
+from mpq.record.records import write_record
+from mpq.record.result import Bits, Result, StageTime, Time
+from mpq.record.shapes import FILE, Shapes, read_shapes, write_shapes
+from mpq.report import lossless, system_columns, time_factors
+from mpq.report.spread import Spread, over_seeds
+from mpq.report.system import System, compared
+from mpq.report.systems import load_systems, models_of, sets_of
+
+
+def run(recipe: str, bits: float, p: dict[str, float] | float, seed: int = 0, better: bool = False) -> Result:
+    """A record whose comparisons have these p values, on all sets or by set."""
+    made = record(f"m_{recipe}_{bits:g}bit", recipe, bits, change=-8 if better else 8, seed=seed)
+    assert made.significance
+    values = p if isinstance(p, dict) else dict.fromkeys(SETS, p)
+    tests = {name: replace(test, p=values[name]) for name, test in made.significance.items() if name in values}
+    return replace(made, significance=tests)
+
+
+def system(*runs: Result, seeds: int | None = None) -> System:
+    first = runs[0]
+    planned = range(seeds or len(runs))
+    return System(first.exp, "m", first.recipe, first.bits.target, tuple(planned), runs=runs)
+
+
+def holm_by_hand(p: list[float]) -> list[float]:
+    """The definition: the i-th smallest p of m is multiplied by m - i + 1, and is no less than the one before."""
+    adjusted = {}
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        smaller = [p[j] * (len(p) - r) for r, j in enumerate(sorted(range(len(p)), key=lambda i: p[i])[: rank + 1])]
+        adjusted[index] = min(1.0, max(smaller))
+    return [adjusted[i] for i in range(len(p))]
+
+
+def test_holms_correction_is_over_every_system_seed_and_set():
+    chance = random.Random()
+    values = [chance.random() ** 4 for _ in range(5 * 4)]
+    drawn = iter(values)
+    runs = [run("uniform", bits, {name: next(drawn) for name in SETS}, seed) for bits in (2, 4) for seed in (0, 1)]
+    runs.append(run("one_stage", 3.5, {name: next(drawn) for name in SETS}))
+    systems = compared([system(*runs[:2]), system(*runs[2:4]), system(runs[4])])
+    found = [one.adjusted for made in systems for one in made.comparisons]
+    assert found == pytest.approx(holm_by_hand(values))
+    assert [one.seed for one in systems[0].comparisons] == [0] * 4 + [1] * 4
+    for one in (one for made in systems for one in made.comparisons):
+        assert one.worse == (one.adjusted < 0.05) and one.worse_alone == (one.test.p < 0.05)
+
+
+def test_lossless_means_that_no_seed_is_worse_on_any_set():
+    # 16 comparisons: p = 0.02 is significant alone, but not after Holm; 0.001 is both.
+    one_bad = system(run("uniform", 4, 0.5), run("uniform", 4, dict.fromkeys(SETS, 0.5) | {"dev-clean": 0.02}, 1))
+    worse = system(run("uniform", 2, 0.5), run("uniform", 2, dict.fromkeys(SETS, 0.5) | {"test-other": 0.001}, 1))
+    four, two = compared([one_bad, worse])
+    assert (four.lossless, four.lossless_alone, two.lossless, two.lossless_alone) == (True, False, False, False)
+    assert system_columns.verdict.function(four) == "lossless"
+    assert system_columns.alone.function(four) == "worse 1 of 8"
+    assert system_columns.verdict.function(two) == "worse 1 of 8"
+    assert system_columns.set_verdict.function(two.only("test-other")) == "worse 1 of 2"
+    assert system_columns.set_verdict.function(two.only("dev-clean")) == "not worse"
+
+
+def test_a_significant_decrease_is_no_loss():
+    (found,) = compared([system(run("uniform", 4, 1e-9, better=True))])
+    assert found.lossless and found.lossless_alone
+
+
+def test_seeds_are_pooled_as_the_caption_says():
+    first, second = run("one_stage", 3.5, 0.5), run("one_stage", 3.5, 0.2, seed=1)
+    assert first.significance and second.significance
+    tests = {
+        name: replace(test, difference=0.5, interval=(0.1, 0.9), z=2.5, p=0.012)
+        for name, test in second.significance.items()
+    }
+    (found,) = compared([system(first, replace(second, significance=tests), seeds=3)])
+    on_set = found.only("dev-other")
+    changes = [first.significance["dev-other"].difference, 0.5]
+    pooled = system_columns.difference.function(on_set)
+    assert pooled == Spread(statistics.fmean(changes), statistics.stdev(changes), 2)
+    assert system_columns.difference.text(pooled) == "+0.30 ± 0.28"
+    assert system_columns.interval.function(on_set) == (first.significance["dev-other"].interval[0], 0.9)
+    assert system_columns.largest_increase.function(on_set) == 0.9
+    assert system_columns.z.function(on_set) == 2.5 and system_columns.p.function(on_set) == 0.012
+    assert system_columns.adjusted_p.function(on_set) == pytest.approx(0.012 * 8)
+    assert system_columns.seeds.function(found) == "2 of 3"
+
+
+def test_values_over_seeds():
+    assert over_seeds([2.0, 2.0]) == 2.0 and over_seeds([None, 3]) == 3 and over_seeds([]) is None
+    assert over_seeds([1.0, 2.0, 4.5]) == Spread(2.5, statistics.stdev([1.0, 2.0, 4.5]), 3)
+    assert over_seeds(["a", "b", "a"]) == "a, b"
+
+
+def sized(recipe: str, bits: float, ratio: float, p: float, seed: int = 0) -> Result:
+    made = run(recipe, bits, p, seed)
+    return replace(made, size=replace(made.size, ideal_ratio=ratio, file_ratio=0.9 * ratio))
+
+
+def test_largest_lossless_ratios_and_their_factors():
+    systems = compared(
+        [
+            system(record("m_fp32", "full_precision", 32)),
+            system(sized("uniform", 8, 4.0, 0.9)),
+            system(sized("uniform", 4, 5.0, 0.9)),
+            system(sized("uniform", 2, 9.0, 1e-9)),
+            system(sized("two_stage_kl", 3.5, 6.0, 1e-9)),
+            system(sized("two_stage_gumbel", 3.5, 6.2, 0.9)),
+            system(sized("one_stage", 3.5, 6.4, 0.9), sized("one_stage", 3.5, 6.6, 0.03, seed=1)),
+            system(sized("one_stage_pass2", 3, 7.0, 0.9)),
+            System("m_ptq_gptq_4bit", "m", "ptq_gptq", 4, (0,)),
+        ]
+    )
+    rows = lossless.methods(systems)
+    show = {
+        m.name: (lossless.ideal.function(m), lossless.bits.function(m), lossless.ideal_alone.function(m)) for m in rows
+    }
+    assert show == {
+        "uniform": (5.0, 4, 5.0),
+        "two-stage Gumbel": (6.2, 3.5, 6.2),
+        "two-stage KL": ("none", "none", "none"),
+        "one-stage": (6.5, 3.5, "none"),
+        "one-stage + pass 2": (7.0, 3, 7.0),
+        "post-training": ("not run", "not run", "not run"),
+    }
+    over_uniform, over_two_stage = lossless.factors(systems)
+    assert lossless.ideal_factor.function(over_uniform) == pytest.approx(6.5 / 5.0)
+    assert lossless.file_factor.function(over_two_stage) == pytest.approx(6.5 / 6.2)
+    assert lossless.factor_alone.function(over_uniform) == "none"
+    assert lossless.paper_factor.function(over_uniform) is None
+    paper = [replace(made, model="hubert_large") for made in systems]
+    assert [lossless.paper_factor.function(one) for one in lossless.factors(paper)] == ["up to 1.7", "up to 1.9"]
+
+
+def timed(recipe: str, bits: float, *stages: tuple[str, float], seed: int = 0) -> Result:
+    entries = tuple(StageTime(name, s, 2, 100, 9.0, 10**9, processor_seconds=3 * s) for name, s in stages)
+    total = sum(seconds for _, seconds in stages)
+    return replace(run(recipe, bits, 0.5, seed), time=Time(total, 2 * total, entries))
+
+
+def test_the_time_of_two_stages_over_one_at_equal_bits():
+    two = system(timed("two_stage_gumbel", 4, ("precision", 50.0), ("estimate", 100.0)))
+    one = system(timed("one_stage", 4, ("one_stage", 90.0)), timed("one_stage", 4, ("one_stage", 110.0), seed=1))
+    elsewhere = system(timed("two_stage_kl", 3, ("estimate", 1.0)))
+    (factor,) = time_factors.time_factors([two, one, elsewhere])
+    shown = {
+        name: getattr(time_factors, name).function(factor)
+        for name in ("seconds", "processor_seconds", "device_seconds", "updates")
+    }
+    assert shown == {"seconds": 1.5, "processor_seconds": 1.5, "device_seconds": 1.5, "updates": 2.0}
+    not_run = time_factors.time_factors([replace(two, runs=()), one])[0]
+    assert time_factors.seconds.function(not_run) == "not run"
+    large = time_factors.time_factors([replace(two, model="hubert_large"), one])[0]
+    assert large.paper == "up to 1.5"
+
+
+def test_records_are_joined_with_what_is_planned(tmp_path):
+    write_tree(tmp_path, "full_precision", "one_stage")
+    elsewhere = record(f"{MODEL}_uniform_4bit", "uniform", 4, change=3)
+    write_record(elsewhere, tmp_path / "local")  # the run of somebody's own, which no table of the paper may show
+    systems = {made.exp: made for made in load_systems("compression", MODEL, tmp_path)}
+    assert systems[f"{MODEL}_fp32"].bits is None and systems[f"{MODEL}_fp32"].lossless is None
+    one, uniform = systems[f"{MODEL}_3p5bit"], systems[f"{MODEL}_uniform_4bit"]
+    assert [r.seed for r in one.runs] == list(one.seeds) == [0, 1, 2] and one.command == ""
+    assert not uniform.runs and system_columns.wer.function(uniform) == "not run"
+    assert "model=tiny_wav2vec2 recipe=uniform target_bits=4 seed=0,1,2" in uniform.command
+    assert systems[f"{MODEL}_ptq_rtn_entropy_4bit"].label == "rounded entropy, 4 bits"
+    assert systems[f"{MODEL}_3p5bit_a8_dynamic"].label == "one-stage, 3.5 bits, A8 dynamic"
+    bits = [made.bits for made in systems.values() if made.recipe == "uniform" and not made.activations]
+    assert bits == sorted(bits, reverse=True)
+
+
+def test_a_size_from_shapes_stands_in_only_for_what_was_not_run(tmp_path):
+    size = record("x", "uniform", 5).size
+    write_shapes(tmp_path / FILE, {f"{MODEL}_uniform_4bit": Shapes(Bits(4.0, 4.0), size)})
+    (four,) = (made for made in load_systems("compression", MODEL, tmp_path) if made.exp == f"{MODEL}_uniform_4bit")
+    assert system_columns.ideal_ratio.function(four) == size.ideal_ratio == 6.4
+    assert system_columns.wer.function(four) == system_columns.verdict.function(four) == "not run"
+    ran = replace(four, runs=(record(four.exp, "uniform", 4, change=1),))
+    assert system_columns.ideal_ratio.function(ran) == 8.0
+    (tmp_path / FILE).write_text("{")
+    with pytest.raises(UserError, match=r"is damaged: .*scripts/sizes\.py"):
+        read_shapes(tmp_path / FILE)
+    assert read_shapes(Path(tmp_path / "none")) == {}
+
+
+def test_models_and_sets_come_from_the_configs():
+    assert models_of("tiny") == ["tiny_wav2vec2", "tiny_hubert"] and models_of("paper")[0] == "wav2vec2_base"
+    assert sets_of("hubert_large") == list(SETS)
+    with pytest.raises(UserError, match="the scales are tiny, mini, paper"):
+        models_of("large")
