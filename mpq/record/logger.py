@@ -25,6 +25,8 @@ _FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own is none, and
 
 UPDATE = "update"
 """What curves are drawn over: the updates of the whole run, while Lightning's own count begins anew at each stage."""
+# No pattern may match what another one does: of two, wandb takes either.
+_CURVES = ("train/*", "bits/average", "bits/budget")
 _UNSEEN = ("trainer/global_step", "epoch", "bits/site/*", "probability/*")  # hundreds of curves; tables show them
 
 _log = logging.getLogger(__name__)
@@ -119,8 +121,9 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
         _log.warning("W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", reason)
         write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
-    run.define_metric("*", step_metric=UPDATE, step_sync=True)
     run.define_metric(UPDATE)
+    for name in _CURVES:
+        run.define_metric(name, step_metric=UPDATE, step_sync=True)
     for name in _UNSEEN:
-        run.define_metric(name, step_metric=UPDATE, hidden=True, summary="none")
+        run.define_metric(name, step_metric=UPDATE, step_sync=True, hidden=True, summary="none")
     return WandbLogger(save_dir=folder, experiment=run)

@@ -62,4 +62,5 @@ class Precisions:
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    return {prefix + key: value for key, value in values.items()}
+    # Slashes for the dots of a name: W&B's patterns, which keep these hundreds of keys out of sight, pass dots by.
+    return {prefix + key.replace(".", "/"): value for key, value in values.items()}

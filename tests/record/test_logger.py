@@ -114,3 +114,10 @@ def test_wandbs_own_switch_wins(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     (path,) = logged(tmp_path)
     assert path.parent.name.startswith("offline-run-")
+
+
+def test_wandb_prints_nothing(tmp_path, capfd):
+    """Neither its greeting nor a warning about the argument `anonymous`, which Lightning's logger would give it."""
+    logged(tmp_path)
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""

@@ -77,9 +77,9 @@ def test_quantizers_get_their_units_mixture_and_the_log_each_units_probabilities
     logged = precisions.metrics()
     assert logged["bits/average"] == pytest.approx(3.0)
     assert [key for key in logged if key.startswith("probability/")] == [
-        f"probability/layers.{layer}/{bits}bit" for layer in range(3) for bits in (2, 4)
+        f"probability/layers/{layer}/{bits}bit" for layer in range(3) for bits in (2, 4)
     ]
-    assert logged["probability/layers.0/2bit"] + logged["probability/layers.0/4bit"] == pytest.approx(1)
+    assert logged["probability/layers/0/2bit"] + logged["probability/layers/0/4bit"] == pytest.approx(1)
     precisions.freeze({site.name: 4 for site in sites})
     assert {quantizer.bits for quantizer in quantizers.values()} == {4}
 
