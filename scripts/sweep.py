@@ -7,8 +7,8 @@ usage: python scripts/sweep.py [table=compression] [model=tiny_wav2vec2,tiny_hub
   root    where the records go, <root>/<run>/seed<k>
   --list  name the rows that would run, and run none
   WORD    any other word of scripts/run.py, for every row: data.root=FOLDER, trainer.devices=2, ...;
-          hydra/launcher=joblib, submitit_local, submitit_slurm or ray runs rows side by side; these are installed
-          by: pip install -e '.[cluster]'
+          hydra/launcher=joblib, submitit_local, slurm_gpu or ray_gpu (conf/hydra/launcher) runs rows side by side;
+          these are installed by: pip install -e '.[cluster]', for Ray '.[ray]'
 """
 
 import sys

@@ -9,7 +9,7 @@ from tiny_run import environment, words
 from mpq.errors import UserError
 from mpq.record.records import load_records
 from mpq.report.rows import Row, planned, tables
-from mpq.settings import REPOSITORY
+from mpq.settings import CONF, REPOSITORY
 from mpq.sweep import LOG, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
@@ -93,3 +93,12 @@ def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path
     assert ended.returncode == 1
     assert "9bit" in (told := ended.stderr.strip().splitlines()[-1]) and told.startswith("failed: ") and LOG in told
     assert {record.bits.target for record in load_records(tmp_path / "records")} == {None, 2.0}
+
+
+def test_on_a_cluster_a_row_gets_one_gpu():
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", ["hydra/launcher=slurm_gpu"], return_hydra_config=True)
+    assert cfg.hydra.launcher._target_.endswith("SlurmLauncher")
+    assert (cfg.hydra.launcher.gpus_per_node, cfg.hydra.launcher.tasks_per_node) == (1, 1)
