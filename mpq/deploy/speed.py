@@ -1,9 +1,11 @@
-"""Layout "speed": linear layers and most convolutions in 8-bit integers, whatever the bits on disk.
+"""Layout "speed": linear layers, and convolutions between layer norms, in 8-bit integers, whatever the bits on disk.
 
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits as
 they come, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. A convolution becomes
-one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution. What is left (the
-first convolution, which hears raw audio, those with groups or padding, embeddings) becomes float32 at load.
+one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution.
+
+What is left becomes float32 at load: embeddings, convolutions with groups or padding, and those whose inputs no layer
+norm holds together (all of a wav2vec2-base): 8 bits for such inputs cost 0.8 points of WER (experiments/LOG.md).
 """
 
 import sys
@@ -32,10 +34,8 @@ class Speed:
 
     def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
         """See `Layout`."""
-        plain = {"group": 1, "pads": [0, 0], "dilations": [1], "auto_pad": "NOTSET"}
-        given = {name: conv.attributes[name].value for name in plain if name in conv.attributes}
         channels, kernel = weight.codes.shape[1:]
-        if channels == 1 or any(_listed(given[name]) != _listed(plain[name]) for name in given):
+        if not _is_plain(conv) or not _is_normed(conv.inputs[0]):
             return None
         inputs, bias = conv.inputs[0], conv.inputs[2] if len(conv.inputs) > 2 else None
         assert inputs is not None
@@ -101,5 +101,16 @@ def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tupl
     return value, constant(graph, f"{weight.name}_scale", scale)
 
 
-def _listed(value: object) -> object:
-    return list(value) if isinstance(value, tuple | list) else value
+def _is_plain(conv: ir.Node) -> bool:
+    """Without groups, padding and dilation."""
+    plain = {"group": 1, "pads": [0, 0], "dilations": [1], "auto_pad": "NOTSET"}
+    given = {name: conv.attributes[name].value for name in plain if name in conv.attributes}
+    return all((list(value) if isinstance(value, tuple) else value) == plain[name] for name, value in given.items())
+
+
+def _is_normed(value: ir.Value | None) -> bool:
+    """Whether a layer norm made the value, with at most an activation in between."""
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type in ("Gelu", "Relu", "Transpose") and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type == "LayerNormalization"
