@@ -5,10 +5,7 @@ transcripts: the paper's one stage, evaluated on what is held out. Each is a rec
 and run by `mpq.pipeline`.
 """
 
-import json
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import pipeline, settings
-from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
 from mpq.data.corpus import Corpus
 from mpq.data.found import Found, find, recordings
+from mpq.deploy.output import check_output, compress_to, copy_model, quant_method
 from mpq.errors import UserError
 from mpq.models.availability import check_available, local_folder
-from mpq.record.atomic import replacing
 from mpq.record.folder import RunFolder
 from mpq.record.result import Bits, Result, Size
 
@@ -65,19 +61,15 @@ def quantize_now(
     method = _method(method, found, _is_small(path))
     cfg = _config(name, path, bits, found, method, changes or {})
     output = output or Path("quantized") / cfg.exp
-    _check_output(output)
+    check_output(output)
     if found and found.transcribed:
         result = pipeline.run(cfg)
         assert result is not None, "one process runs this"
-        _copy(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
+        copy_model(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
         return Quantized(output, method, result.bits, result.size, result)
     unheard = recordings(found.root) if found else None
     corpus = Corpus(data.name if data else "none", "", unheard.utterances if unheard else [], {}, [])
-    with tempfile.TemporaryDirectory() as work:
-        folder = RunFolder(work, cfg.exp, cfg.seed)
-        folder.work.mkdir(parents=True)
-        made, size, *_ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
-        _copy(folder.model, output)
+    made, size = compress_to(cfg, corpus, output)
     return Quantized(output, method, made, size, None)
 
 
@@ -145,25 +137,5 @@ def _is_small(path: str) -> bool:
 def _check_float(path: str) -> None:
     """Refuse a model that is quantized already."""
     folder = local_folder(path)
-    if folder and (method := _quant_method(folder)):
+    if folder and (method := quant_method(folder)):
         raise UserError(f"{path} is quantized already ({method}): name the float model that it was made from")
-
-
-def _check_output(output: Path) -> None:
-    """Refuse, before hours of work, a folder that holds something else than a packed model."""
-    empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    if not empty and _quant_method(output) != QUANT_METHOD:
-        raise UserError(f"{output} exists and is not a packed model: choose another --output, or remove it first")
-
-
-def _quant_method(folder: Path) -> str | None:
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        return str((config.get("quantization_config") or {}).get("quant_method", "")) or None
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _copy(model: Path, output: Path) -> None:
-    with replacing(output) as temporary:
-        shutil.copytree(model, temporary)

@@ -6,6 +6,7 @@ from mpq.record.result import Significance, WordErrors
 _HOW = {
     "round": "rounded to nearest, precisions by rounding error: no data",
     "gptq": "GPTQ on the recordings, precisions by rounding error: no training",
+    "rebudget": "from the precisions that a run learned, without training",
     "one_stage": "precisions and weights trained in one stage",
 }
 
@@ -29,13 +30,14 @@ def summary(made: Quantized) -> str:
 def _words(made: Quantized) -> list[str]:
     """A line about each evaluation set, or why there is none."""
     if made.result is None:
-        return ["WER     not measured: that takes --data FOLDER with transcripts"]
+        how = "evaluate=true" if made.method == "rebudget" else "--data FOLDER with transcripts"
+        return [f"WER     not measured: that takes {how}"]
     tests = made.result.significance or {}
     return [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]
 
 
 def _wer(name: str, words: WordErrors, test: Significance | None) -> str:
-    line = f"WER     {words.wer:.2f} % on {name}, {words.utterances} utterances held out"
+    line = f"WER     {words.wer:.2f} % on {name}, {words.utterances} utterances"
     if test is None:
         return line
     low, high = test.interval

@@ -22,6 +22,7 @@ from mpq.search.base import PrecisionSearch
 from mpq.train.distillation import Loss
 from mpq.train.fit import Machine
 from mpq.train.module import Optimization
+from mpq.train.packed_start import packed_start
 from mpq.train.stage import LEDGER, SEARCH, run_stage
 
 START_FROM = ("teacher", "previous", "scratch")
@@ -33,8 +34,9 @@ def run_recipe(
 ) -> tuple[nn.Module, Assignment, Ledger]:
     """The model that the recipe of a settled config makes, the precisions of its searched sites, and what it cost.
 
-    Each stage starts from a copy of the `teacher`, from the `previous` stage's model, or (`scratch`) from the teacher
-    itself where that has random weights. With no stage it is the teacher.
+    Each stage starts from a copy of the `teacher`, from the `previous` stage's model, from a packed model's folder (see
+    `mpq.train.packed_start`), or (`scratch`) from the teacher itself where that has random weights. With no stage it is
+    the teacher.
 
     Raises: UserError where a stage's settings can't be used.
     """
@@ -45,11 +47,12 @@ def run_recipe(
     dataset = SpeechDataset(corpus.train, processor, cfg.data.on_bad_audio)
     model, assignment = teacher, {}
     for name, stage in cfg.recipe.stages.items():
-        if stage.start_from not in START_FROM:
-            raise UserError(
-                f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(START_FROM)}"
-            )
-        model = copy.deepcopy(teacher) if stage.start_from == "teacher" else model
+        if stage.start_from == "teacher":
+            model = copy.deepcopy(teacher)
+        elif stage.start_from not in START_FROM:
+            packed = _packed_folder(str(name), stage)
+            settings = {key: cfg.quantizer[key] for key in ("granularity", "centred", "clipping")}
+            model, assignment = packed_start(packed, stage.get("assignment"), teacher, cfg.model.searched, settings)
         assignment = run_stage(
             str(name),
             model,
@@ -74,6 +77,17 @@ def run_recipe(
             attention_mask=attention_mask,
         )
     return model, assignment, ledger
+
+
+def _packed_folder(name: str, stage: DictConfig) -> Path:
+    """The packed model's folder that a stage starts from."""
+    folder = Path(str(stage.start_from))
+    if stage.start_from is None or not folder.is_dir():
+        raise UserError(
+            f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(START_FROM)}, or the folder "
+            "of a packed model (<run>/model)"
+        )
+    return folder
 
 
 def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:

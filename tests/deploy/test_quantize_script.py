@@ -76,7 +76,7 @@ def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder
     assert made.result.recipe == "one_stage" and made.result.time.stages[0].updates == 4
     assert made.result.wer["train"].utterances == 2  # a tenth of twelve, rounded up
     text = summary(made)
-    assert "on train, 2 utterances held out; " in text and "95 % interval [" in text
+    assert "on train, 2 utterances; " in text and "95 % interval [" in text
     assert load_packed(made.folder)[0].state_dict().keys()
     again = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)  # taken from the record
     assert again.result == made.result
@@ -92,7 +92,7 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, un
         quantize_now(str(model_folder), 3.0, method="gptq")
     with pytest.raises(UserError, match="is not a folder: name one that holds recordings"):
         quantize_now(str(model_folder), 3.0, here / "nowhere")
-    with pytest.raises(UserError, match="exists and is not a packed model: choose another --output"):
+    with pytest.raises(UserError, match="exists and is not a packed model: choose another output"):
         quantize_now(str(model_folder), 3.0, output=model_folder)
     with pytest.raises(UserError, match="no/such-model is neither a folder"):
         quantize_now("no/such-model", 3.0)

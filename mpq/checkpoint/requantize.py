@@ -1,0 +1,75 @@
+"""A packed model with its quantizers back on, to be trained further or given other precisions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from mpq.checkpoint.format import scale_name
+from mpq.checkpoint.packed import load_packed, read_folder
+from mpq.errors import UserError
+from mpq.quant.clipping import Clipping
+from mpq.quant.initial_scale import Granularity
+from mpq.quant.places import Place, tensor_places
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import quantizers_of
+
+
+def load_quantized(folder: Path | str) -> tuple[PreTrainedModel, Any]:
+    """The model that `save_packed` wrote to `folder`, quantizers attached, and its processor; same codes, same scales.
+
+    Its float weights are the quantized ones: those that the codes were rounded from are not in the file.
+
+    Raises: UserError as `load_packed` does.
+    """
+    model, processor = load_packed(folder)
+    _, sites, _, stored = read_folder(Path(folder))
+    for places in list(tensor_places(model)):
+        if (site := sites.get(places[0].name)) is not None:
+            scale, weight = stored[scale_name(places[0].name)], places[0].weight
+            granularity: Granularity = "per_channel" if scale.shape[0] == weight.shape[0] else "per_tensor"
+            # minmax finds its scales in no time; they are replaced at once.
+            quantizer = WeightQuantizer(weight, [site.bits], granularity, site.offset != 0, "minmax")
+            with torch.no_grad():
+                quantizer.log_scales.copy_(scale.log()[None])
+            _register(places, quantizer)
+    return model, processor
+
+
+def requantize(
+    model: nn.Module,
+    assignment: Mapping[str, int],
+    weights: Mapping[str, Tensor],
+    granularity: Granularity = "per_channel",
+    centred: bool = True,
+    clipping: Clipping = "mse",
+) -> list[str]:
+    """Give the sites of `assignment` its bits, in place; return those that changed. The others stay as they are.
+
+    A site that changes starts from `weights[name]`, float, and from a new scale; the rest are settings of `attach`.
+
+    Raises: UserError where the model has no such quantized site.
+    """
+    if unknown := sorted(assignment.keys() - quantizers_of(model).keys()):
+        raise UserError(f"the packed model has no site {unknown[0]}: the assignment was made for another model")
+    changed = []
+    for places in list(tensor_places(model)):
+        name, quantizer = places[0].name, places[0].quantizer
+        if name not in assignment or quantizer is None or quantizer.bits == assignment[name]:
+            continue
+        with torch.no_grad():
+            places[0].weight.copy_(weights[name])
+        for place in places:
+            place.remove_quantizer()
+        _register(places, WeightQuantizer(places[0].weight, [assignment[name]], granularity, centred, clipping))
+        changed.append(name)
+    return changed
+
+
+def _register(places: list[Place], quantizer: WeightQuantizer) -> None:
+    for place in places:
+        parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)

@@ -1,0 +1,85 @@
+"""Another point on the curve from a finished run: the precisions that its search prefers at another budget, packed.
+
+The run is not repeated: its learned logits decide (`mpq.search.reassign`), sites whose precision stays keep their
+trained codes and scales, the others are rounded from the teacher's weights (`mpq.train.packed_start`).
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from mpq import pipeline, settings
+from mpq.data.corpus import Corpus
+from mpq.deploy.output import check_output, compress_to, copy_model
+from mpq.deploy.quantize_now import Quantized
+from mpq.errors import UserError
+from mpq.record.folder import RunFolder
+from mpq.record.search import read_search
+from mpq.search.reassign import reassign
+
+METHOD = "rebudget"
+
+
+def rebudget(run: Path, target: float, output: Path | None = None, evaluate: bool = True, **changes: Any) -> Quantized:
+    """Pack the model of the finished `run` (its folder, `<root>/<exp>/seed<k>`) anew at `target` bits on average.
+
+    With `evaluate` it becomes a run of its own, `<model>_rebudget_<bits>bit`, beside the given one and with a record;
+    `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`), in seconds.
+    `changes` are settings of that run.
+
+    Raises: UserError where the run is not finished, searched nothing, or can't have that budget.
+    """
+    cfg = config(run, target, changes)
+    if not evaluate:
+        output = output or Path("quantized") / cfg.exp
+    if output:
+        check_output(output)
+    if not evaluate:
+        assert output is not None
+        bits, size = compress_to(cfg, Corpus("none", "", [], {}, []), output)
+        return Quantized(output, METHOD, bits, size, None)
+    result = pipeline.run(cfg)
+    assert result is not None, "one process runs this"
+    made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
+    if output:
+        copy_model(made, output)
+    return Quantized(output or made, METHOD, result.bits, result.size, result)
+
+
+def config(run: Path, target: float, changes: dict[str, Any]) -> DictConfig:
+    """The settled config of the run to be: that of `run` with another recipe."""
+    model = run / "model"
+    if not model.is_dir() or not (run / "result.json").is_file():
+        raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<exp>/seed<k>")
+    assignment = reassign(read_search(run / "search.json"), target)
+    try:
+        before: Any = OmegaConf.load(run / "config.yaml")
+        del before.recipe
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{run / 'config.yaml'} can't be read: {error}") from None
+    settings.register_resolvers()
+    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+        cfg: Any = compose("config")
+    OmegaConf.set_struct(cfg, False)
+    del cfg.recipe
+    stage = {
+        "search": {"_target_": "mpq.search.fixed.FixedSearch", "assignment": "previous"},
+        "start_from": os.path.relpath(model) if model.resolve().is_relative_to(Path.cwd()) else str(model),
+        "assignment": assignment,
+        "updates": 0,
+    }
+    own: Any = {
+        "recipe": {"name": METHOD, "infix": METHOD, "stages": {METHOD: stage}},
+        "target_bits": target,
+        "root": str(run.parent.parent),
+        "logger": {"mode": "off"},
+    }
+    cfg = OmegaConf.merge(cfg, before, own)
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key, value)
+    return settings.settle(cfg)
