@@ -16,8 +16,9 @@ class Spread:
     count: int
 
     def text(self, format: Callable[[Any], str]) -> str:
-        """Show it as `mean ± deviation`, both in the format of the column, the deviation without a sign."""
-        return f"{format(self.mean)} ± {format(self.deviation).lstrip('+')}"
+        """Show it as `mean ± deviation` in the format of the column; a deviation that rounds to 0 is left out."""
+        nothing = format(self.deviation) == format(0.0)
+        return format(self.mean) + ("" if nothing else f" ± {format(self.deviation).lstrip('+')}")
 
 
 def over_seeds(values: Sequence[Any]) -> Any:

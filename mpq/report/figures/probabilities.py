@@ -49,9 +49,8 @@ def _name(stage: StageSearch, index: int) -> str:
 
 
 def _edges(updates: Sequence[int]) -> np.ndarray:
-    """The bounds of the cells: half-way between two snapshots."""
-    middle = (np.array(updates[1:]) + np.array(updates[:-1])) / 2
-    return np.concatenate([[updates[0]], middle, [updates[-1]]])
+    """The bounds of the cells: each shows what stood at its end."""
+    return np.array([max(0, 2 * updates[0] - updates[1]), *updates])
 
 
 def _label(axes: Axes, places: Sequence[tuple[int, str]]) -> None:

@@ -1,8 +1,11 @@
 """Word error rate against size: the systems of one model, a panel a set, and how far each method gets.
 
-A method's line joins its Pareto front, the systems that none of its others beats in both size and WER.
+A method's line joins its Pareto front, the systems that none of its others beats in both size and WER. The interval of
+the 32-bit system is that of its own WER: it says how far another test set could move all points together. Whether a
+system is worse is tested on the same utterances, which finds far smaller differences; those that are have a black rim.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,16 +26,20 @@ AXES = {
     "size": (system_columns.size_mb, "size of the file, MB"),
     "bits": (system_columns.average_bits, "bits a weight"),
 }
-_SIDE_STEP = 0.015  # of the axis: systems of one size stand side by side
+_SIDE_STEP = 0.022  # of the axis: systems of one size stand side by side
 
 
 @dataclass(frozen=True)
 class Point:
-    """One system on one set: size, WER in percent and its standard deviation over the seeds (0 for one seed)."""
+    """One system on one set: size, WER in percent and its standard deviation over the seeds (0 for one seed).
+
+    `worse`: significantly worse than 32 bits in one seed or more, after Holm's correction.
+    """
 
     x: float
     wer: float
     deviation: float
+    worse: bool = False
 
 
 def draw(systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[float, float]]) -> Figure:
@@ -47,9 +54,8 @@ def draw(systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[flo
     for name, axes in zip(sets, panels.flat, strict=False):
         if baseline:
             _line(axes, mean_of(_value(system_columns.wer, baseline.only(name))), intervals.get(name))
-        places: dict[float, int] = {}
-        for method in methods(run):
-            _method(axes, method.name, [_point(system.only(name), column) for system in method.systems], places)
+        points = {m.name: [_point(system.only(name), column) for system in m.systems] for m in methods(run)}
+        _points(axes, points)
         axes.set_title(name)
     for axes in panels[:, 0]:
         axes.set_ylabel("WER, %")
@@ -75,7 +81,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 def _point(system: System, column: Column) -> Point:
     wer = _value(system_columns.wer, system)
     deviation = wer.deviation if isinstance(wer, Spread) else 0.0
-    return Point(mean_of(_value(column, system)), mean_of(wer), deviation)
+    return Point(mean_of(_value(column, system)), mean_of(wer), deviation, any(one.worse for one in system.comparisons))
 
 
 def _value(column: Column, system: System):
@@ -88,18 +94,24 @@ def _line(axes: Axes, wer: float, interval: tuple[float, float] | None) -> None:
     axes.axhline(wer, color=GREY, linestyle="--", linewidth=1.2)
 
 
-def _method(axes: Axes, name: str, points: Sequence[Point], places: dict[float, int]) -> None:
-    colour, marker = look(name)
-    best = front(points)
-    axes.plot([p.x for p in best], [p.wer for p in best], color=colour, linewidth=1.2, alpha=0.7)
-    for point in points:
-        step = places[point.x] = places.get(point.x, -1) + 1
-        x = point.x * (1 + _SIDE_STEP * ((step + 1) // 2) * (-1) ** step)
-        face = colour if point in best else "white"
-        axes.errorbar(
-            x, point.wer, point.deviation or None, color=colour, marker=marker, markerfacecolor=face,
-            markersize=9 if marker == "*" else 6, capsize=2, linestyle="none", zorder=3,
-        )  # fmt: skip
+def _points(axes: Axes, points: Mapping[str, Sequence[Point]]) -> None:
+    """Draw each method's points and front; points of one size (to three digits) stand side by side."""
+    sizes = [point.x for found in points.values() for point in found]
+    step = _SIDE_STEP * math.log(max(sizes) / min(sizes)) if sizes else 0.0
+    taken: dict[str, int] = {}
+    for name, found in points.items():
+        colour, marker = look(name)
+        best = front(found)
+        axes.plot([p.x for p in best], [p.wer for p in best], color=colour, linewidth=1.2, alpha=0.7)
+        for point in found:
+            count = taken[f"{point.x:.3g}"] = taken.get(f"{point.x:.3g}", -1) + 1
+            x = point.x * math.exp(step * ((count + 1) // 2) * (-1) ** count)
+            axes.errorbar(
+                x, point.wer, point.deviation or None, color=colour, marker=marker,
+                markerfacecolor=colour if point in best else "white", markersize=10 if marker == "*" else 6,
+                markeredgecolor="black" if point.worse else colour, markeredgewidth=1.6 if point.worse else 1.0,
+                capsize=2, linestyle="none", zorder=3,
+            )  # fmt: skip
 
 
 def _ticks(axes: Axes, values: Sequence[float]) -> None:
@@ -123,8 +135,9 @@ def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
         handles.append(Line2D([], [], color=colour, marker=marker, label=method.name))
     handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
     if band:
-        handles.append(Patch(color="#EFEFEF", label="its 95 % interval (test set)"))
-    handles.append(
-        Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="none", label="off the front")
-    )
+        handles.append(Patch(color="#EFEFEF", label="its 95 % interval, unpaired"))
+    dot = {"color": GREY, "marker": "o", "linestyle": "none"}
+    handles.append(Line2D([], [], **dot, markerfacecolor="white", label="off its method's front"))
+    if any(one.worse for system in systems for one in system.comparisons):
+        handles.append(Line2D([], [], **dot, markeredgecolor="black", markeredgewidth=1.6, label="significantly worse"))
     return handles
