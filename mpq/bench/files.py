@@ -19,6 +19,7 @@ class Files:
         torch.set_num_threads(1)  # making files is many small steps, which a busy second core would only hold up
         self.model = model
         self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
         """Return the path `name` in the folder, which `make` writes where it is not there yet."""
@@ -31,6 +32,9 @@ class Files:
         """The float32 model as transformers saves it."""
 
         def make(path: Path) -> None:
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()
             model, processor = load_model(self.model)
             model.save_pretrained(path)
             processor.save_pretrained(path)

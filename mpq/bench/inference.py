@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from mpq.bench import alone
 from mpq.bench.files import Files
 from mpq.bench.interleaved import compared, interleave
 from mpq.bench.models import file_bytes, noise
-from mpq.bench.systems import Logits, System, all_systems, usable_threads
+from mpq.bench.system import Logits, System, usable_threads
+from mpq.bench.systems import all_systems
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
@@ -22,7 +24,8 @@ REFERENCE = "torch_float32"
 class Options:
     """model: a file of conf/model. seconds: of audio, batch 1. rounds: of the interleaved runs. threads: of each
     system, 0 for as many as there are cores. repeats: fresh processes a system for memory and load time, 0 for none.
-    systems: which, or all. output: the folder of the record.
+    systems: which, or all. files: a folder that keeps what is made of this model, for a later bench; empty for none.
+    output: the folder of the record.
     """
 
     model: str = "tiny_wav2vec2"
@@ -31,6 +34,7 @@ class Options:
     threads: int = 0
     repeats: int = 3
     systems: tuple[str, ...] = ("all",)
+    files: str = ""
     output: str = "experiments/local/bench"
 
 
@@ -44,7 +48,7 @@ def run(options: Options) -> list[dict[str, Any]]:
     if options.rounds < 1 or min(options.seconds) <= 0:
         raise UserError(f"rounds={options.rounds} and seconds={options.seconds} must be above 0")
     threads, rows = usable_threads(options.threads), []
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.files) if options.files else tempfile.TemporaryDirectory() as folder:
         made, problems = _make(systems, Files(options.model, Path(folder)))
         single = {name: _alone(name, path, options, threads) for name, path in made.items()}
         loaded, more = _load(systems, made, threads)

@@ -5,10 +5,11 @@ from typing import Any
 
 _INTRODUCTION = """# Benches
 
-Made by `scripts/bench.py`, which rewrites this page from the JSON files beside it. All systems of a table ran in turn in
-one process, a new order each round. A ratio is the time as a multiple of the reference's in the same round (below 1 is
-faster): median, and the quartiles in brackets. Memory is of a fresh process that does nothing else, its libraries
-included. Weights of the models of true dimensions are random, which changes no time and no size.
+Made by `scripts/bench.py`, which rewrites this page from the JSON files beside it. Where times are compared, all
+systems ran in turn in one process, in a new order each round; a ratio is the time as a multiple of the reference's in
+the same round (below 1 is faster): median, and the quartiles in brackets. Memory is that of a fresh process which does
+nothing else, its libraries included. Weights of the models of true dimensions are random, which changes no time and no
+size.
 """
 
 

@@ -1,5 +1,7 @@
 """Packing a model with other libraries: the bytes of their files, and what their weights do to the logits."""
 
+# The peers are an optional extra.
+# pyright: reportMissingImports=false
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -107,7 +109,7 @@ def nncf(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarr
     """OpenVINO's form: linear layers and convolutions at `bits`, symmetric; in groups of 32 weights at 4."""
     if bits not in (8, 4):
         raise ValueError("its integer modes are of 8 and 4 bits")
-    from mpq.bench.systems import OpenVino
+    from mpq.bench.runtime_systems import OpenVino
 
     system = OpenVino(f"openvino_int{bits}", (), f"int{bits}")
     system.make(files).rename(path)

@@ -16,9 +16,10 @@ import torch
 
 from mpq.bench.inference import why
 from mpq.bench.interleaved import compared, interleave
-from mpq.bench.systems import usable_threads
-from mpq.bench.train_systems import SYSTEMS, Workload
+from mpq.bench.system import usable_threads
+from mpq.bench.train_systems import SYSTEMS
 from mpq.bench.waiting import waiting_share
+from mpq.bench.workload import Workload
 from mpq.errors import UserError
 
 REFERENCE = "full_precision"
@@ -29,7 +30,7 @@ class Options:
     """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
     device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. threads: on a CPU, 0 for as many as there are cores.
     systems: which, or all. batches: after which the share of time that waits for data is known, 0 for not measured.
-    workers: processes that decode audio for it. cache: where the embedded corpus lies. output: the folder of the record.
+    workers: processes that decode audio for it. cache: where the embedded corpus lies. output: the record's folder.
     """
 
     model: str = "tiny_wav2vec2"

@@ -1,17 +1,17 @@
 """The systems whose training steps are compared: what each puts onto the encoder's linear layers."""
 
+# The peers are an optional extra.
+# pyright: reportMissingImports=false
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpq.bench.models import CANDIDATES, load_model
-from mpq.data.dataset import Batch
+from mpq.bench.models import CANDIDATES
+from mpq.bench.workload import Workload
 from mpq.quant.sites import attach, find_sites
 from mpq.search.gumbel import GumbelSearch
 from mpq.train.distillation import Loss
@@ -19,58 +19,7 @@ from mpq.train.precisions import Precisions
 
 BITS = 4  # of the uniform systems
 TARGET = 3.5  # average bits of the supernets
-_CHARACTERS = 10  # of each utterance's made-up transcript
-_STEPS = 1000  # of the search; only the first are run
-
-
-class Workload:
-    """A model in training, its batch, and the update around it."""
-
-    def __init__(self, model: str, batch: int, seconds: float, device: str, bf16: bool) -> None:
-        self.device, self.bf16 = torch.device(device), bf16
-        self.model, self.processor = load_model(model)
-        self.model.freeze_feature_encoder()
-        self.model.to(self.device)
-        samples = round(seconds * 16_000)
-        generator = torch.Generator().manual_seed(0)
-        inputs, labels = torch.randn(batch, samples, generator=generator), torch.randint(5, 30, (batch, _CHARACTERS))
-        lengths = torch.full((batch,), samples)
-        self.batch = Batch([str(k) for k in range(batch)], inputs, lengths, labels, batch * seconds, []).to(self.device)
-
-    def sites(self) -> list[Any]:
-        """The encoder's linear weights."""
-        return [site for site in find_sites(self.model) if site.searched]
-
-    def linears(self) -> dict[str, nn.Linear]:
-        """The encoder's linear layers, by name."""
-        return {site.name.removesuffix(".weight"): self.model.get_submodule(site.name.removesuffix(".weight"))
-                for site in self.sites()}  # fmt: skip
-
-    def replace_linears(self, make: Callable[[nn.Linear], nn.Module]) -> None:
-        """Put what `make` returns in the place of each of the encoder's linear layers."""
-        for name, linear in self.linears().items():
-            parent, _, leaf = name.rpartition(".")
-            setattr(self.model.get_submodule(parent), leaf, make(linear).to(self.device))
-
-    def step(self, loss: Loss | None = None, search: nn.Module | None = None,
-             start: Callable[[], None] = lambda: None) -> Callable[..., None]:  # fmt: skip
-        """Return the function that does one update on a batch, by default its own, and waits until it is done."""
-        loss = loss or Loss(1.0, 0.0, 1.0, None, attention_mask=False)
-        parameters = [p for m in (self.model, search) if m is not None for p in m.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, lr=1e-5)
-
-        def update(batch: Batch = self.batch) -> None:
-            start()
-            autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-            with autocast:
-                value, _ = loss(self.model, batch)
-            value.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            if self.device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return update
+_STEPS = 1000  # of the search; only the first is run
 
 
 def full_precision(work: Workload) -> Callable[..., None]:
@@ -136,10 +85,10 @@ class _Branches(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         shares = F.gumbel_softmax(self.logits, tau=1.0)
-        branches = zip(CANDIDATES, self.scales, shares, strict=True)
-        return sum(
-            share * F.linear(inputs, self._weight(bits, scale), self.linear.bias) for bits, scale, share in branches
-        )  # type: ignore[return-value]
+        total = torch.zeros((), device=inputs.device)
+        for bits, scale, share in zip(CANDIDATES, self.scales, shares, strict=True):
+            total = total + share * F.linear(inputs, self._weight(bits, scale), self.linear.bias)
+        return total
 
     def _weight(self, bits: int, scale: Tensor) -> Tensor:
         ratio = (self.linear.weight / scale).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -2,7 +2,8 @@
 
 import time
 
-from mpq.bench.train_systems import SYSTEMS, Workload
+from mpq.bench.train_systems import SYSTEMS
+from mpq.bench.workload import Workload
 from mpq.data.batching import BatchPlan
 from mpq.data.corpus import open_corpus
 from mpq.data.dataset import SpeechDataset, loader

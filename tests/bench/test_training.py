@@ -1,0 +1,93 @@
+"""Training steps and growth."""
+
+import importlib.util
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mpq.bench import costs, growth, train, train_systems
+from mpq.bench.workload import Workload
+from mpq.errors import UserError
+from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import quantizers_of
+
+PEERS = {"torchao_qat_4bit": "torchao", "brevitas_4bit": "brevitas"}
+
+
+def workload():
+    return Workload("any", batch=2, seconds=0.5, device="cpu", bf16=False)
+
+
+def test_every_system_is_measured_or_says_why_not(monkeypatch):
+    monkeypatch.setattr(train, "peak_bytes", lambda name, options: 1000)  # a process each would take a minute
+    rows = train.run(train.Options(batch=2, seconds=0.5, rounds=2, device="cpu", threads=1, batches=0))
+    assert {row["system"] for row in rows} == set(train_systems.SYSTEMS)
+    for row in rows:
+        if "problem" in row:
+            assert importlib.util.find_spec(PEERS[row["system"]]) is None and "not installed" in row["problem"]
+        else:
+            assert row["ratio"]["low"] > 0 and row["peak_ratio"] == 1
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    options = train.Options(batch=1, seconds=0.3, device="cpu", bf16="off", threads=1)
+    assert 2**26 < train.peak_bytes("full_precision", options) < 2**32  # of the shipped tiny model
+
+
+@pytest.mark.parametrize("name", ["uniform_4bit", "supernet", "one_stage_update", "multi_branch_supernet"])
+def test_a_step_trains_weights_and_quantizers(name):
+    work = workload()
+    step = train_systems.SYSTEMS[name](work)
+    before = {key: value.detach().clone() for key, value in work.model.named_parameters()}
+    step()
+    changed = {key for key, value in work.model.named_parameters() if not torch.equal(before[key], value)}
+    count = len(work.linears()) if name == "multi_branch_supernet" else _trained(work.model)
+    assert sum("scales" in key for key in changed) >= count
+    assert any("feed_forward" in key and "scales" not in key for key in changed)
+
+
+def _trained(model):
+    """The quantizers of weights that are not frozen."""
+    return sum(quantizer.log_scales.requires_grad for quantizer in quantizers_of(model).values())
+
+
+def test_only_the_layers_that_peers_quantize_too_are_quantized():
+    work = workload()
+    train_systems.uniform(work)
+    assert set(quantizers_of(work.model)) == {f"{name}.weight" for name in work.linears()}
+    assert all(isinstance(q, WeightQuantizer) and q.bits == 4 for q in quantizers_of(work.model).values())
+
+
+def test_the_branches_sum_to_the_mixture(monkeypatch):
+    shares = torch.rand(3).softmax(0)
+    monkeypatch.setattr(F, "gumbel_softmax", lambda logits, tau: shares)
+    linear, inputs = torch.nn.Linear(7, 5), torch.randn(3, 7)
+    branches = train_systems._Branches(linear)
+    levels = zip(train_systems.CANDIDATES, branches.scales, shares, strict=True)
+    mixed = sum(share * fake_quantize(linear.weight, scale, grid(bits, centred=False)) for bits, scale, share in levels)
+    torch.testing.assert_close(branches(inputs), F.linear(inputs, mixed, linear.bias))
+
+
+@pytest.mark.parametrize("options", [{"device": "tpu"}, {"bf16": "maybe"}, {"systems": ("no_such",)}])
+def test_a_wrong_choice_is_refused(options):
+    with pytest.raises(UserError):
+        train.run(train.Options(**options))
+
+
+def test_growth_has_a_row_for_every_cost_and_size():
+    options = growth.Options((5, 10), (2_000, 4_000), (20, 40), repeats=1)
+    rows = growth.run(options)
+    names = [*growth.BY_SITES, *growth.BY_PARAMETERS, *growth.BY_UTTERANCES]
+    assert [row["system"] for row in rows] == [name for name in names for _ in range(2)]
+    assert all(row["processor_seconds"] > 0 for row in rows)
+    assert all(np.isfinite(row["exponent"]) for row in rows[1::2])
+
+
+def test_made_up_hypotheses_have_the_errors_they_are_to_have():
+    references, hypotheses = costs.texts(2_000, seed=1)
+    rate = jiwer.wer(list(references.values()), list(hypotheses.values()))
+    assert rate == pytest.approx(sum(costs._ERROR_RATES), rel=0.1)
