@@ -26,8 +26,8 @@ class Batch:
 
     inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that hears features. lengths: `[batch]`
     along the time axis. labels: `[batch, characters]`, -100 where padded. seconds: audio without padding. skipped: one
-    message for each file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that this
-    process gives to the same update, where that is more than one.
+    message for each file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that
+    this process gives to the same update, where that is more than one.
     """
 
     ids: list[str]

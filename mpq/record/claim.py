@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
@@ -29,13 +29,12 @@ class TakenError(UserError):
 
 
 @contextmanager
-def claim(path: Path | str, wait: bool = False) -> Iterator[None]:
-    """Hold the claim file `path`, made with its folder, while the block runs.
+def claim(root: Path | str, what: str, wait: bool = False) -> Iterator[None]:
+    """Hold the claim of `what`, a path below `root`, while the block runs; its file is in `<root>/.claims`.
 
-    Where another process holds it: `wait` for its end, or raise TakenError, which names that process. Folders that the
-    claim alone made are removed again.
+    Where another process holds it: `wait` for its end, or raise TakenError, which names that process.
     """
-    path = Path(path)
+    path = Path(root) / ".claims" / what.replace("/", "-")  # not in the folder itself, which may come and go
     path.parent.mkdir(parents=True, exist_ok=True)
     lease = SoftFileLease(
         path,
@@ -47,27 +46,24 @@ def claim(path: Path | str, wait: bool = False) -> Iterator[None]:
         lease.acquire(timeout=0)
     except Timeout:
         if wait:
-            _log.warning("waiting for %s, which %s works on", path.parent, _holder(lease))
+            _log.warning("waiting for %s, which %s works on", Path(root) / what, _holder(lease))
             lease.acquire(poll_interval=_POLL_SECONDS)
         else:
-            _take_over_or_refuse(lease, path)
+            _take_over_or_refuse(lease, path, Path(root) / what)
     try:
         yield
     finally:
         lease.release()
-        with suppress(OSError):  # not empty: the usual case
-            path.parent.rmdir()
-            path.parent.parent.rmdir()
 
 
-def _take_over_or_refuse(lease: SoftFileLease, path: Path) -> None:
+def _take_over_or_refuse(lease: SoftFileLease, path: Path, what: Path) -> None:
     """Get the claim where its holder shows no sign of life for a lease's duration; refuse at the first heartbeat."""
     before = _renewed(path)
-    while _renewed(path) == before:
-        with suppress(Timeout):
-            lease.acquire(timeout=_POLL_SECONDS, poll_interval=_POLL_SECONDS / 2)
-            return
-    raise TakenError(f"{path.parent} is being worked on by {_holder(lease)}; root=FOLDER works elsewhere")
+    try:
+        lease.acquire(poll_interval=_POLL_SECONDS, cancel_check=lambda: _renewed(path) != before)
+    except Timeout:  # it was cancelled
+        holder = _holder(lease)
+        raise TakenError(f"{what} is being worked on by {holder}; root=FOLDER works elsewhere") from None
 
 
 def _renewed(path: Path) -> float | None:

@@ -31,6 +31,7 @@ class RunFolder:
     """One run's folder, made when something is first written to it."""
 
     def __init__(self, root: str | Path, exp: str, seed: int) -> None:
+        self._root = root
         self.path = Path(root) / exp / f"seed{seed}"
         self.model = self.path / "model"
         self.work = self.path / "work"
@@ -44,7 +45,7 @@ class RunFolder:
 
         Raises: TakenError where another process works on it, unless asked to `wait` for its end.
         """
-        return claim(self.path / ".claim", wait)
+        return claim(self._root, f"{self.path.parent.name}/{self.path.name}", wait)
 
     def finished(self, cfg: DictConfig, with_model: bool = True) -> Result | None:
         """The record of an earlier run of this config, else None; with its model still here, if `with_model`.

@@ -44,7 +44,7 @@ def add_references(root: Path | str, data_name: str, references: Texts) -> Path:
     if not data_name or "/" in data_name or data_name.startswith("."):
         raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
     path = Path(root) / "references" / f"{data_name}.jsonl"
-    with claim(path.with_name(f".{data_name}.claim"), wait=True):  # else of two runs that end together one is lost
+    with claim(root, f"references/{path.name}", wait=True):  # else of two runs that end together one is lost
         _merge(path, references)
     return path
 

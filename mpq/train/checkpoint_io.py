@@ -101,3 +101,17 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: Any) -> None:
         """Delete the file."""
         Path(path).unlink(missing_ok=True)
+
+
+def end_epoch(checkpoint: dict[str, Any]) -> None:
+    """Make Lightning's counters say that an epoch is over and none has begun.
+
+    It saves at an epoch's end before it counts that epoch as completed. Left so, a resumed run would take one more
+    batch of the old epoch, and every later update would be another than the uninterrupted run's.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    for progress in (epochs["total"], epochs["current"], batches["total"]):
+        progress.update(dict.fromkeys(progress, progress["ready"]))
+    batches["current"].update(dict.fromkeys(batches["current"], 0))
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]

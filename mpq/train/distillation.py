@@ -1,7 +1,6 @@
 """The training loss: CTC, and the divergence from the full-precision teacher."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models import ctc
+from mpq.train.share import Share
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temperature: float = 1.0) -> Tensor:
@@ -25,18 +25,6 @@ def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temper
     divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
     return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one of several batches contributes to an update, whose gradient is the mean of those of its batches.
-
-    CTC is a mean over utterances and KL one over frames, and batches differ in both. A batch's means, multiplied by its
-    part of all `utterances` and of all `frames` [] and by the number of batches, add up to those of one big batch.
-    """
-
-    utterances: Tensor
-    frames: Tensor
 
 
 class Loss:

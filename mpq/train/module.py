@@ -16,14 +16,15 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
-from mpq.models import ctc
 from mpq.record.fields import build
 from mpq.record.logger import UPDATE
 from mpq.record.search import Snapshot, snapshot
 from mpq.train import processes
-from mpq.train.distillation import Loss, Share
+from mpq.train.checkpoint_io import end_epoch
+from mpq.train.distillation import Loss
 from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
+from mpq.train.share import no_loss, share_of
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +33,8 @@ class TrainingModule(lightning.LightningModule):
     """Trains `model`, its quantizers and the logits of `search` together, on batches of `dataset`.
 
     Everything random in update k is seeded by (seed, k): dropout, masking, Gumbel noise, the choice of utterances. So a
-    resumed run goes on exactly where it stopped, with no random state to save; and the batches of an update may be those
-    of one process (`accumulate`) or of several, which makes no difference but in rounding.
+    resumed run goes on exactly where it stopped, with no random state to save; and the batches of an update may be
+    those of one process (`accumulate`) or of several, which makes no difference but in rounding.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TrainingModule(lightning.LightningModule):
         self._seed = seed
         self._reported: set[str] = set()
         self._processes = processes.count()
+        self._batches = optimization.accumulate * self._processes  # an update
         self._first_batch = 0  # of this epoch, counted in this process's share of a whole epoch
         seconds = [utterance.seconds for utterance in dataset.utterances]
         self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
@@ -70,11 +72,10 @@ class TrainingModule(lightning.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches of the present epoch, which here is `interval` updates, for this process among all."""
         interval, trainer = self._optimization.interval, self.trainer
-        a_step = self._optimization.accumulate * trainer.world_size
         first = trainer.global_step  # a multiple of the interval, but where a signal stopped the run before
         last = min(first - first % interval + interval, self._optimization.updates)
         self._first_batch = first % interval * self._optimization.accumulate
-        batches = list(self._plan.batches(first * a_step, last * a_step))
+        batches = list(self._plan.batches(first * self._batches, last * self._batches))
         return loader(
             self._dataset,
             batches[trainer.global_rank :: trainer.world_size],
@@ -102,17 +103,17 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
         self._report(batch.skipped)
-        share = self._share(batch)
-        if not batch.ids:
-            return self._nothing() if self._processes > 1 else None
-        loss, parts = self._loss(self.model, batch, share)
+        share = share_of(batch, self.model, self._batches, self._sum)
+        if not batch.ids and self._processes == 1:
+            return None
+        loss, parts = self._loss(self.model, batch, share) if batch.ids else (no_loss(self), {})
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
         self.log(UPDATE, float(self._updates_before + self.global_step + 1))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
-            everywhere = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum")  # so that all stop
+            everywhere = self._sum(loss.detach())  # so that all processes stop
             if not torch.isfinite(everywhere):
                 raise self._diverged(f"loss is {float(everywhere)} in update {self.global_step + 1}")
             if self._precisions is not None:
@@ -161,33 +162,18 @@ class TrainingModule(lightning.LightningModule):
         self.audio_seconds = checkpoint["audio_seconds"] if processes.rank() == 0 else 0.0
         self._losses = list(checkpoint.get("losses", ()))
         self.trajectory = [build(Snapshot, json.loads(json.dumps(entry))) for entry in checkpoint["trajectory"]]
-        _end_epoch(checkpoint)
+        end_epoch(checkpoint)
 
     def all_audio_seconds(self) -> float:
         """The audio that all processes have heard so far, without padding; all of them must ask."""
         if self._processes == 1:
             return self.audio_seconds
         heard = torch.tensor(self.audio_seconds, device=self.device, dtype=torch.float64)
-        return float(self.trainer.strategy.reduce(heard, reduce_op="sum"))
+        return float(self._sum(heard))
 
-    def _share(self, batch: Batch) -> Share | None:
-        """What `batch` counts for among the batches of its update, of all processes; None where it is the only one."""
-        batches = self._optimization.accumulate * self._processes
-        if batches == 1:
-            return None
-        update = batch.lengths if batch.update_lengths is None else batch.update_lengths
-        everyones = self.trainer.strategy.reduce(self._counts(update), reduce_op="sum")
-        utterances, frames = batches * self._counts(batch.lengths) / everyones.clamp_min(1)
-        return Share(utterances, frames)
-
-    def _counts(self, lengths: Tensor) -> Tensor:
-        """Utterances and output frames [2] of inputs of `lengths` [utterances]."""
-        frames = ctc.frames(self.model, lengths).sum() if len(lengths) else 0
-        return torch.tensor([len(lengths), frames], device=self.device, dtype=torch.float32)
-
-    def _nothing(self) -> Tensor:
-        """A loss of zero with a gradient of zero: a process that gave none would leave the others waiting for it."""
-        return torch.stack([0.0 * parameter.sum() for parameter in self.parameters() if parameter.requires_grad]).sum()
+    def _sum(self, numbers: Tensor) -> Tensor:
+        """The sum of `numbers` over all processes; all of them must ask."""
+        return self.trainer.strategy.reduce(numbers.clone(), reduce_op="sum")  # a clone, as it is changed in place
 
     def _report(self, skipped: list[str]) -> None:
         """Name each file that was left out, once."""
@@ -201,17 +187,3 @@ class TrainingModule(lightning.LightningModule):
             f"the {what} of {self._optimization.updates}: run it again with overwrite=true and a lower "
             "trainer.learning_rate (the last good checkpoint is kept)"
         )
-
-
-def _end_epoch(checkpoint: dict[str, Any]) -> None:
-    """Make Lightning's counters say that an epoch is over and none has begun.
-
-    It saves at an epoch's end before it counts that epoch as completed. Left so, a resumed run would take one more
-    batch of the old epoch, and every later update would be another than the uninterrupted run's.
-    """
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
-    for progress in (epochs["total"], epochs["current"], batches["total"]):
-        progress.update(dict.fromkeys(progress, progress["ready"]))
-    batches["current"].update(dict.fromkeys(batches["current"], 0))
-    loop["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"]

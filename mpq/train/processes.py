@@ -55,7 +55,7 @@ def from_first(read: Callable[[], T]) -> T:
 
 @contextmanager
 def together(cfg: DictConfig, work: Path) -> Iterator[None]:
-    """Connect this process with the others of `cfg.trainer` for a block; the first one starts them with a file in `work`.
+    """Connect this process with the others of `cfg.trainer` for a block; the first one starts them, by way of `work`.
 
     Raises: UserError where Lightning refuses the settings, or a follower has failed.
     """
@@ -117,9 +117,7 @@ def _start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen
     write_text(work / "followers.yaml", OmegaConf.to_yaml(cfg))
     os.environ.update(_meeting(processes))
     command = [sys.executable, "-m", "mpq.train.follower", str(work / "followers.yaml")]
-    return [
-        subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(number)}) for number in range(1, processes)
-    ]
+    return [subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(number)}) for number in range(1, processes)]
 
 
 def _meeting(processes: int) -> dict[str, str]:

@@ -87,6 +87,7 @@ def run_stage(
     _check_calibrate(name, search, calibrate)
     clock = nullcontext() if ledger.finished(name) else ledger.stage(name, processes.count())
     with clock as entry:
+        save_ledger()  # so that a resumption counts, however soon the next kill comes
         precisions = None
         if search is not None:
             sites = find_sites(student, searched)
