@@ -2,15 +2,21 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 import transformers
 
+import mpq
+from mpq.checkpoint.packed import load_packed, save_packed
+from mpq.data import audio
 from mpq.deploy.recognizer import open_recognizer
+from mpq.models import ctc
 from mpq.settings import REPOSITORY
 
 SCRIPT = REPOSITORY / "scripts" / "transcribe.py"
@@ -21,6 +27,16 @@ TINY = REPOSITORY / "mpq" / "models" / "tiny_wav2vec2"
 def theirs():
     """transformers' own pipeline of the shipped model."""
     return transformers.pipeline("automatic-speech-recognition", model=str(TINY), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """The shipped model at 4 bits."""
+    folder = tmp_path_factory.mktemp("packed") / "model"
+    model, processor = ctc.load(str(TINY))
+    mpq.quantize(model, 4)
+    save_packed(folder, model, processor)  # pyright: ignore[reportArgumentType]
+    return folder
 
 
 @pytest.fixture
@@ -103,6 +119,64 @@ def test_no_model_is_one_sentence(monkeypatch, capsys):
     status = here(monkeypatch, "a.wav", "--model", "no/such-model")
     assert status.startswith("error: the model no/such-model is neither a folder") and "\n" not in status
     assert capsys.readouterr().out == ""
+
+
+def edited(folder, **changes):
+    """Change entries of `quantization_config`, and drop the checksum that would tell first."""
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] |= changes
+    del config["quantization_config"]["config_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def cut(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def not_ctc(folder):
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Wav2Vec2ForPreTraining"]}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: edited(folder, quant_method="gptq"), "gptq"),
+        (lambda folder: edited(folder, format_version=0), "version"),
+        (cut, "model.safetensors"),
+        (not_ctc, "not fine-tuned for CTC"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json"),
+    ],
+)
+def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, tmp_path, damage, sentence):
+    folder = tmp_path / "model"
+    shutil.copytree(packed, folder)
+    damage(folder)
+    status = here(monkeypatch, "a.wav", "--model", folder)
+    assert isinstance(status, str) and status.startswith("error: ") and sentence in status and "\n" not in status
+    assert capsys.readouterr().out == ""
+
+
+def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "bad.onnx").write_bytes(b"no graph")
+    for name, sentence in {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}.items():
+        status = here(monkeypatch, "a.wav", "--model", tmp_path / name)
+        assert isinstance(status, str) and sentence in status and "\n" not in status
+
+
+def test_a_packed_folder_says_what_the_evaluated_model_says(monkeypatch, capsys, packed, speech):
+    assert here(monkeypatch, *speech, "--model", packed) == 0
+    model, processor = load_packed(packed)
+    for path, line in zip(speech, capsys.readouterr().out.splitlines(), strict=True):
+        samples = audio.load(path, 16_000)
+        inputs = processor(samples, sampling_rate=16_000, return_tensors="pt").input_values
+        with torch.no_grad():
+            want = processor.batch_decode(model(inputs).logits.argmax(-1))[0]
+        assert line.split("\t")[1] == " ".join(want.split())
 
 
 def test_a_long_recording_agrees_away_from_the_seams(tmp_path):
