@@ -22,7 +22,8 @@ from mpq.report.system import System
 from mpq.search.assignment import from_json
 
 FILE = "report.html"
-_SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb", "file_ratio")
+_SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb")
+_SIZE = (*_SIZE, "ideal_ratio", "file_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
 _TESTS = (*_SETS, "difference", "interval", "largest_increase", "z", "p", "verdict")
 _BEFORE = Column(
