@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mpq.record.result import Hardware
 from mpq.report.caption import data_line
 from mpq.report.columns import ALPHA
 from mpq.report.system import System
@@ -43,5 +44,5 @@ def _comparisons(systems: Sequence[System]) -> list[str]:
     ]
 
 
-def _machine(hardware) -> str:
+def _machine(hardware: Hardware) -> str:
     return f"{', '.join(hardware.gpus) or hardware.cpu}, {hardware.cores} cores"

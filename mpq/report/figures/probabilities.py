@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mpq.record.search import StageSearch
+from mpq.record.search import Snapshot, StageSearch
 from mpq.report.figures.places import place, projections
 from mpq.report.figures.style import bare
 
@@ -26,7 +26,7 @@ def draw(title: str, stage: StageSearch) -> Figure:
     panels = figure.subplots(1, len(stage.candidates), sharey=True, squeeze=False)[0]
     edges = _edges([shot.update for shot in shots])
     for number, (axes, bits) in enumerate(zip(panels, stage.candidates, strict=True)):
-        image = axes.pcolormesh(
+        axes.pcolormesh(
             edges, np.arange(len(order) + 1), values[:, :, number].T, cmap="cividis", vmin=0, vmax=1, rasterized=True
         )
         axes.set_title(f"{bits} bits")
@@ -34,13 +34,13 @@ def draw(title: str, stage: StageSearch) -> Figure:
         bare(axes)
     _label(panels[0], [place(stage.sites[i]) for i in order])
     panels[0].set_ylim(len(order), 0)
-    figure.colorbar(image, ax=panels, label="probability", shrink=0.8)
+    figure.colorbar(panels[0].collections[0], ax=panels, label="probability", shrink=0.8)
     figure.suptitle(f"{title}: probability of each precision")
     panels[0].set_ylabel("layer, projection")
     return figure
 
 
-def _snapshots(stage: StageSearch):
+def _snapshots(stage: StageSearch) -> list[Snapshot]:
     return [shot for shot in stage.trajectory if shot.probabilities is not None]
 
 

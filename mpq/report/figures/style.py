@@ -50,7 +50,7 @@ def style() -> Iterator[None]:
     """Draw and save in our settings, whatever the reader's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
+        matplotlib.rcParams.update(_SETTINGS)  # pyright: ignore[reportCallIssue, reportArgumentType]
         yield
 
 

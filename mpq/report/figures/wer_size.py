@@ -8,6 +8,7 @@ system is worse is tested on the same utterances, which finds far smaller differ
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -84,7 +85,7 @@ def _point(system: System, column: Column) -> Point:
     return Point(mean_of(_value(column, system)), mean_of(wer), deviation, any(one.worse for one in system.comparisons))
 
 
-def _value(column: Column, system: System):
+def _value(column: Column, system: System) -> Any:
     return column.function(system)
 
 
@@ -136,7 +137,7 @@ def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
     handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
     if band:
         handles.append(Patch(color="#EFEFEF", label="its 95 % interval, unpaired"))
-    dot = {"color": GREY, "marker": "o", "linestyle": "none"}
+    dot: dict[str, Any] = {"color": GREY, "marker": "o", "linestyle": "none"}
     handles.append(Line2D([], [], **dot, markerfacecolor="white", label="off its method's front"))
     if any(one.worse for system in systems for one in system.comparisons):
         handles.append(Line2D([], [], **dot, markeredgecolor="black", markeredgewidth=1.6, label="significantly worse"))
