@@ -1,5 +1,6 @@
 """Running a model: latency, load time, memory and file size, ours beside PyTorch, ONNX Runtime and OpenVINO."""
 
+import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from mpq.bench.systems import all_systems
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
+_PATH = re.compile(r"(?<![\w.])/[^\s'\")]+")  # records are published, so they tell of no place
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def why(error: Exception) -> str:
     """Say in one line what keeps a system from running."""
     if isinstance(error, ModuleNotFoundError):
         return f"absent: {error.name} is not installed (pip install -e '.[bench]' -c constraints.txt)"
-    return f"{type(error).__name__}: {(str(error).strip() or '?').splitlines()[0]}"
+    line = (str(error).strip() or "?").splitlines()[0]
+    return f"{type(error).__name__}: {_PATH.sub('<path>', line)}"
 
 
 def _make(systems: Mapping[str, System], files: Files) -> tuple[dict[str, Path], dict[str, str]]:

@@ -14,6 +14,7 @@ from mpq.record.atomic import write_text
 
 SCHEMA = 1
 _PEERS = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao", "optimum-quanto", "brevitas")
+_FOLDERS = ("output", "cache", "files")  # options that tell of a place: no part of a published record
 _NO_DATA = provenance.Data("random", "")
 
 
@@ -27,7 +28,7 @@ def write(bench: str, options: Any, rows: Sequence[Mapping[str, Any]], name: str
     record = {
         "schema": SCHEMA,
         "bench": bench,
-        "options": asdict(options),
+        "options": {key: value for key, value in asdict(options).items() if key not in _FOLDERS},
         "rows": list(rows),
         **{key: found[key] for key in ("commit", "dirty", "command", "hardware")},
         "versions": found["versions"] | _versions(),

@@ -70,6 +70,7 @@ def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):
     path = record.write("inference", Options(output=str(tmp_path)), rows, "inference_tiny")
     found = record.read(path)
     assert found["rows"] == rows and found["options"]["rounds"] == 3
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")
     assert {"commit", "command", "hardware", "versions", "date"} <= set(found)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| first | 0.5 (0.25–0.75) | 2.5 |" in page and "- second: absent: it is not installed" in page
@@ -91,6 +92,7 @@ def test_the_size_of_a_folder_is_that_of_its_weights(tmp_path):
 def test_a_missing_library_is_named_with_what_installs_it():
     assert "brevitas" in why(ModuleNotFoundError("gone", name="brevitas")) and "[bench]" in why(ModuleNotFoundError())
     assert why(ValueError("no such mode\nmore")) == "ValueError: no such mode"
+    assert why(ImportError("no x in y (/home/me/y.py)")) == "ImportError: no x in y (<path>)"
 
 
 @pytest.mark.skipif(alone.resident_bytes() is None, reason="this system tells no memory")
