@@ -36,7 +36,7 @@ class Options:
     """
 
     sites: tuple[int, ...] = (72, 144, 1_000, 4_000)
-    parameters: tuple[int, ...] = (1_000_000, 4_000_000, 16_000_000)
+    parameters: tuple[int, ...] = (2**20, 2**22, 2**24)
     utterances: tuple[int, ...] = (1_000, 10_000, 100_000)
     repeats: int = 3
     output: str = "experiments/local/bench"
