@@ -19,19 +19,26 @@ def log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> No
     """Write the figures of `result` and what the searches of its `stages` learned to `logger`'s run.
 
     The figures are the run's summary, by which W&B sorts and plots runs against each other; `result/row` is a table of
-    one row, `search/<stage>` one of the average bits expected of each site, a row a snapshot: a heat map over time.
+    one row, `search/<stage>` one of the average bits expected of each site, a row a snapshot, and `pictures/<stage>` a
+    heat map of each site's probabilities over the updates.
     `logger` False: nothing is logged.
     """
     if not logger:
         return
     import wandb  # here, because a run without a logger needs none of it
 
+    from mpq.report.figures import probabilities
+    from mpq.report.figures.style import style
+
     row = Part("", "runs", ROW).build([result], list(result.wer)).frame
-    tables = {"result/row": wandb.Table(columns=list(row.columns), data=row.to_numpy().tolist())}
+    shown: dict[str, Any] = {"result/row": wandb.Table(columns=list(row.columns), data=row.to_numpy().tolist())}
     for stage in stages:
         if lines := _site_bits(stage):
-            tables[f"search/{stage.name}"] = wandb.Table(columns=["update", *stage.sites], data=lines)
-    logger.experiment.log(tables)
+            shown[f"search/{stage.name}"] = wandb.Table(columns=["update", *stage.sites], data=lines)
+        if probabilities.learned([stage]):
+            with style():
+                shown[f"pictures/{stage.name}"] = wandb.Image(probabilities.draw(result.exp, stage))
+    logger.experiment.log(shown)
     logger.experiment.summary.update(summary(result))
 
 
@@ -53,7 +60,7 @@ def summary(result: Result) -> dict[str, float]:
     }
 
 
-def _site_bits(stage: StageSearch) -> list[list[float]]:
+def _site_bits(stage: StageSearch) -> list[Any]:
     """For each snapshot while the precisions were open: the update and each site's expected bits."""
     lines = []
     for snapshot in stage.trajectory:

@@ -80,6 +80,8 @@ def test_the_row_and_the_bits_over_time_are_tables(logged):
     shot = next(shot for shot in stage["trajectory"] if shot["probabilities"])
     expected = [sum(p * b for p, b in zip(line, stage["candidates"], strict=True)) for line in shot["probabilities"]]
     assert table["data"][0] == pytest.approx([shot["update"], *expected])
+    picture = last["pictures/precision.path"]
+    assert (folder / "files" / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_workspace_charts_what_runs_log(logged):
