@@ -16,21 +16,26 @@ from mpq.report.names import label, method
 
 @dataclass(frozen=True)
 class Comparison:
-    """One seed of a system on one set against 32 bits; `adjusted` is MAPSSWE's p after Holm's correction."""
+    """One seed of a system on one set against 32 bits.
+
+    `adjusted` is MAPSSWE's p after Holm's correction over the comparisons of its system, `adjusted_all` over those of
+    all systems of the model.
+    """
 
     seed: int
     set_name: str
     test: Significance
     adjusted: float
+    adjusted_all: float
 
     @property
     def worse(self) -> bool:
-        """Whether the increase in WER is significant after Holm's correction."""
+        """Whether the increase in WER is significant after the correction over its system's comparisons."""
         return self.test.difference > 0 and self.adjusted < ALPHA
 
     @property
     def worse_alone(self) -> bool:
-        """Whether it is significant as if it were the only comparison; Holm's correction never finds more."""
+        """Whether it is significant as if it were the only comparison; a correction never finds more."""
         return self.test.difference > 0 and self.test.p < ALPHA
 
 
@@ -85,18 +90,17 @@ class System:
 
 
 def compared(systems: Sequence[System]) -> list[System]:
-    """The systems with their comparisons, Holm's correction made over all of them: every system, seed and set.
+    """The systems of one model with their comparisons and Holm's corrections.
 
-    Call it with the systems of one model, the family that a claim such as "lossless at 3.5 bits" is read from.
+    A verdict is corrected over the comparisons of its own system, seeds x sets, since those are what the claim "this
+    system is lossless" unites. Over a whole table the correction grows with every row that is added, so that a system
+    would become lossless because of its neighbours: right for "which of all these differ", wrong for a claim of none.
     """
-    tests = [
-        (system.exp, run.seed, name, test)
-        for system in systems
-        for run in system.runs
-        for name, test in (run.significance or {}).items()
-    ]
-    adjusted = holm([test.p for *_, test in tests])
-    found: dict[str, list[Comparison]] = {system.exp: [] for system in systems}
-    for (exp, seed, name, test), p in zip(tests, adjusted, strict=True):
-        found[exp].append(Comparison(seed, name, test, p))
-    return [replace(system, comparisons=tuple(found[system.exp])) for system in systems]
+    found = [[(run.seed, *item) for run in s.runs for item in (run.significance or {}).items()] for s in systems]
+    over_all = iter(holm([test.p for tests in found for *_, test in tests]))
+    made = []
+    for system, tests in zip(systems, found, strict=True):
+        own = holm([test.p for *_, test in tests])
+        comparisons = (Comparison(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
+        made.append(replace(system, comparisons=tuple(comparisons)))
+    return made

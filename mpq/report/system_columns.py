@@ -111,7 +111,10 @@ largest_increase = lifted(columns.largest_increase, max)
 z = replace(columns.z, function=_worst(lambda one: one.test.z))
 p = replace(columns.p, function=_worst(lambda one: one.test.p))
 adjusted_p = replace(
-    columns.p, title="p Holm", function=_worst(lambda one: one.adjusted), meaning="that p after Holm's correction"
+    columns.p, title="p Holm", function=_worst(lambda one: one.adjusted), meaning="p corrected over its system's tests"
+)
+table_p = replace(
+    columns.p, title="p Holm, all", function=_worst(lambda one: one.adjusted_all), meaning="p corrected over all tests"
 )
 set_verdict = replace(verdict, function=_count(lambda one: one.worse, NOT_WORSE), per_set=True)
 set_alone = replace(alone, function=_count(lambda one: one.worse_alone, NOT_WORSE), per_set=True)
