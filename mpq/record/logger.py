@@ -20,7 +20,7 @@ from mpq.record.atomic import write_text
 
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
 _MODES = ("auto", "offline", "online", "off")
-_START_SECONDS = 15.0  # wandb's own limit is 90
+_START_SECONDS = 8.0  # wandb's own limit is 90
 _FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own is none, and a vanished server would hold the run
 
 UPDATE = "update"
@@ -83,7 +83,16 @@ def run_logger(
         yield logger
         failed = 0
     finally:  # else the next run of this process would be logged to this one
+        _finish(logger, failed)
+
+
+def _finish(logger: Any, failed: int) -> None:
+    """End the run; a server that has vanished costs a minute and a warning, and not the run's result."""
+    try:
         logger.experiment.finish(failed)
+    except Exception as error:  # as in `_start`
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _log.warning("W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", reason)
 
 
 def has_login() -> bool:
