@@ -36,6 +36,7 @@ def _command(command: list[str], log: Path, prepare: Callable[[], Any] | None, v
     os.environ.clear()
     os.environ.update(variables)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method("fork", force=True)  # Linux's usual one, for the processes that decode audio
     import torch
 
     torch.set_num_threads(1)

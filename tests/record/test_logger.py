@@ -121,3 +121,21 @@ def test_wandb_prints_nothing(tmp_path, capfd):
     logged(tmp_path)
     printed = capfd.readouterr()
     assert printed.out + printed.err == ""
+
+
+def test_a_server_that_vanishes_costs_a_warning_and_not_the_run(tmp_path, monkeypatch, caplog):
+    import wandb
+
+    def vanished(*_, **__):
+        raise wandb.errors.CommError("timed out")
+
+    with (
+        caplog.at_level(logging.WARNING, logger="mpq"),
+        run_logger({"mode": "offline", "project": "mpq"}, "tiny", 0, "", [], {}, tmp_path, tmp_path / "work") as logger,
+    ):
+        finish = logger.experiment.finish
+        monkeypatch.setattr(logger.experiment, "finish", vanished)
+    finish()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("mpq")] == [
+        "W&B did not take the whole run (timed out); `wandb sync` uploads the rest from its folder"
+    ]
