@@ -53,8 +53,10 @@ def _per_tensor(graph: ir.Graph, inputs: ir.Value) -> IntegerInputs:
     """From the smallest to the largest value; layers with the same inputs share the node."""
     for node, _ in inputs.uses():
         if node.op_type == "DynamicQuantizeLinear":
-            return IntegerInputs(*node.outputs)
-    return IntegerInputs(*ir.tape.Tape(graph).op_multi_out("DynamicQuantizeLinear", [inputs], num_outputs=3))
+            values, scale, zero = node.outputs
+            return IntegerInputs(values, scale, zero)
+    values, scale, zero = ir.tape.Tape(graph).op_multi_out("DynamicQuantizeLinear", [inputs], num_outputs=3)
+    return IntegerInputs(values, scale, zero)
 
 
 def _static(graph: ir.Graph, inputs: ir.Value, scale: np.float32) -> IntegerInputs:

@@ -7,12 +7,13 @@ The graph is traced from the model in float32, then each weight that is packed i
 import importlib.util
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpq.errors import UserError
 from mpq.record.atomic import replacing
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
     from torch import nn
 
     from mpq.deploy.rewrite import Layout
@@ -84,7 +85,7 @@ def _layout(name: str, model: "nn.Module") -> "Layout":
     return Speed(take_activations(model)) if name == "speed" else Memory()
 
 
-def _write(program: "object", output: Path, processor: "object") -> None:
+def _write(program: "ir.Model", output: Path, processor: Any) -> None:
     import onnx
     import onnx_ir as ir
 
