@@ -1,7 +1,8 @@
 """Another point on the curve from a finished run: the precisions that its search prefers at another budget, packed.
 
 The run is not repeated: its learned logits decide (`mpq.search.reassign`), sites whose precision stays keep their
-trained codes and scales, the others are rounded from the teacher's weights (`mpq.train.packed_start`).
+trained codes and scales, the others are rounded from the teacher's weights (`mpq.train.packed_start`), and GPTQ makes
+up for their rounding with some of the run's training audio. experiments/LOG.md has what the alternatives cost.
 """
 
 import os
@@ -14,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mpq import pipeline, settings
-from mpq.data.corpus import Corpus
+from mpq.data.corpus import Corpus, open_corpus
 from mpq.deploy.output import check_output, compress_to, copy_model
 from mpq.deploy.quantize_now import Quantized
 from mpq.errors import UserError
@@ -23,25 +24,33 @@ from mpq.record.search import read_search
 from mpq.search.reassign import reassign
 
 METHOD = "rebudget"
+EMPTY = Corpus("none", "", [], {}, [])
 
 
-def rebudget(run: Path, target: float, output: Path | None = None, evaluate: bool = True, **changes: Any) -> Quantized:
+def rebudget(
+    run: Path,
+    target: float,
+    output: Path | None = None,
+    evaluate: bool = True,
+    calibrate: bool = True,
+    **changes: Any,
+) -> Quantized:
     """Pack the model of the finished `run` (its folder, `<root>/<exp>/seed<k>`) anew at `target` bits on average.
 
     With `evaluate` it becomes a run of its own, `<model>_rebudget_<bits>bit`, beside the given one and with a record;
-    `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`), in seconds.
-    `changes` are settings of that run.
+    `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` asks
+    for GPTQ; with neither no audio is read. `changes` are settings of the new run.
 
     Raises: UserError where the run is not finished, searched nothing, or can't have that budget.
     """
-    cfg = config(run, target, changes)
+    cfg = config(run, target, calibrate, changes)
     if not evaluate:
         output = output or Path("quantized") / cfg.exp
     if output:
         check_output(output)
     if not evaluate:
         assert output is not None
-        bits, size = compress_to(cfg, Corpus("none", "", [], {}, []), output)
+        bits, size = compress_to(cfg, _corpus(cfg) if calibrate else EMPTY, output)
         return Quantized(output, METHOD, bits, size, None)
     result = pipeline.run(cfg)
     assert result is not None, "one process runs this"
@@ -51,7 +60,7 @@ def rebudget(run: Path, target: float, output: Path | None = None, evaluate: boo
     return Quantized(output or made, METHOD, result.bits, result.size, result)
 
 
-def config(run: Path, target: float, changes: dict[str, Any]) -> DictConfig:
+def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:
     """The settled config of the run to be: that of `run` with another recipe."""
     model = run / "model"
     if not model.is_dir() or not (run / "result.json").is_file():
@@ -67,12 +76,15 @@ def config(run: Path, target: float, changes: dict[str, Any]) -> DictConfig:
         cfg: Any = compose("config")
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe
-    stage = {
+    stage: dict[str, Any] = {
         "search": {"_target_": "mpq.search.fixed.FixedSearch", "assignment": "previous"},
         "start_from": os.path.relpath(model) if model.resolve().is_relative_to(Path.cwd()) else str(model),
         "assignment": assignment,
         "updates": 0,
+        "calibrate": {"_target_": "mpq.quant.gptq.Gptq", "utterances": before.trainer.calibration_utterances},
     }
+    if not calibrate:
+        del stage["calibrate"]
     own: Any = {
         "recipe": {"name": METHOD, "infix": METHOD, "stages": {METHOD: stage}},
         "target_bits": target,
@@ -83,3 +95,9 @@ def config(run: Path, target: float, changes: dict[str, Any]) -> DictConfig:
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value)
     return settings.settle(cfg)
+
+
+def _corpus(cfg: DictConfig) -> Corpus:
+    """The data of the run."""
+    data: Any = {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
+    return open_corpus(**data, cache=cfg.cache)

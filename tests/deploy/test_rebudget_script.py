@@ -93,7 +93,7 @@ def test_a_higher_score_gets_the_bits():
 
 @pytest.mark.parametrize("target", [2.5, 5.0])
 def test_packing_alone_keeps_what_stays_and_rounds_the_teacher_where_it_does_not(run, here, model_folder, target):
-    made = rebudget(run, target, evaluate=False)
+    made = rebudget(run, target, evaluate=False, calibrate=False)
     assert made.folder.is_dir() and made.result is None
     plain, processor = load_packed(made.folder)
     searched = [site for site in find_sites(plain) if site.searched]
@@ -110,6 +110,16 @@ def test_packing_alone_keeps_what_stays_and_rounds_the_teacher_where_it_does_not
         step = after[name][2]
         inside = (rounded.abs() < (2 ** (after[name][0] - 1) - 1) * step) & (weight.abs() < weight.abs().max() / 2)
         assert ((weight - rounded).abs() <= 0.51 * step)[inside].all(), name
+
+
+def test_gptq_changes_only_what_was_rounded_anew(run, here):
+    rounded = rebudget(run, 2.5, here / "rounded", evaluate=False, calibrate=False)
+    fitted = rebudget(run, 2.5, here / "fitted", evaluate=False)
+    before, plain, after = stored(run / "model"), stored(rounded.folder), stored(fitted.folder)
+    new = {name for name in before if before[name][0] != after[name][0]}
+    assert all(after[name][0] == plain[name][0] and torch.equal(after[name][2], plain[name][2]) for name in before)
+    moved = {name for name in before if not torch.equal(after[name][1], plain[name][1])}
+    assert moved and moved <= new
 
 
 def test_the_command_leaves_a_record_and_pass_2_goes_on_from_it(run, words, here, monkeypatch, capsys):
