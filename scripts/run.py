@@ -3,6 +3,8 @@
 A finished run is shown again from its record; `overwrite=true` does it anew. `--help` lists the groups and the config.
 """
 
+from contextlib import suppress
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -32,8 +34,9 @@ def main(cfg: DictConfig) -> None:
         return
     show_run(result, cfg.root, CONF / "table")
     folder = RunFolder(cfg.root, result.exp, result.seed)
-    page = write_run_page(folder.path)
-    print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}\npage        {page}")
+    print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}")
+    with suppress(OSError):  # a finished run is shown again where nothing can be written, too
+        print(f"page        {write_run_page(folder.path)}")
 
 
 if __name__ == "__main__":
