@@ -33,6 +33,7 @@ def section(name: str, record: Mapping[str, Any]) -> str:
         f"`{record['command']}` · {record['date'][:10]} · commit {commit} · {machine} · {versions}",
     ]
     lines += ["", *_table([_cells(row) for row in good])]
+    lines += ["", f"Corrected: {record['corrected']}."] if "corrected" in record else []
     return "\n".join([*lines, "", *(["Not run:", "", *bad, ""] if bad else [])])
 
 

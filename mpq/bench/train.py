@@ -29,8 +29,9 @@ REFERENCE = "full_precision"
 class Options:
     """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
     device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. threads: on a CPU, 0 for as many as there are cores.
-    systems: which, or all. batches: after which the share of time that waits for data is known, 0 for not measured.
-    workers: processes that decode audio for it. cache: where the embedded corpus lies. output: the record's folder.
+    systems: which, or all. repeats: measurements of each one's memory, 0 for none. batches: after which the share of
+    time that waits for data is known, 0 for not measured. workers: processes that decode audio for it. cache: where
+    the embedded corpus lies. output: the record's folder.
     """
 
     model: str = "tiny_wav2vec2"
@@ -41,6 +42,7 @@ class Options:
     bf16: str = "auto"
     threads: int = 0
     systems: tuple[str, ...] = ("all",)
+    repeats: int = 1
     batches: int = 20
     workers: int = 0
     cache: str = ".cache"
@@ -61,7 +63,8 @@ def run(options: Options) -> list[dict[str, Any]]:
     steps, problems, peaks = {}, {}, {}
     for name in dict.fromkeys(names):
         try:
-            peaks[name] = peak_bytes(name, options)
+            measured = [peak_bytes(name, options) for _ in range(options.repeats)]
+            peaks[name] = max((peak for peak in measured if peak), default=None)
             steps[name] = make_step(name, options)
         except UserError:
             raise

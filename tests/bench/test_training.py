@@ -24,7 +24,7 @@ def workload():
 
 def test_every_system_is_measured_or_says_why_not(monkeypatch):
     monkeypatch.setattr(train, "peak_bytes", lambda name, options: 1000)  # a process each would take a minute
-    rows = train.run(train.Options(batch=2, seconds=0.5, rounds=2, device="cpu", threads=1, batches=0))
+    rows = train.run(train.Options(batch=2, seconds=0.5, rounds=2, device="cpu", threads=1, repeats=2, batches=0))
     assert {row["system"] for row in rows} == set(train_systems.SYSTEMS)
     for row in rows:
         if "problem" in row:
