@@ -17,6 +17,7 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.models.processor import letters_processor
+from mpq.quant.activations import attach_activations
 from mpq.quant.sites import attach, find_sites
 
 SIZES = {
@@ -34,13 +35,16 @@ SIZES = {
 LAYER_NORM = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 
 
-def packed_folder(folder, model_type, attention_mask, **settings):
+def packed_folder(folder, model_type, attention_mask, static_inputs=False, **settings):
     """A packed folder with all of 1, 2, 3, 4, 6 and 8 bits in it, its processor beside."""
     config = transformers.AutoConfig.for_model(model_type, **SIZES, **settings)
     model = transformers.AutoModelForCTC.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.rand_like(parameter) * 0.1)
+    if static_inputs:
+        layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        attach_activations(model, {name: 0.02 + 0.02 * torch.rand(1) for name in layers})
     for index, quantizer in enumerate(attach(model, find_sites(model), (1, 2, 3, 4, 6, 8), 8, "per_channel").values()):
         if quantizer.bits is None:
             quantizer.freeze((1, 2, 3, 4, 6, 8)[index % 6])
@@ -59,8 +63,8 @@ def masked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unmasked(tmp_path_factory):
-    """A wav2vec2 with group norm, which hears padding, and its file in layout speed."""
-    folder = packed_folder(tmp_path_factory.mktemp("unmasked") / "packed", "wav2vec2", False)
+    """A wav2vec2 with group norm, which hears padding, its inputs quantized, and its file in layout speed."""
+    folder = packed_folder(tmp_path_factory.mktemp("unmasked") / "packed", "wav2vec2", False, static_inputs=True)
     return folder, export(folder, folder.parent / "speed" / "model.onnx", "speed")
 
 
@@ -83,7 +87,10 @@ def difference(found, wanted):
     return max(float(np.sqrt(((f - w) ** 2).mean()) / w.std()) for f, w in zip(found, wanted, strict=True))
 
 
-@pytest.mark.parametrize(("file", "tolerance"), [("masked", 1e-5), ("unmasked", 0.1)])
+@pytest.mark.parametrize(
+    ("file", "tolerance"),
+    [("masked", 1e-5), ("unmasked", 0.02)],  # at a tie an input may round to its other neighbour
+)
 @pytest.mark.parametrize("lengths", [(3_000,), (4_321, 1_500, 2_222)])
 def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request):
     folder, path = request.getfixturevalue(file)
