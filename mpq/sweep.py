@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
 from mpq.record.atomic import write_text
+from mpq.record.claim import TakenError
 from mpq.record.folder import RunFolder
 from mpq.report.rows import Row
 from mpq.script import explain
@@ -74,6 +75,8 @@ def run_row(cfg: DictConfig) -> None:
         run(cfg)
         (folder.path / LOG).unlink(missing_ok=True)
         print(f"record {folder.result}", flush=True)
+    except TakenError as taken:  # its folder is the other process's, a log of ours has no business there
+        print(f"left out: {taken}", flush=True)
     except Exception as error:
         reason = explain(error) or f"{type(error).__name__}: {error}"
         print(f"error: {reason}", flush=True)
@@ -130,4 +133,4 @@ def _failure(row: Row, cfg: DictConfig, stopped: str | None) -> Failure:
     log = RunFolder(cfg.root, cfg.exp, cfg.seed).path / LOG
     if log.is_file():
         return Failure(row, log.read_text(encoding="utf-8").splitlines()[0], log)
-    return Failure(row, stopped or "its job ended without a record", None)
+    return Failure(row, stopped or "its job ended without a record, or another process is still working on it", None)

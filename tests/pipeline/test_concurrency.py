@@ -9,11 +9,12 @@ import time
 
 import pytest
 from tiny_process import begin, end
-from tiny_run import words
+from tiny_run import composed, words
 
 import mpq.record.claim as module
 from mpq.record.claim import TakenError, claim
 from mpq.record.hypotheses import add_references, read_references
+from mpq.sweep import run_row
 
 FORK = multiprocessing.get_context("fork")
 BASELINE = "tiny_wav2vec2_fp32_mini_speech"
@@ -132,3 +133,13 @@ def test_two_commands_share_one_baseline_and_a_third_is_refused(tmp_path, model_
     times = [json.loads(path.read_text())["time"] for path in root.glob("*uniform*/seed0/result.json")]
     assert all(stage["resumed"] == 0 for entry in times for stage in entry["stages"])
     assert not list((root / ".claims").iterdir()) and not list(root.rglob("*.partial"))
+
+
+def test_a_sweep_leaves_a_row_to_the_process_that_has_it(tmp_path, model_folder, speech_folder, monkeypatch, capsys):
+    def taken(_):
+        raise TakenError("it is being worked on by process 7")
+
+    monkeypatch.setattr("mpq.pipeline.run", taken)
+    run_row(composed(*words(tmp_path / "records", model_folder, speech_folder)))
+    assert "left out: it is being worked on by process 7" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()  # no log of a failure
