@@ -8,18 +8,24 @@ from mpq.deploy.metadata import Description
 from mpq.errors import UserError
 from mpq.models import ctc
 
+# wav2vec2-conformer is traced without complaint and gives other logits: its table of positions grows with the audio.
+_TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
+
 
 def describe(model: Any, processor: Any, layout: str, source: str) -> Description:
     """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
 
     Raises:
-        UserError: no processor, a model that hears something else than raw audio, or a tokenizer that is not
+        UserError: no processor, a model type whose export was not tried, or a tokenizer that is not
             transformers' `Wav2Vec2CTCTokenizer`, whose text the runtime could not repeat.
     """
     if processor is None:
         raise UserError("the folder has no processor: add the files that its save_pretrained writes")
-    if model.main_input_name != "input_values":
-        raise UserError(f"only models of raw audio can be exported, but {type(model).__name__} hears filter banks")
+    if model.config.model_type not in _TRIED:
+        raise UserError(
+            f"only the model types {', '.join(_TRIED)} were seen to give PyTorch's logits as ONNX, "
+            f"but this is {model.config.model_type}"
+        )
     tokenizer, extractor = processor.tokenizer, processor.feature_extractor
     if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
         raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, but is a {type(tokenizer).__name__}")

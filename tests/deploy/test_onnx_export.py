@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import transformers
 
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.deploy import onnx_export
+from mpq.deploy.describe import describe
 from mpq.deploy.onnx_export import export
 from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
@@ -151,6 +153,12 @@ def test_what_can_not_be_exported_is_refused_before_anything_is_written(masked, 
     with pytest.raises(UserError, match=r"no_such_package must be installed: pip install -e '\.\[onnx\]'"):
         export(folder, tmp_path / "a.onnx", "speed")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_type_whose_logits_were_not_compared_is_refused():
+    model = SimpleNamespace(config=transformers.AutoConfig.for_model("wav2vec2-conformer"))
+    with pytest.raises(UserError, match=r"only the model types wav2vec2, .*, but this is wav2vec2-conformer"):
+        describe(model, letters_processor(), "memory", "0")
 
 
 def test_the_script_says_what_it_wants(capsys, monkeypatch):
