@@ -103,8 +103,9 @@ def test_killed_at_random_moments_the_run_ends_as_the_uninterrupted_one(
         folder, command = root / EXP / "seed1", words(root, model_folder, speech_folder, *SETTINGS)
         resumed, status = 0, -signal.SIGKILL
         while status == -signal.SIGKILL:  # several times in the same run, until it has had its kills or escaped them
-            process = begin(command, log, _kill(rng, root, changes) if killed < KILLS and killed % 2 else None)
-            if killed < KILLS and not killed % 2:
+            by_time, wanted = rng.random() < 0.5, killed < KILLS
+            process = begin(command, log, _kill(rng, root, changes) if wanted and not by_time else None)
+            if wanted and by_time:
                 process.join(rng.uniform(0, seconds))
                 process.kill()
             status = end(process)
