@@ -48,7 +48,8 @@ def _own_root(model: str) -> Path | None:
     path = CONF / "model" / f"{model}.yaml"
     if not path.is_file():
         return None
-    for entry in OmegaConf.load(path).get("defaults", []):
+    group: Any = OmegaConf.load(path)
+    for entry in group.get("defaults", []):
         if "/data" in entry:
             root = OmegaConf.load(CONF / "data" / f"{entry['/data']}.yaml").root
             return Path(root) if root else None

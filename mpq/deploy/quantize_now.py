@@ -60,7 +60,7 @@ def quantize_now(
     _check_float(path)
     method = _method(method, found, _is_small(path))
     cfg = _config(name, path, bits, found, method, changes or {})
-    output = output or Path("quantized") / cfg.exp
+    output = Path("quantized", cfg.exp) if output is None else output
     check_output(output)
     if found and found.transcribed:
         result = pipeline.run(cfg)

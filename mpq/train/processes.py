@@ -93,7 +93,7 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
     if str(trainer["devices"]) == "1" and trainer["nodes"] == 1:
         return None
     import lightning
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     for name in ("rank_zero", "distributed"):
@@ -122,7 +122,7 @@ def _start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen
 
 def _meeting(processes: int) -> dict[str, str]:
     """The environment by which Lightning knows that all processes are there and where to meet."""
-    from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     port = str(LightningEnvironment().main_port)  # a free one
     return {
