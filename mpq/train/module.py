@@ -130,20 +130,11 @@ class TrainingModule(lightning.LightningModule):
         self._losses.clear()
 
     def configure_optimizers(self) -> Any:
-        """AdamW over four groups: matrices (decayed), vectors, scales, and the logits of the precision search."""
-        o = self._optimization
-        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        scales = [p for name, p in named if name.endswith("log_scales")]
-        weights = [p for name, p in named if not name.endswith("log_scales")]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in weights if p.ndim > 1], "weight_decay": o.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1]},
-            {"params": scales, "lr": o.scale_learning_rate},
-        ]
-        if self.search is not None:
-            groups += self.search.parameter_groups()
-        optimizer = o.optimizer(groups)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": o.schedule(optimizer), "interval": "step"}}
+        """AdamW, and its schedule over the updates of the stage."""
+        searched = self.search.parameter_groups() if self.search is not None else []
+        optimizer = self._optimization.optimizer(self.model, searched)
+        schedule = self._optimization.schedule(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the audio heard, for the ledger, and the trajectory.

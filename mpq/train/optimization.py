@@ -1,10 +1,10 @@
 """How a stage is optimized: the numbers of `conf/trainer/`, and what is wrong with them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_wsd_schedule
@@ -61,8 +61,20 @@ class Optimization:
                 "must be at most 1"
             )
 
-    def optimizer(self, groups: Iterable[dict[str, Any]]) -> AdamW:
-        """AdamW (Loshchilov and Hutter 2019) over `groups`, without decay where a group asks for none."""
+    def optimizer(self, model: nn.Module, searched: list[dict[str, Any]]) -> AdamW:
+        """AdamW (Loshchilov and Hutter 2019) over what `model` trains, and over the groups of a precision search.
+
+        Three groups of the model: matrices (decayed), vectors, and the scales of the quantizers.
+        """
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        scales = [p for name, p in named if name.endswith("log_scales")]
+        weights = [p for name, p in named if not name.endswith("log_scales")]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in weights if p.ndim <= 1]},
+            {"params": scales, "lr": self.scale_learning_rate},
+            *searched,
+        ]
         return AdamW([group for group in groups if group["params"]], lr=self.learning_rate, weight_decay=0.0)
 
     def schedule(self, optimizer: Optimizer) -> LambdaLR:

@@ -27,8 +27,7 @@ def optimization(**changes):
 @pytest.mark.parametrize("updates", [1, 2, 7, 40, 241])
 def test_the_rate_warms_up_stands_and_ends_at_zero(updates):
     settings = optimization(updates=updates)
-    weight = torch.nn.Parameter(torch.zeros(2))
-    optimizer = settings.optimizer([{"params": [weight]}, {"params": []}])
+    optimizer = settings.optimizer(torch.nn.Linear(2, 1), [])
     schedule = settings.schedule(optimizer)
     rates = []
     for _ in range(updates):
