@@ -10,9 +10,9 @@ from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
-from mpq.evaluate.wer import word_errors
+from mpq.evaluate.wer import character_errors, word_errors
 from mpq.record.hypotheses import Texts
-from mpq.record.result import Baseline, Significance, WordErrors
+from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
 
 
 def transcribe_sets(
@@ -38,8 +38,12 @@ def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts) -> Tex
 
 
 def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
-    """Word errors of every set."""
-    return {name: WordErrors(**asdict(word_errors(texts, hypotheses[name]))) for name, texts in references.items()}
+    """Word and character errors of every set."""
+    scores = {}
+    for name, texts in references.items():
+        characters = CharacterErrors(**asdict(character_errors(texts, hypotheses[name])))
+        scores[name] = WordErrors(**asdict(word_errors(texts, hypotheses[name])), characters=characters)
+    return scores
 
 
 def compare_sets(
@@ -63,5 +67,6 @@ def compare_sets(
             )
         speakers = {u.id: u.speaker for u in sets[name] if u.id in texts}
         found = compare(texts, baseline_hypotheses[name], hypotheses[name], speakers, seed)
-        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p)
+        characters = CharacterChange(found.character_difference, found.character_interval)
+        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p, characters)
     return verdicts

@@ -11,7 +11,7 @@ import numpy as np
 
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.mapsswe import mapsswe
-from mpq.evaluate.wer import check_ids, word_errors_per_utterance
+from mpq.evaluate.wer import character_errors_per_utterance, check_ids, word_errors_per_utterance
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Comparison:
     difference: word error rate of the system minus that of the baseline, in percentage points.
     interval: (low, high) of the difference, paired bootstrap, 95 %, in percentage points.
     z, p: of MAPSSWE, p two-tailed; its number of segments is `segments`.
+    character_difference, character_interval: as difference and interval, of the character error rate.
     """
 
     difference: float
@@ -28,6 +29,8 @@ class Comparison:
     z: float
     p: float
     segments: int
+    character_difference: float
+    character_interval: tuple[float, float]
 
 
 def compare(
@@ -51,17 +54,21 @@ def compare(
     check_ids(references, system, "system's hypotheses")
     if speakers is not None:
         check_ids(references, speakers, "speakers")
-    errors, words = word_errors_per_utterance(references, system)
-    difference = errors - word_errors_per_utterance(references, baseline)[0]
     blocks = None if speakers is None else [speakers[name] for name in references]
-    interval = difference_interval(difference, words, blocks, seed)  # first: it refuses a set without words
+    errors, words = word_errors_per_utterance(references, system)
+    more = errors - word_errors_per_utterance(references, baseline)[0]
+    interval = difference_interval(more, words, blocks, seed)  # first: it refuses a set without words
+    errors, characters = character_errors_per_utterance(references, system)
+    more_characters = errors - character_errors_per_utterance(references, baseline)[0]
     test = mapsswe(references, system, baseline)
     return Comparison(
-        difference=100.0 * float(difference.sum()) / float(words.sum()),
+        difference=100.0 * float(more.sum()) / float(words.sum()),
         interval=interval,
         z=test.z,
         p=test.p,
         segments=test.segments,
+        character_difference=100.0 * float(more_characters.sum()) / float(characters.sum()),
+        character_interval=difference_interval(more_characters, characters, blocks, seed),
     )
 
 

@@ -5,8 +5,9 @@ hypothesis is an error and not a silent shift of all that follow, and the counts
 resamples utterances.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -29,6 +30,22 @@ class ErrorCounts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "wer", _percent(self.errors, self.words))
+
+
+@dataclass(frozen=True)
+class CharacterCounts:
+    """The character errors of one evaluation set: `cer` in percent, the rest are counts.
+
+    Raises:
+        UserError: there is no reference character.
+    """
+
+    errors: int
+    characters: int
+    cer: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cer", _percent(self.errors, self.characters))
 
 
 def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> ErrorCounts:
@@ -55,29 +72,34 @@ def word_errors_per_utterance(
     check_ids(references, hypotheses)
     truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
     words = np.array([len(truth.split()) for truth in truths], dtype=np.int64)
-    errors = np.zeros_like(words)
-    # Most utterances of a good system are right, and jiwer's time goes into objects, not into the alignment.
-    wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
-    if wrong:
-        output = jiwer.process_words([truths[k] for k in wrong], [guesses[k] for k in wrong])
-        errors[wrong] = [_edits(chunks) for chunks in output.alignments]
-    return errors, words
+    return _errors(truths, guesses, jiwer.process_words), words
 
 
-def character_error_rate(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> float:
-    """Return the character error rate in percent, the single space between words counted as a character.
+def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterCounts:
+    """Count the character errors of a set; both arguments map utterance ids to text.
+
+    The rate is that of `jiwer.cer`: every blank inside a text is a character like any other, blanks around it are none.
 
     Raises:
         UserError: the ids differ, or there is no reference character.
     """
+    errors, characters = character_errors_per_utterance(references, hypotheses)
+    return CharacterCounts(int(errors.sum()), int(characters.sum()))
+
+
+def character_errors_per_utterance(
+    references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return errors and reference characters, both int `[utterances]`, in the order of the references.
+
+    Raises:
+        UserError: the ids differ.
+    """
     check_ids(references, hypotheses)
-    truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
-    wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
-    errors = 0
-    if wrong:
-        output = jiwer.process_characters([truths[k] for k in wrong], [guesses[k] for k in wrong])
-        errors = output.substitutions + output.deletions + output.insertions
-    return _percent(errors, sum(map(len, truths)))
+    truths = [text.strip() for text in references.values()]
+    guesses = [hypotheses[name].strip() for name in references]
+    characters = np.array([len(truth) for truth in truths], dtype=np.int64)
+    return _errors(truths, guesses, jiwer.process_characters), characters
 
 
 def check_ids(references: Mapping[str, object], others: Mapping[str, object], what: str = "hypotheses") -> None:
@@ -101,6 +123,17 @@ def check_ids(references: Mapping[str, object], others: Mapping[str, object], wh
 
 def _tidy(texts: Iterable[str]) -> list[str]:
     return [" ".join(text.split()) for text in texts]
+
+
+def _errors(truths: list[str], guesses: list[str], process: Callable[[list[str], list[str]], Any]) -> np.ndarray:
+    """The errors of every utterance, `process` being jiwer's function for the unit that is counted."""
+    errors = np.zeros(len(truths), dtype=np.int64)
+    # Most utterances of a good system are right, and jiwer's time goes into objects, not into the alignment.
+    wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
+    if wrong:
+        output = process([truths[k] for k in wrong], [guesses[k] for k in wrong])
+        errors[wrong] = [_edits(chunks) for chunks in output.alignments]
+    return errors
 
 
 def _edits(chunks: list[jiwer.AlignmentChunk]) -> int:

@@ -37,13 +37,26 @@ class Size:
 
 
 @dataclass(frozen=True)
+class CharacterErrors:
+    """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, the blanks among them."""
+
+    cer: float
+    errors: int
+    characters: int
+
+
+@dataclass(frozen=True)
 class WordErrors:
-    """Word errors of one evaluation set: `wer` in percent = 100 errors / words."""
+    """Word errors of one evaluation set: `wer` in percent = 100 errors / words.
+
+    `characters`: the character errors of the same texts (None: recorded before they were counted).
+    """
 
     wer: float
     errors: int
     words: int
     utterances: int
+    characters: CharacterErrors | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +68,19 @@ class Baseline:
 
 
 @dataclass(frozen=True)
+class CharacterChange:
+    """One set against the baseline: `difference` = CER - baseline CER and its 95 % `interval`, percentage points."""
+
+    difference: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Significance:
     """One set against the baseline: `difference` = WER - baseline WER and its 95 % `interval`, percentage points.
 
     `z` and two-tailed `p` are MAPSSWE's (NIST); z has the sign of the difference, positive is worse than the baseline.
+    `characters`: the same of the character error rate (None: recorded before characters were counted).
     """
 
     baseline: Baseline
@@ -66,6 +88,7 @@ class Significance:
     interval: tuple[float, float]
     z: float
     p: float
+    characters: CharacterChange | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +180,9 @@ class Result:
         content = asdict(self)
         if self.significance is None:
             del content["significance"]
+        for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:
+            if figures["characters"] is None:  # so that an old record, written again, keeps its bytes
+                del figures["characters"]
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -7,7 +7,7 @@ from random_texts import random_references, recognise
 from mpq.errors import UserError
 from mpq.evaluate.mapsswe import mapsswe
 from mpq.evaluate.significance import compare, holm
-from mpq.evaluate.wer import word_errors
+from mpq.evaluate.wer import character_errors, word_errors
 
 
 @pytest.fixture
@@ -27,6 +27,21 @@ def test_a_worse_system(texts):
     assert 0 < low < result.difference < high
     assert result.z > 1.96 and result.p < 0.05
     assert result.segments == mapsswe(references, system, baseline).segments
+    assert result.character_difference == pytest.approx(
+        character_errors(references, system).cer - character_errors(references, baseline).cer
+    )
+    low, high = result.character_interval
+    assert 0 < low < result.character_difference < high
+
+
+def test_characters_tell_apart_what_words_do_not():
+    """Every word of both systems is wrong; the baseline has half of each right."""
+    references = {str(k): "abcd efgh" for k in range(50)}
+    baseline, system = dict.fromkeys(references, "abxx efxx"), dict.fromkeys(references, "xxxx xxxx")
+    result = compare(references, baseline, system)
+    assert (result.difference, result.interval) == (0, (0, 0))
+    assert result.character_difference == pytest.approx(100 * 4 / 9)
+    assert result.character_interval == pytest.approx((result.character_difference,) * 2)
 
 
 def test_the_other_way_round_is_better(texts):
@@ -48,6 +63,7 @@ def test_speakers_are_drawn_as_blocks(texts):
     one = compare(references, baseline, system, speakers=dict.fromkeys(references, "x"))
     assert own == compare(references, baseline, system)
     assert one.interval == pytest.approx((one.difference, one.difference))
+    assert one.character_interval == pytest.approx((one.character_difference,) * 2)
     assert compare(references, baseline, system, seed=1) != own
 
 

@@ -2,12 +2,20 @@
 
 import dataclasses
 
+import jiwer
 import numpy as np
 import pytest
 from random_texts import random_references, recognise
 
 from mpq.errors import UserError
-from mpq.evaluate.wer import ErrorCounts, character_error_rate, word_errors, word_errors_per_utterance
+from mpq.evaluate.wer import (
+    CharacterCounts,
+    ErrorCounts,
+    character_errors,
+    character_errors_per_utterance,
+    word_errors,
+    word_errors_per_utterance,
+)
 
 
 def edit_distance(one, other):
@@ -39,9 +47,13 @@ def test_counts_of_every_utterance(texts):
 
 def test_characters(texts):
     references, hypotheses = texts
-    errors = sum(edit_distance(text, hypotheses[name]) for name, text in references.items())
-    expected = 100 * errors / sum(map(len, references.values()))
-    assert character_error_rate(references, hypotheses) == pytest.approx(expected)
+    errors, characters = character_errors_per_utterance(references, hypotheses)
+    assert errors.tolist() == [edit_distance(text, hypotheses[name]) for name, text in references.items()]
+    assert characters.tolist() == [len(text) for text in references.values()]
+    total = character_errors(references, hypotheses)
+    assert total == CharacterCounts(int(errors.sum()), int(characters.sum()))
+    written = [hypotheses[name] for name in references]
+    assert total.cer == pytest.approx(100 * jiwer.cer(list(references.values()), written))
 
 
 def test_the_record_carries_the_rate():
@@ -57,7 +69,13 @@ def test_empty_references_and_hypotheses():
 def test_white_space_does_not_count_but_case_does():
     assert word_errors({"u": " a\tb  c\n"}, {"u": "a b c"}).errors == 0
     assert word_errors({"u": "a b c"}, {"u": "A b c"}).errors == 1
-    assert character_error_rate({"u": "a  b"}, {"u": "a b "}) == 0
+
+
+def test_a_blank_inside_is_a_character_and_one_around_is_none():
+    assert character_errors({"u": "a b"}, {"u": " ab "}) == CharacterCounts(1, 3)
+    assert character_errors({"u": " a b"}, {"u": "a  b"}) == CharacterCounts(1, 3)
+    errors, characters = character_errors_per_utterance({"u": "", "v": "ab"}, {"u": "x y", "v": ""})
+    assert (errors.tolist(), characters.tolist()) == ([3, 2], [0, 2])
 
 
 def test_lost_and_unknown_utterances_are_refused():
@@ -67,5 +85,8 @@ def test_lost_and_unknown_utterances_are_refused():
         word_errors({"u": "a"}, {"u": "a", "v": "a"})
     with pytest.raises(UserError, match="at least one reference utterance"):
         word_errors({}, {})
-    with pytest.raises(UserError, match="all references are empty"):
-        word_errors({"u": ""}, {"u": "a"})
+    with pytest.raises(UserError, match="they lack 1 of them, for example 'u'"):
+        character_errors({"u": "a", "v": "a"}, {"v": "a"})
+    for count in (word_errors, character_errors):
+        with pytest.raises(UserError, match="all references are empty"):
+            count({"u": ""}, {"u": "a"})

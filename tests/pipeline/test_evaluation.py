@@ -5,7 +5,7 @@ import pytest
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score
-from mpq.record.result import Baseline
+from mpq.record.result import Baseline, CharacterErrors
 
 SAID = {"clean": {"1-1-0": "a test of it", "2-1-0": "the kind"}, "other": {"3-1-0": "twice"}}
 SETS = {
@@ -21,6 +21,8 @@ def test_references_are_of_what_was_transcribed():
     scores = score(references, hypotheses)
     assert (scores["clean"].wer, scores["clean"].words) == (0.0, 2)
     assert (scores["other"].wer, scores["other"].errors, scores["other"].utterances) == (100.0, 1, 1)
+    assert scores["clean"].characters == CharacterErrors(0.0, 0, 8)
+    assert scores["other"].characters == CharacterErrors(100.0, 5, 5)
 
 
 def test_the_difference_is_system_minus_baseline():
@@ -30,6 +32,8 @@ def test_the_difference_is_system_minus_baseline():
     verdicts = compare_sets(Baseline("fp32", 0), references, good, bad, SETS, seed=0)
     assert verdicts["clean"].difference == pytest.approx(100 * 2 / 6)
     assert verdicts["other"].difference == 0.0
+    assert verdicts["clean"].characters.difference == pytest.approx(100 * 6 / 20)
+    assert verdicts["other"].characters.interval == (0.0, 0.0)
     assert verdicts["clean"].baseline == Baseline("fp32", 0)
     mirrored = compare_sets(Baseline("fp32", 0), references, bad, good, SETS, seed=0)
     assert mirrored["clean"].difference == pytest.approx(-100 * 2 / 6)

@@ -7,7 +7,7 @@ import pytest
 
 from mpq.errors import UserError
 from mpq.record.records import folder, load_records, read_record, write_record
-from mpq.record.result import SCHEMA, Result, from_json
+from mpq.record.result import SCHEMA, CharacterChange, CharacterErrors, Result, from_json
 
 # Written by hand from the contract, not made by the code under test.
 CONTRACT = {
@@ -106,6 +106,18 @@ def test_fields_added_later_are_passed_over_and_optional_ones_may_be_absent():
     assert result.provenance.data.synthetic is None
     assert (result.time.stages[0].resumed, result.time.stages[0].processor_seconds) == (0, 0.0)
     assert result.provenance.teacher is None
+    assert result.wer["test-clean"].characters is None  # which the contract above has not, nor its file
+
+
+def test_character_errors_there_and_back():
+    content = copy.deepcopy(CONTRACT)
+    content["wer"]["test-clean"]["characters"] = {"cer": 2.0, "errors": 10, "characters": 500}
+    content["significance"]["test-clean"]["characters"] = {"difference": 0.5, "interval": [-0.25, 1.25]}
+    result = from_json(json.dumps(content))
+    assert json.loads(result.to_json()) == content
+    assert result.wer["test-clean"].characters == CharacterErrors(2.0, 10, 500)
+    assert result.significance is not None
+    assert result.significance["test-clean"].characters == CharacterChange(0.5, (-0.25, 1.25))
 
 
 def test_whole_numbers_pass_for_floats_and_nan_for_nothing():
