@@ -124,7 +124,7 @@ def _trainer(
     if SLURMEnvironment.detect():
         plugins.append(SLURMEnvironment(auto_requeue=False))  # its handler may save in the middle of an update
     strategy = machine.strategy
-    if processes.count() > 1 and strategy == "auto":
+    if processes.count() > 1 and strategy in ("auto", "ddp"):
         strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once they are frozen
     return lightning.Trainer(
         max_steps=o.updates,
