@@ -6,6 +6,7 @@ neighbours in the batch.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -66,6 +67,12 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def multiple_of(self, seconds: float) -> int:
+        """How many samples of a waveform `seconds` are, at least one; 1 for a model that hears features."""
+        extractor = self._processor.feature_extractor
+        is_waveform = extractor.model_input_names[0] == "input_values"
+        return max(1, round(seconds * extractor.sampling_rate)) if is_waveform else 1
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
         extractor = self._processor.feature_extractor
@@ -83,14 +90,16 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         }
 
 
-def collate(items: Sequence[dict[str, Any]]) -> Batch:
-    """Pad utterances to one batch; inputs with zeros, labels with -100."""
+def collate(items: Sequence[dict[str, Any]], multiple: int = 1) -> Batch:
+    """Pad utterances to one batch; inputs with zeros, to a length that is a `multiple`, labels with -100."""
     good = [item for item in items if "skipped" not in item]
     pad = torch.nn.utils.rnn.pad_sequence
     empty = torch.zeros(0, 0)
+    inputs = pad([item["inputs"] for item in good], batch_first=True) if good else empty
+    beyond = [0, 0] * (inputs.ndim - 2) + [0, -inputs.shape[1] % multiple]
     return Batch(
         ids=[item["id"] for item in good],
-        inputs=pad([item["inputs"] for item in good], batch_first=True) if good else empty,
+        inputs=torch.nn.functional.pad(inputs, beyond) if good and beyond[-1] else inputs,
         lengths=torch.tensor([len(item["inputs"]) for item in good], dtype=torch.long),
         labels=pad([item["labels"] for item in good], batch_first=True, padding_value=-100) if good else empty.long(),
         seconds=sum((item["seconds"] for item in good), start=0.0),
@@ -117,16 +126,23 @@ class _Loader(DataLoader[Any]):
 
 
 def loader(
-    dataset: SpeechDataset, batches: Iterable[list[int]], workers: int, pin: bool = False, accumulate: int = 1
+    dataset: SpeechDataset,
+    batches: Iterable[list[int]],
+    workers: int,
+    pin: bool = False,
+    accumulate: int = 1,
+    multiple: int = 1,
 ) -> DataLoader[Batch]:
     """A DataLoader over given batches, decoded by `workers` processes (0: in this one); `accumulate` make an update.
+
+    `multiple`: batches are padded to a whole number of so many values along time.
 
     Iterating raises UserError at a bad file where the dataset's `on_bad_audio` is "stop".
     """
     made = _Loader(
         dataset,
         batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists serves
-        collate_fn=collate,
+        collate_fn=partial(collate, multiple=multiple),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=False,

@@ -25,6 +25,8 @@ _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpoi
 _OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
 # Float activations are the default, which the records made before there was a choice do not name.
 _OF_ACTIVATIONS = {"quantizer.activations", "quantizer.activation_percentile"}
+# What records made before there was a choice do not name, and what it was then.
+_ALWAYS = {"trainer.pad_seconds": "0.0"}
 
 
 class RunFolder:
@@ -104,7 +106,7 @@ def _recorded(cfg: DictConfig) -> dict[str, Any]:
 
 def _that_count(config: Any) -> dict[str, str]:
     """The settings with a part in the result, by dotted key."""
-    flat = _flat(config)
+    flat = _ALWAYS | _flat(config)
     stages = any(key.startswith("recipe.stages.") for key in flat)
     unused = _PLACES if stages else _PLACES | _OF_STAGES
     if flat.get("quantizer.activations", "none") == "none":

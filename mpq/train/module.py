@@ -82,6 +82,7 @@ class TrainingModule(lightning.LightningModule):
             self._optimization.workers,
             pin=self.device.type == "cuda",
             accumulate=self._optimization.accumulate,
+            multiple=self._dataset.multiple_of(self._optimization.pad_seconds),
         )
 
     def on_train_epoch_start(self) -> None:

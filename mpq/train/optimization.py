@@ -12,15 +12,16 @@ from transformers import get_wsd_schedule
 from mpq.errors import UserError
 
 _LOWEST_WHOLE = {"updates": 0, "interval": 1, "accumulate": 1, "workers": 0}
-_NOT_NEGATIVE = ("learning_rate", "scale_learning_rate", "weight_decay", "warmup", "decay", "clip")
+_NOT_NEGATIVE = ("learning_rate", "scale_learning_rate", "weight_decay", "warmup", "decay", "clip", "pad_seconds")
 
 
 @dataclass(frozen=True)
 class Optimization:
     """AdamW with linear warm-up, a constant rate, and linear decay to zero.
 
-    updates: optimizer steps. audio_seconds: padded audio a batch. learning_rate: of the weights. scale_learning_rate:
-    of the logarithms of the quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
+    updates: optimizer steps. audio_seconds: padded audio a batch. pad_seconds: a batch's length is rounded up to a
+    multiple of it, 0 for none. learning_rate: of the weights. scale_learning_rate: of the logarithms of the
+    quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
     the gradient's norm, 0 for none. interval: updates between checkpoints. accumulate: batches an update. dropout:
     whether dropout and masking are on. train_feature_encoder: whether the convolutions on the audio are trained.
     workers: processes that decode audio.
@@ -41,6 +42,7 @@ class Optimization:
     dropout: bool
     train_feature_encoder: bool
     workers: int
+    pad_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         for name, lowest in _LOWEST_WHOLE.items():
