@@ -7,9 +7,11 @@ matter how it was started (a script, a sweep, a notebook); torchrun and SLURM st
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +28,7 @@ T = TypeVar("T")
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # torchrun's, Lightning's and SLURM's; all 0 in the first
 _ORDERLY = (0, 128 + 15)  # ended, or stopped by SIGTERM
 _GRACE_SECONDS = 15.0  # for the first process to fail by itself when a follower has
+_NEWS_SECONDS = 5.0  # for a follower to end whose connection has
 
 
 def is_follower(trainer: Mapping[str, Any]) -> bool:
@@ -74,8 +77,8 @@ def together(cfg: DictConfig, work: Path) -> Iterator[None]:
         for follower in followers:
             follower.wait()
     except RuntimeError:
-        if _failed(followers):
-            raise UserError("another process of this run has failed and told why above") from None
+        if why := _failure(followers, wait=_NEWS_SECONDS):
+            raise UserError(why) from None
         raise
     finally:
         left.set()
@@ -96,8 +99,8 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
     from lightning.fabric.strategies.ddp import DDPStrategy
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    for name in ("rank_zero", "distributed"):
-        logging.getLogger(f"lightning.fabric.utilities.{name}").setLevel(logging.WARNING)
+    for name in ("fabric.utilities.rank_zero", "fabric.utilities.distributed", "pytorch.utilities.rank_zero"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     # The first process measures and writes while the others wait: longer than PyTorch's half hour.
     strategy = DDPStrategy(timeout=timedelta(days=1))
     try:
@@ -137,11 +140,24 @@ def _meeting(processes: int) -> dict[str, str]:
 def _watch(followers: Sequence[subprocess.Popen[bytes]], left: threading.Event) -> None:
     """End this process soon after a follower has failed, unless it ends itself: it may wait for that one for ever."""
     while not left.wait(0.2):
-        if _failed(followers):
+        if why := _failure(followers):
             if not left.wait(_GRACE_SECONDS):
+                print(f"error: {why}", file=sys.stderr, flush=True)
                 os._exit(1)
             return
 
 
-def _failed(followers: Sequence[subprocess.Popen[bytes]]) -> bool:
-    return any(follower.poll() not in (None, *_ORDERLY) for follower in followers)
+def _failure(followers: Sequence[subprocess.Popen[bytes]], wait: float = 0.0) -> str | None:
+    """What to tell the user of the first follower that failed, or None; `wait` seconds for one that is about to end."""
+    end = time.monotonic() + wait
+    while followers:
+        failed = [status for status in (f.poll() for f in followers) if status not in (None, *_ORDERLY)]
+        if failed and failed[0] > 0:
+            return "another process of this run has failed and told why above"
+        if failed:
+            name = signal.Signals(-failed[0]).name
+            return f"another process of this run was ended by {name}; the same command goes on from the last checkpoint"
+        if time.monotonic() >= end:
+            break
+        time.sleep(0.05)
+    return None
