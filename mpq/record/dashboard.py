@@ -10,8 +10,8 @@ from mpq.report.parts import Part
 # The columns of a run's row (mpq/report/columns.py), those about words once for each evaluation set.
 ROW = (
     "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
-    "file_ratio", "wer", "difference", "largest_increase", "p", "verdict", "seconds", "device_seconds", "updates",
-    "peak_memory",
+    "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "verdict", "seconds",
+    "device_seconds", "updates", "peak_memory",
 )  # fmt: skip
 
 
@@ -54,9 +54,11 @@ def summary(result: Result) -> dict[str, float]:
         "time/device_seconds": result.time.device_seconds,
         **{f"time/stage/{stage.name}": stage.seconds for stage in result.time.stages},
         **{f"wer/{name}": words.wer for name, words in result.wer.items()},
+        **{f"cer/{name}": words.characters.cer for name, words in result.wer.items() if words.characters},
         **{f"significance/{name}/p": test.p for name, test in tests},
         **{f"significance/{name}/difference": test.difference for name, test in tests},
         **{f"significance/{name}/largest_increase": max(0.0, test.interval[1]) for name, test in tests},
+        **{f"significance/{name}/cer_difference": t.characters.difference for name, t in tests if t.characters},
     }
 
 

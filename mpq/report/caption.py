@@ -15,6 +15,7 @@ def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str
     `missing` are names of rows that have no record.
     """
     lines = [data_line(records)] if records else []
+    lines += character_line(records)
     comparisons = sum(len(record.significance or {}) for record in records)
     if comparisons:
         lines.append(
@@ -44,6 +45,13 @@ def data_line(records: Sequence[Result]) -> str:
         listed = ", ".join(f"{name} {'/'.join(map(str, sorted(numbers)))}" for name, numbers in counts.items())
         texts.append(f"{data}; utterances: {listed}")
     return "Data: " + ". ".join(texts) + "."
+
+
+def character_line(records: Sequence[Result]) -> list[str]:
+    """Say how characters are counted, where a record has them."""
+    if not any(errors.characters for record in records for errors in record.wer.values()):
+        return []
+    return ["CER: character error rate, every blank between words a character. Verdicts are about words."]
 
 
 def _uncompared(records: Sequence[Result]) -> list[str]:

@@ -70,8 +70,13 @@ def _making(result: Result) -> str:
 
 
 def _errors(result: Result) -> str:
-    lines = ["| set | WER % | errors | words | utterances |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | {w.wer:.2f} | {w.errors} | {w.words} | {w.utterances} |" for name, w in result.wer.items()]
+    heads = ["set", "WER %", "errors", "words", "utterances"]
+    rows = [[name, f"{w.wer:.2f}", w.errors, w.words, w.utterances] for name, w in result.wer.items()]
+    counted = [w.characters for w in result.wer.values() if w.characters]
+    if len(counted) == len(rows):
+        heads += ["CER %", "character errors", "characters"]
+        rows = [[*row, f"{c.cer:.2f}", c.errors, c.characters] for row, c in zip(rows, counted, strict=True)]
+    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows)]
     return "\n".join(lines) + "\n\nGreedy decoding, no language model.\n"
 
 

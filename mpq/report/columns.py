@@ -22,7 +22,10 @@ EMPTY = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its title, its function (None: nothing to show), what it means with its unit, which way is better."""
+    """One column: its title, its function (None: nothing to show), what it means with its unit, which way is better.
+
+    `optional`: a table leaves it out where no row has a value of it.
+    """
 
     title: str
     function: Callable[[Any], Any]
@@ -30,6 +33,7 @@ class Column:
     better: Literal["lower", "higher"] | None = None
     format: Callable[[Any], str] = str
     per_set: bool = False
+    optional: bool = False
 
     @property
     def header(self) -> str:
@@ -80,6 +84,11 @@ def _wer(value: Callable[[WordErrors], Any]) -> Callable[[Result], Any]:
     return lambda result: next((value(errors) for errors in result.wer.values()), None)
 
 
+def _of_characters(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`value` of the characters' part of a record's errors or test; None where they were not counted."""
+    return lambda of_words: value(of_words.characters) if of_words.characters else None
+
+
 def _test(value: Callable[[Significance], Any]) -> Callable[[Result], Any]:
     return lambda result: next((value(test) for test in (result.significance or {}).values()), None)
 
@@ -102,6 +111,10 @@ def _peak_gigabytes(result: Result) -> float | None:
 
 def _p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _bounds(interval: tuple[float, float]) -> str:
+    return f"[{_signed(interval[0])}, {_signed(interval[1])}]"
 
 
 _signed, _two, _one, _whole = "{:+z.2f}".format, "{:.2f}".format, "{:.1f}".format, "{:,.0f}".format
@@ -134,6 +147,10 @@ set_name = Column("Set", lambda r: next(iter(r.wer), None), "the evaluation set"
 utterances = Column("Utts", _wer(lambda e: e.utterances), "utterances of the set", format=_whole, per_set=True)
 words = Column("Words", _wer(lambda e: e.words), "words of the set", format=_whole, per_set=True)
 wer = Column("WER %", _wer(lambda e: e.wer), "word error rate, percent", "lower", _two, per_set=True)
+cer = Column(
+    "CER %", _wer(_of_characters(lambda e: e.cer)), "character error rate, percent; blanks count as characters",
+    "lower", _two, per_set=True, optional=True,
+)  # fmt: skip
 difference = Column(
     "WER change", _test(lambda t: t.difference), "WER - baseline's, percentage points", "lower", _signed, per_set=True
 )
@@ -141,12 +158,20 @@ interval = Column(
     "95 % interval",
     _test(lambda t: t.interval),
     "bootstrap interval of the WER change",
-    format=lambda bounds: f"[{_signed(bounds[0])}, {_signed(bounds[1])}]",
+    format=_bounds,
     per_set=True,
 )
 largest_increase = Column(
     "Up to", _test(lambda t: max(0.0, t.interval[1])), "the largest increase that the interval allows",
     "lower", _signed, per_set=True,
+)  # fmt: skip
+cer_difference = Column(
+    "CER change", _test(_of_characters(lambda t: t.difference)), "CER - baseline's, percentage points",
+    "lower", _signed, per_set=True, optional=True,
+)  # fmt: skip
+cer_interval = Column(
+    "CER 95 % interval", _test(_of_characters(lambda t: t.interval)), "bootstrap interval of the CER change",
+    format=_bounds, per_set=True, optional=True,
 )  # fmt: skip
 z = Column("Z", _test(lambda t: t.z), "MAPSSWE's Z, positive is worse", "lower", _signed, per_set=True)
 p = Column("p", _test(lambda t: t.p), "MAPSSWE's two-tailed p", format=_p_value, per_set=True)

@@ -83,6 +83,12 @@ class Block:
         return [[column.text(value) for column, value in zip(self.columns, row, strict=True)] for row in rows]
 
 
+def with_values(columns: Sequence[Column], rows: Sequence[Any]) -> list[Column]:
+    """The columns without those that are optional and have no value in any row."""
+    nothing = (None, system_columns.NOT_RUN)
+    return [c for c in columns if not c.optional or any(c.function(row) not in nothing for row in rows)]
+
+
 @dataclass(frozen=True)
 class Part:
     """One part of a table: its title, what a row is (a name of `KINDS`), and the names of its columns.
@@ -112,6 +118,8 @@ class Part:
         if kind.cut:
             cut = kind.cut
             shown = [one for c in shown for one in ([c.of_set(name, cut) for name in sets] if c.per_set else [c])]
-        values = [[column.function(row) for column in shown] for row in kind.rows(items)]
+        rows = kind.rows(items)
+        shown = with_values(shown, rows)
+        values = [[column.function(row) for column in shown] for row in rows]
         frame = pd.DataFrame(values, columns=[column.title for column in shown], dtype=object)
         return Block(self.title, tuple(shown), frame, kind.grouped, model, kind.folded)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mpq.record.result import Hardware
-from mpq.report.caption import data_line
+from mpq.report.caption import character_line, data_line
 from mpq.report.columns import ALPHA
 from mpq.report.system import System
 
@@ -12,7 +12,7 @@ def system_caption(systems: Sequence[System], scale: str, judged: bool) -> tuple
     """Say what every figure rests on; `systems` are those of all the models of `scale`, `judged` asks for verdicts."""
     runs = [run for system in systems for run in system.runs]
     lines = [data_line(runs)] if runs else []
-    lines += _comparisons(systems) if judged else []
+    lines += [*character_line(runs), *_comparisons(systems)] if judged else []
     if any(system.shapes and not system.runs for system in systems):
         lines.append("Bits and sizes of what was not run follow from the shapes of the model: python scripts/sizes.py.")
     machines = dict.fromkeys(_machine(run.provenance.hardware) for run in runs)

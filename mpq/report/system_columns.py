@@ -93,7 +93,7 @@ paper_ratio = Column(
     "lossless compression ratio in the paper's abstract",
     format="{:.1f}".format,
 )
-wer = lifted(columns.wer)
+wer, cer = map(lifted, (columns.wer, columns.cer))
 verdict = Column(
     "Verdict, Holm",
     _count(lambda one: one.worse, LOSSLESS),
@@ -108,6 +108,8 @@ set_name = lifted(columns.set_name)
 difference = lifted(columns.difference)
 interval = lifted(columns.interval, _envelope)
 largest_increase = lifted(columns.largest_increase, max)
+cer_difference = lifted(columns.cer_difference)
+cer_interval = lifted(columns.cer_interval, _envelope)
 z = replace(columns.z, function=_worst(lambda one: one.test.z))
 p = replace(columns.p, function=_worst(lambda one: one.test.p))
 adjusted_p = replace(

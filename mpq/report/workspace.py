@@ -50,6 +50,7 @@ def sections(keys: Iterable[str]) -> "list[Section]":
 
     known = sorted(set(keys))
     sets = [key.removeprefix("wer/") for key in known if key.startswith("wer/")]
+    characters = [key for key in known if key.startswith("cer/")]
     losses = [key for key in known if key.startswith("train/")]
     stages = [key for key in known if key.startswith("time/stage/")]
     searches = [key for key in known if key.startswith("search/")]
@@ -64,6 +65,13 @@ def sections(keys: Iterable[str]) -> "list[Section]":
                     for name in sets
                     if (key := f"significance/{name}/largest_increase") in known
                 ),
+            ],
+        ),
+        (
+            "Character error rate",
+            [
+                _scatter(f"CER % against file ratio, {key.removeprefix('cer/')}", "size/file_ratio", key)
+                for key in characters
             ],
         ),
         ("Training", [wr.LinePlot(title=key, x=UPDATE, y=[key]) for key in losses]),

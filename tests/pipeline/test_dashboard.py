@@ -61,6 +61,7 @@ def test_the_summary_is_the_record(logged):
     result, file, *_ = logged
     for key, value in summary(result).items():
         assert file["summary"][key] == pytest.approx(value), key
+    assert {"cer/clean", "significance/clean/cer_difference"} <= summary(result).keys()
     assert {"wer/clean", "time/stage/precision", "time/stage/estimate", "significance/clean/p"} <= summary(
         result
     ).keys()
@@ -73,6 +74,7 @@ def test_the_row_and_the_bits_over_time_are_tables(logged):
     row = json.loads((folder / "files" / last["result/row.path"]).read_text())
     cells = dict(zip(row["columns"], row["data"][0], strict=True))
     assert cells["System"] == f"{result.exp} seed 3" and cells["WER % clean"] == result.wer["clean"].wer
+    assert cells["CER % clean"] == result.wer["clean"].characters.cer
     assert cells["Bits"] == result.bits.average and cells["Updates"] == 20
     table = json.loads((folder / "files" / last["search/precision.path"]).read_text())
     stage = next(stage for stage in search if stage["name"] == "precision")
@@ -91,11 +93,12 @@ def test_the_workspace_charts_what_runs_log(logged):
     }
     sections = workspace.sections(keys)
     names = [section.name for section in sections]
-    assert names == ["Tables", "Word error rate", "Training", "Precisions", "Compression time"]
+    assert names == ["Tables", "Word error rate", "Character error rate", "Training", "Precisions", "Compression time"]
     text = "".join(section._to_model().model_dump_json(by_alias=True, exclude_none=True) for section in sections)
-    for key in ("result/row", "wer/clean", "size/file_ratio", "train/loss", "bits/budget", "search/precision"):
+    named = ("result/row", "wer/clean", "cer/clean", "size/file_ratio", "train/loss", "bits/budget", "search/precision")
+    for key in named:
         assert key in text and key in keys, key
-    for key in set(re.findall(r"(?:wer|train|bits|time|size|significance|search|result)/[\w/]+", text)):
+    for key in set(re.findall(r"(?:wer|cer|train|bits|time|size|significance|search|result)/[\w/]+", text)):
         assert key in keys, key
 
 

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_records import SETS, record, several
+from example_records import SETS, record, several, with_characters
 from rich.console import Console
 
 from mpq.errors import UserError
 from mpq.record.records import write_record
 from mpq.record.result import Baseline, Data, Significance
 from mpq.report import columns
+from mpq.report.card import card
 from mpq.report.columns import Column, find, judge, only
 from mpq.report.load import load_table
 from mpq.report.markdown import to_markdown
@@ -64,6 +65,26 @@ def test_a_set_that_one_run_lacks_is_an_empty_cell():
     cells = Part("Part", "runs", ("wer",)).build([first, second], SETS).cells()
     assert cells == [["–", "–", "15.00", "–"], ["5.15", "10.15", "15.15", "20.15"]]
     assert only(first, "dev-other").wer == {}
+
+
+def test_characters_have_columns_where_a_run_counted_them():
+    part = Part("Part", "runs", ("system", "wer", "cer", "cer_difference"))
+    before, *others = several()
+    assert len(part.build([before, *others], SETS).columns) == 1 + 4
+    block = part.build([before, with_characters(others[0])], SETS[:2])
+    assert [column.header for column in block.columns] == [
+        "System", "WER % dev-clean ↓", "WER % dev-other ↓", "CER % dev-clean ↓", "CER % dev-other ↓",
+        "CER change dev-clean ↓", "CER change dev-other ↓",
+    ]  # fmt: skip
+    assert block.cells()[0][3:] == ["–"] * 4
+    assert block.cells()[1][3:] == ["2.58", "5.08", "+0.07", "+0.07"]
+    compared = Part("Part", "comparisons", ("set_name", "cer_interval"))
+    assert compared.build([with_characters(others[0])], SETS).cells()[0] == ["dev-clean", "[-0.03, +0.17]"]
+    for table in ("records", "demo"):
+        sheet = load_table(table, TABLES).build([with_characters(run) for run in [before, *others]])
+        assert "blank" in " ".join(sheet.caption)
+        titles = {column.title for block in sheet.blocks for column in block.columns}
+        assert {"CER % dev-clean", "CER change", "CER 95 % interval"} <= titles
 
 
 @pytest.mark.parametrize(
@@ -228,3 +249,11 @@ assert not {{"torch", "pandas", "rich", "hydra"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "usage: python scripts/tables.py" in done.stdout, done.stderr
+
+
+def test_the_model_card_counts_characters_where_the_record_does():
+    first = several()[0]
+    assert "CER" not in card(first, None, {})
+    text = card(with_characters(first), None, {})
+    assert "| set | WER % | errors | words | utterances | CER % | character errors | characters |" in text
+    assert "| dev-clean | 5.00 | 400 | 8000 | 500 | 2.50 | 800 | 32000 |" in text

@@ -16,7 +16,7 @@ from mpq.report.systems import SCALES, models_of
 from mpq.report.table import Sheet
 from mpq.settings import CONF
 
-_RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "seconds")
+_RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "cer", "seconds")
 
 
 @dataclass(frozen=True)
