@@ -20,7 +20,7 @@ from mpq.models import ctc
 from mpq.record import provenance
 from mpq.record.atomic import write_text
 from mpq.record.dashboard import log_result
-from mpq.record.folder import RunFolder
+from mpq.record.folder import Needed, RunFolder
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
 from mpq.record.logger import check as check_logger
 from mpq.record.logger import run_logger
@@ -61,18 +61,20 @@ def follow(cfg: DictConfig) -> None:
         run_recipe(cfg, teacher, processor, corpus, folder.work, logger=False)
 
 
-def _run(cfg: DictConfig, wait: bool = False) -> Result:
-    """The record of the run, which this process makes unless it is there; `wait` where another is making it."""
+def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
+    """The record of the run, which this process makes unless it is there; a baseline may be another's to make."""
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
-    if done := folder.finished(cfg):
+    # To compare with a baseline its model is not needed, which a fresh clone of the repository lacks.
+    needed: Needed = "hypotheses" if as_baseline else "model"
+    if done := folder.finished(cfg, needed):
         return done
-    with folder.claim(wait):
-        return folder.finished(cfg) or _make(cfg, folder)  # asked again: the process waited for may have finished it
+    with folder.claim(wait=as_baseline):  # asked again: the process waited for may have finished it
+        return folder.finished(cfg, needed) or _make(cfg, folder)
 
 
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
-    baseline = _run(settings.full_precision(cfg), wait=True) if settings.needs_baseline(cfg) else None
+    baseline = _run(settings.full_precision(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}

@@ -7,7 +7,7 @@ hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run 
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -16,6 +16,7 @@ from yaml import YAMLError
 from mpq.errors import UserError
 from mpq.record.atomic import remove_partial, write_text
 from mpq.record.claim import claim
+from mpq.record.hypotheses import has_hypotheses
 from mpq.record.result import Result, from_json
 
 # What may differ between a finished run and one that asks for its result: where things lie, and how the machine works.
@@ -27,6 +28,8 @@ _OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
 _OF_ACTIVATIONS = {"quantizer.activations", "quantizer.activation_percentile"}
 # What records made before there was a choice do not name, and what it was then.
 _ALWAYS = {"trainer.pad_seconds": "0.0"}
+
+Needed = Literal["model", "hypotheses", "record"]
 
 
 class RunFolder:
@@ -49,8 +52,8 @@ class RunFolder:
         """
         return claim(self._root, f"{self.path.parent.name}/{self.path.name}", wait)
 
-    def finished(self, cfg: DictConfig, with_model: bool = True) -> Result | None:
-        """The record of an earlier run of this config, else None; with its model still here, if `with_model`.
+    def finished(self, cfg: DictConfig, needed: Needed = "model") -> Result | None:
+        """The record of an earlier run of this config where what is `needed` of it is still here, else None.
 
         Raises: UserError where the folder holds a run of another config and `overwrite` is false.
         """
@@ -62,7 +65,8 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({'; '.join(differing[:3])}{more}); "
                 "overwrite=true replaces it, root=FOLDER keeps both"
             )
-        if not self.result.is_file() or (with_model and not self.model.is_dir()):
+        there = {"model": self.model.is_dir(), "hypotheses": has_hypotheses(self.hypotheses), "record": True}
+        if not self.result.is_file() or not there[needed]:
             return None
         return from_json(self.result.read_text(encoding="utf-8"), self.result)
 
@@ -106,18 +110,19 @@ def _recorded(cfg: DictConfig) -> dict[str, Any]:
 
 def _that_count(config: Any) -> dict[str, str]:
     """The settings with a part in the result, by dotted key."""
-    flat = _ALWAYS | _flat(config)
-    stages = any(key.startswith("recipe.stages.") for key in flat)
+    counting = _ALWAYS | flat(config)
+    stages = any(key.startswith("recipe.stages.") for key in counting)
     unused = _PLACES if stages else _PLACES | _OF_STAGES
-    if flat.get("quantizer.activations", "none") == "none":
+    if counting.get("quantizer.activations", "none") == "none":
         unused = unused | _OF_ACTIVATIONS
-    return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & unused}
+    return {key: value for key, value in counting.items() if not {key, key.split(".")[0]} & unused}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Every setting of a nested config by its dotted key, as text."""
     if isinstance(value, dict) and (value or not prefix):
         items: dict[str, str] = {}
         for key in value:
-            items |= _flat(value[key], f"{prefix}.{key}" if prefix else str(key))
+            items |= flat(value[key], f"{prefix}.{key}" if prefix else str(key))
         return items
     return {prefix: str(value)}

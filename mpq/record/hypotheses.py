@@ -23,6 +23,11 @@ def write_hypotheses(path: Path | str, hypotheses: Texts) -> None:
     write_text(path, _lines(hypotheses, "hypothesis"))
 
 
+def has_hypotheses(path: Path | str) -> bool:
+    """Whether `read_hypotheses` finds a file for `path`."""
+    return Path(path).is_file() or _packed(Path(path)).is_file()
+
+
 def read_hypotheses(path: Path | str) -> Texts:
     """Read `hypotheses.jsonl`, or `hypotheses.jsonl.gz` where that lies there instead.
 
@@ -87,10 +92,14 @@ def _read(path: Path, field: str) -> Texts:
 
 
 def _content(path: Path) -> bytes:
-    packed = path.with_name(f"{path.name}.gz")
+    packed = _packed(path)
     if path.exists() or not packed.exists():
         return path.read_bytes()
     whole = packed.read_bytes()
     if not whole:  # which gzip takes for an empty text
         raise EOFError(f"{packed.name} is empty")
     return gzip.decompress(whole)
+
+
+def _packed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")

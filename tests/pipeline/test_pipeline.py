@@ -1,6 +1,7 @@
 """One run from its config to a table's cell, and what the same and other commands do afterwards."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,21 @@ def test_another_budget_shares_the_baseline(run):
     assert result.bits.average == 2.0
     assert snapshot(run.root / BASELINE) == before
     assert len(load_records(run.root)) == 3
+
+
+@pytest.mark.parametrize(("gone", "made_again"), [("model", False), ("hypotheses.jsonl", True)])
+def test_a_baseline_is_made_again_only_for_its_hypotheses(gone, made_again, run, tmp_path):
+    """A fresh clone has the tracked records and no models; recorded sentences, and so hypotheses, aren't tracked."""
+    root = tmp_path / "clone"
+    shutil.copytree(run.root / BASELINE, root / BASELINE)
+    lost = root / BASELINE / "seed0" / gone
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    before = (root / BASELINE / "seed0" / "result.json").stat().st_mtime_ns
+    uniform = ["recipe=uniform", "target_bits=8", "trainer.updates=1", f"root={root}"]
+    result = pipeline.run(composed(*run.command, *uniform))
+    assert result.significance is not None
+    assert ((root / BASELINE / "seed0" / "result.json").stat().st_mtime_ns != before) == made_again
+    assert lost.exists() == made_again
 
 
 def test_overwriting_replaces_the_record_and_the_model(tmp_path, model_folder, speech_folder):

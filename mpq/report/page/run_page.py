@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from omegaconf import OmegaConf
 
 from mpq.errors import UserError
+from mpq.record.folder import flat
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
 from mpq.record.records import folder, read_record
 from mpq.record.result import Result
@@ -120,10 +120,4 @@ def _settings(path: Path) -> list[tuple[str, str]]:
     """Every setting by its dotted name."""
     if not path.is_file():
         return []
-    return list(_flat(OmegaConf.to_container(OmegaConf.load(path))))
-
-
-def _flat(value: Any, prefix: str = "") -> "list[tuple[str, str]]":
-    if isinstance(value, Mapping) and value:
-        return [line for key in value for line in _flat(value[key], f"{prefix}.{key}" if prefix else str(key))]
-    return [(prefix, str(value))]
+    return list(flat(OmegaConf.to_container(OmegaConf.load(path))).items())
