@@ -55,6 +55,18 @@ def test_padding(processor, utterances):
         assert torch.equal(batch.labels[row, :count], item["labels"]) and (batch.labels[row, count:] == -100).all()
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.25, 0.3])
+def test_padding_to_a_multiple(seconds, processor, utterances):
+    dataset = SpeechDataset(utterances, processor, "stop")
+    multiple = dataset.multiple_of(seconds)
+    assert multiple == (1 if seconds == 0 else seconds * 16_000)
+    (plain,), (padded,) = (loader(dataset, [[0, 1, 2]], workers=0, multiple=m) for m in (1, multiple))
+    length = plain.inputs.shape[1]
+    assert padded.inputs.shape[1] == -(-length // multiple) * multiple
+    assert torch.equal(padded.inputs[:, :length], plain.inputs) and not padded.inputs[:, length:].any()
+    assert torch.equal(padded.lengths, plain.lengths) and torch.equal(padded.labels, plain.labels)
+
+
 def test_an_utterance_does_not_depend_on_its_neighbours(processor, utterances):
     dataset = SpeechDataset(utterances, processor, "stop")
     alone = next(iter(loader(dataset, [[2]], workers=0)))
