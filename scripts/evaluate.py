@@ -11,6 +11,7 @@ usage: python scripts/evaluate.py file=FILE.onnx run=FOLDER [sets=test-clean,tes
 import sys
 from pathlib import Path
 
+from mpq.arguments import key_values
 from mpq.errors import UserError
 
 DEFAULTS = {"file": "", "run": "", "sets": "", "cache": ".cache"}
@@ -20,12 +21,7 @@ def main(words: list[str]) -> None:
     """Read the words `key=value`, transcribe, and print a line for each set."""
     if {"-h", "--help"} & set(words):
         return print(__doc__)
-    choices = dict(DEFAULTS)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in DEFAULTS:
-            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
-        choices[key] = value
+    choices = key_values(words, DEFAULTS)
     if not choices["file"] or not choices["run"]:
         raise UserError("file=FILE.onnx and run=FOLDER must be given; --help says more")
     from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for

@@ -10,6 +10,7 @@ usage: python scripts/export.py model=FOLDER [layout=speed] [output=FILE]
 import sys
 from pathlib import Path
 
+from mpq.arguments import key_values
 from mpq.errors import UserError
 
 DEFAULTS = {"model": "", "layout": "speed", "output": ""}
@@ -19,12 +20,7 @@ def main(words: list[str]) -> None:
     """Read the words `key=value`, write the file and tell its size."""
     if {"-h", "--help"} & set(words):
         return print(__doc__)
-    choices = dict(DEFAULTS)
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in DEFAULTS:
-            raise UserError(f"unknown argument {word!r}; the arguments are {', '.join(f'{k}=' for k in DEFAULTS)}")
-        choices[key] = value
+    choices = key_values(words, DEFAULTS)
     if not choices["model"]:
         raise UserError("model=FOLDER must name a packed folder, such as experiments/local/<run>/seed0/model")
     from mpq.deploy.onnx_export import export  # here, since it takes seconds that --help need not wait for
