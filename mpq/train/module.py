@@ -1,6 +1,5 @@
 """One training stage as a LightningModule: the model, what is learned, and at which rate."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from mpq.data.batching import BatchPlan
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
-from mpq.record.fields import build
 from mpq.record.logger import UPDATE
 from mpq.record.search import Snapshot, snapshot
 from mpq.train import processes
@@ -153,7 +151,7 @@ class TrainingModule(lightning.LightningModule):
         """Take up the audio heard and the trajectory, and begin with the epoch that follows."""
         self.audio_seconds = checkpoint["audio_seconds"] if processes.rank() == 0 else 0.0
         self._losses = list(checkpoint.get("losses", ()))
-        self.trajectory = [build(Snapshot, json.loads(json.dumps(entry))) for entry in checkpoint["trajectory"]]
+        self.trajectory = [Snapshot(**entry) for entry in checkpoint["trajectory"]]
         end_epoch(checkpoint)
 
     def all_audio_seconds(self) -> float:
