@@ -64,6 +64,11 @@ def unfinished(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
         return [row for row in rows if not _is_finished(_settled(row, words))]
 
 
+def is_hydras(word: str) -> bool:
+    """Whether a word of the command line is for Hydra itself, as `hydra/launcher=joblib`, and no setting of a run."""
+    return word.lstrip("+").startswith("hydra")
+
+
 def run_row(cfg: DictConfig) -> None:
     """Run one row; what goes wrong is kept in its folder and told at the sweep's end, since other rows go on."""
     from mpq.pipeline import run  # here, since whoever launches jobs on other machines needs no torch
@@ -105,7 +110,7 @@ def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:
     """Hand the rows to the launcher and wait; return why it gave up, if it did."""
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    launchers = [word for word in words if word.lstrip("+").startswith("hydra")]
+    launchers = [word for word in words if is_hydras(word)]
     cfg = hydra.compose_config("config", launchers, run_mode=RunMode.MULTIRUN)
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(hydra.config_loader, Callbacks()), task_function=run_row, config=cfg
@@ -126,7 +131,7 @@ def _settled(row: Row, words: Sequence[str]) -> DictConfig:
 
 
 def _is_finished(cfg: DictConfig) -> bool:
-    return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg, with_model=False) is not None
+    return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg, needed="record") is not None
 
 
 def _failure(row: Row, cfg: DictConfig, stopped: str | None) -> Failure:

@@ -25,12 +25,12 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 0
     from mpq.report.rows import planned  # here, since it takes seconds that --help need not wait for
-    from mpq.sweep import sweep, unfinished
+    from mpq.sweep import is_hydras, sweep, unfinished
 
     pairs = dict(word.split("=", 1) for word in words if word.split("=", 1)[0] in DEFAULTS)
     chosen = {**DEFAULTS, **pairs}
     more = [word for word in words if word != "--list" and word.split("=", 1)[0] not in DEFAULTS]
-    names = [word for word in more if not word.lstrip("+").startswith("hydra")]
+    names = [word for word in more if not is_hydras(word)]
     rows = [row for model in chosen["model"].split(",") for row in planned(chosen["table"], model, names)]
     more.append(f"root={chosen['root']}")
     if "--list" in words:
