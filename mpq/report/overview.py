@@ -10,6 +10,7 @@ from mpq.errors import UserError
 from mpq.record.atomic import write_text
 from mpq.record.records import read_record
 from mpq.report.comma_separated import to_csv
+from mpq.report.fewer_updates import TABLE
 from mpq.report.figures.gallery import Picture, pictures
 from mpq.report.figures.style import save
 from mpq.report.latex import to_latex
@@ -17,6 +18,7 @@ from mpq.report.load import load_table
 from mpq.report.markdown import to_markdown
 from mpq.report.show import build_sheets
 from mpq.report.systems import SCALES, models_of
+from mpq.report.updates_sheet import updates_sheet
 from mpq.settings import CONF
 
 _TABLES = CONF / "table"
@@ -40,6 +42,9 @@ def write_overview(root: Path | str) -> list[Path]:
             paths += save(picture.draw, root / "figures", picture.name)
         shown = [_embedded(picture) for picture in drawn if picture.headline]
         text = replace_block(text, scale, "\n".join([to_markdown(sheets), *shown]), readme)
+        if sheet := updates_sheet(scale, root):
+            shown = [_embedded(picture) for picture in drawn if picture.name.endswith(f"_{TABLE}")]
+            text = replace_block(text, f"{TABLE} {scale}", "\n".join([to_markdown([sheet]), *shown]), readme)
     write_text(readme, text)
     return [*paths, readme]
 

@@ -13,7 +13,8 @@ from mpq.record.hypotheses import read_hypotheses, read_references
 from mpq.record.records import folder
 from mpq.record.result import Result
 from mpq.record.search import read_search
-from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
+from mpq.report.fewer_updates import TABLE, is_curve
+from mpq.report.figures import bit_map, probabilities, time_bars, updates, wer_size
 from mpq.report.figures.style import save
 from mpq.report.system import System
 from mpq.report.systems import load_systems, models_of
@@ -34,7 +35,9 @@ class Picture:
 
 
 def pictures(scale: str, root: Path | str, table: str = "compression") -> list[Picture]:
-    """The pictures of the systems that `table` plans for the models of `scale`; of what has no record there is none.
+    """The pictures of the systems that `table` plans for the models of `scale`, and the curves over updates.
+
+    Of what has no record there is none.
 
     Raises: UserError for an unknown scale, or a record that can't be read.
     """
@@ -43,6 +46,8 @@ def pictures(scale: str, root: Path | str, table: str = "compression") -> list[P
         systems = load_systems(table, model, root)
         if any(system.runs for system in systems):
             found += _of_model(model, systems, Path(root))
+        if is_curve(curve := load_systems(TABLE, model, root)):
+            found.append(_of_updates(model, curve))
     return found
 
 
@@ -80,6 +85,11 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
             break  # one seed shows how it goes
     if any(run.time.stages for system in systems for run in system.runs):
         yield Picture(f"{model}_time", f"{model}: compression time by stage", lambda: time_bars.draw(systems))
+
+
+def _of_updates(model: str, systems: Sequence[System]) -> Picture:
+    shows = f"{model}: word error rate against updates"
+    return Picture(f"{model}_{TABLE}", shows, lambda: updates.draw(systems), headline=False)
 
 
 def _intervals(systems: Sequence[System], root: Path) -> dict[str, tuple[float, float]]:

@@ -1,0 +1,58 @@
+"""Word error rate against the updates of all stages together, a panel a set: mean over the seeds, and each seed."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mpq.report.fewer_updates import total_updates
+from mpq.report.figures.style import GREY, look
+from mpq.report.spread import mean_of, over_seeds
+from mpq.report.system import System
+
+
+def draw(systems: Sequence[System]) -> Figure:
+    """Draw one model's curves: a line through the means of a method, with the standard deviation over its seeds."""
+    run = [system for system in systems if system.runs]
+    sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
+    rows = (len(sets) + 1) // 2
+    figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
+    trained = [system for system in run if system.recipe != "full_precision"]
+    methods = list(dict.fromkeys(system.method for system in trained))
+    for name, axes in zip(sets, panels.flat, strict=False):
+        for baseline in (system for system in run if system.recipe == "full_precision"):
+            axes.axhline(mean_of(over_seeds(_rates(baseline, name))), color=GREY, linestyle="--", linewidth=1.2)
+        for method in methods:
+            _curve(axes, [system for system in trained if system.method == method], name)
+        axes.set_title(name)
+        axes.set_xticks(sorted({total_updates(system) for system in trained}))
+    for axes in panels[:, 0]:
+        axes.set_ylabel("WER, %")
+    for axes in panels[-1]:
+        axes.set_xlabel("updates of all stages")
+    for axes in list(panels.flat)[len(sets) :]:
+        axes.set_visible(False)
+    figure.suptitle(f"{systems[0].model}: word error rate against updates, mean ± standard deviation over seeds")
+    handles = [Line2D([], [], color=look(name)[0], marker=look(name)[1], label=name) for name in methods]
+    handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _curve(axes: Axes, systems: Sequence[System], name: str) -> None:
+    colour, marker = look(systems[0].method)
+    points = sorted((total_updates(system), _rates(system, name)) for system in systems)
+    for updates, rates in points:
+        axes.plot([updates] * len(rates), rates, color=colour, marker=".", markersize=4, linestyle="none", alpha=0.6)
+    values = [over_seeds(rates) for _, rates in points]
+    axes.errorbar(
+        [updates for updates, _ in points], [mean_of(value) for value in values],
+        [getattr(value, "deviation", 0.0) for value in values], color=colour, marker=marker,
+        markersize=10 if marker == "*" else 6, linewidth=1.2, capsize=2, zorder=3,
+    )  # fmt: skip
+
+
+def _rates(system: System, name: str) -> list[float]:
+    return [result.wer[name].wer for result in system.runs if name in result.wer]

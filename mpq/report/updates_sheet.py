@@ -1,0 +1,69 @@
+"""The table of word error rates against updates: the systems, and one stage beside two of twice its updates."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mpq.record.result import Result
+from mpq.report import columns
+from mpq.report.caption import data_line
+from mpq.report.columns import Column
+from mpq.report.fewer_updates import ALL, TABLE, Change, compare_updates, is_curve
+from mpq.report.load import load_tables
+from mpq.report.parts import Block
+from mpq.report.system_table import SystemTable
+from mpq.report.systems import load_systems, models_of
+from mpq.report.table import Sheet
+from mpq.settings import CONF
+
+_UPDATES = Column("Updates", lambda c: f"{c.updates} against {2 * c.updates}", "of one stage, of both stages together")
+_SEED = Column("Seed", lambda c: c.seed, "of both runs")
+_CHANGE = (
+    Column("Set", lambda c: c.set_name, "the evaluation set"),
+    replace(columns.difference, function=lambda c: c.difference),
+    replace(columns.interval, function=lambda c: c.interval),
+    replace(columns.largest_increase, function=lambda c: max(0.0, c.interval[1])),
+)
+_TEST = (
+    replace(columns.p, function=lambda c: c.p),
+    replace(columns.p, title="p Holm", function=lambda c: c.adjusted),
+)
+_NOTE = (
+    "Below 0 one stage is better than two stages of twice its updates. Intervals: paired bootstrap, 95 %, which draws "
+    "speakers and takes the seeds as they are. p: MAPSSWE; p Holm: over the seeds and sets of a row's updates."
+)
+
+
+def updates_sheet(scale: str, root: Path | str) -> Sheet | None:
+    """The table of every curve of `scale` and its comparisons; None where there is no curve.
+
+    Raises: UserError for a record that can't be read.
+    """
+    (table,) = load_tables(TABLE, CONF / "table")
+    assert isinstance(table, SystemTable)
+    blocks: list[Block] = []
+    runs: list[Result] = []
+    for model in models_of(scale):
+        systems = load_systems(TABLE, model, root)
+        if is_curve(systems):
+            runs += [run for system in systems for run in system.runs]
+            sets = list(dict.fromkeys(name for run in runs for name in run.wer))
+            blocks += [part.build(systems, sets, model) for part in table.parts]
+            blocks += _comparisons(model, list(compare_updates(systems, root)))
+    return (
+        Sheet(f"{table.title} (scale {scale})", tuple(blocks), (*table.notes, _NOTE, data_line(runs))) if runs else None
+    )
+
+
+def _comparisons(model: str, changes: Sequence[Change]) -> Iterator[Block]:
+    """What is pooled over the seeds, and, folded, each seed."""
+    title = "One stage against two stages of twice its updates"
+    for pooled in (True, False):
+        shown = (_UPDATES, *_CHANGE) if pooled else (_UPDATES, _SEED, *_CHANGE, *_TEST)
+        rows = [[column.function(c) for column in shown] for c in changes if (c.seed == ALL) == pooled]
+        frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
+        if rows:
+            part = f"{title}, {'all seeds' if pooled else 'each seed'}"
+            yield Block(part, shown, frame, grouped=False, model=model, folded=not pooled)

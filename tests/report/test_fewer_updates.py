@@ -1,0 +1,102 @@
+"""One stage beside two stages of twice its updates: against jiwer, on random texts."""
+
+import random
+from dataclasses import replace
+
+import jiwer
+import pytest
+from example_records import record
+from example_tree import MODEL
+
+from mpq.record.hypotheses import add_references, write_hypotheses
+from mpq.record.records import folder, write_record
+from mpq.record.result import StageTime, Time
+from mpq.report.fewer_updates import ALL, TABLE, compare_updates, is_curve
+from mpq.report.figures import updates
+from mpq.report.figures.style import style
+from mpq.report.markdown import to_markdown
+from mpq.report.rows import planned
+from mpq.report.systems import load_systems
+from mpq.report.updates_sheet import updates_sheet
+
+SETS = {"dev": 12, "test": 9}
+ONE, TWO = f"{MODEL}_450updates_3p5bit", f"{MODEL}_two_stage_gumbel_3p5bit"
+
+
+def spoil(text):
+    return " ".join(said for word in text.split() for said in random.choice([[word]] * 4 + [[], ["NO"], [word, "AND"]]))
+
+
+def write(root, texts):
+    """A record for each exp and seed of `texts`, which are its hypotheses."""
+    for (exp, seed), heard in texts.items():
+        row = next(row for row in planned(TABLE, MODEL) if (row.exp, row.seed) == (exp, seed))
+        stages = {ONE: (450,), TWO: (300, 600)}.get(exp, (600,))
+        times = tuple(StageTime(f"stage{n}", 1.0, 1, count, 1.0, 1) for n, count in enumerate(stages))
+        write_record(replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times)), root)
+        write_hypotheses(folder(root, exp, seed) / "hypotheses.jsonl", heard)
+
+
+def words(number):
+    return " ".join(random.choices(["ONE", "TWO", "THREE", "FOUR"], k=number))
+
+
+@pytest.fixture
+def said():
+    return {name: {f"{i % 4}-1-{i}": words(random.randint(2, 9)) for i in range(size)} for name, size in SETS.items()}
+
+
+def heard(said):
+    return {name: {key: spoil(text) for key, text in texts.items()} for name, texts in said.items()}
+
+
+def errors(said, hypotheses):
+    done = jiwer.process_words(list(said.values()), [hypotheses[key] for key in said])
+    return done.substitutions + done.deletions + done.insertions
+
+
+def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_have(tmp_path, said):
+    texts = {(exp, seed): heard(said) for exp in (ONE, TWO) for seed in (0, 1)} | {(ONE, 2): heard(said)}
+    write(tmp_path, texts)
+    add_references(tmp_path, "embedded", said)
+    found = list(compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path))
+    assert len(found) == 2 * 2 + 2 + 2 + 1 and {change.updates for change in found} == {450}
+    for change in found:
+        seeds = (0, 1) if change.seed == ALL else (int(change.seed),)
+        sets = SETS if change.set_name == ALL else (change.set_name,)
+        more = sum(
+            errors(said[name], texts[ONE, seed][name]) - errors(said[name], texts[TWO, seed][name])
+            for seed in seeds
+            for name in sets
+        )
+        spoken = len(seeds) * sum(len(text.split()) for name in sets for text in said[name].values())
+        assert change.difference == pytest.approx(100 * more / spoken)
+        assert change.interval[0] <= change.difference <= change.interval[1]
+        assert (change.p is None) == (change.seed == ALL)
+        assert (change.adjusted is None) == (ALL in (change.seed, change.set_name))
+
+
+def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said):
+    one, two = heard(said), heard(said)
+    write(tmp_path, {(ONE, seed): one for seed in range(3)} | {(TWO, seed): two for seed in range(3)})
+    add_references(tmp_path, "embedded", said)
+    found = {(c.seed, c.set_name): c for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)}
+    for name in (*SETS, ALL):
+        assert found[ALL, name].interval == pytest.approx(found["0", name].interval)
+
+
+def test_table_and_picture(tmp_path, said):
+    write(tmp_path, {(ONE, 0): heard(said), (TWO, 0): heard(said)})
+    add_references(tmp_path, "embedded", said)
+    assert updates_sheet("tiny", tmp_path) is None  # a number of updates each is no curve
+    write(tmp_path, {(f"{MODEL}_3p5bit", seed): heard(said) for seed in range(2)})
+    systems = load_systems(TABLE, MODEL, tmp_path)
+    assert is_curve(systems)
+    text = to_markdown([updates_sheet("tiny", tmp_path)])
+    assert "| one-stage, 3.5 bits | tiny_wav2vec2_3p5bit | 2 of 3 | 600 |" in text
+    assert "| 450 against 900 | all |" in text and "| 450 against 900 | 0 | dev |" in text
+    with style():
+        figure = updates.draw(systems)
+    assert len(figure.axes) == 4
+    lines = {tuple(line.get_xdata()) for line in figure.axes[0].lines}
+    assert {(450, 600), (900,)} <= lines
