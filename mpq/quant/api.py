@@ -47,11 +47,7 @@ def quantize(
         raise UserError(f"{which} no weight; there are, for example, {_some(sites)}.")
     chosen = dict.fromkeys(names, bits) if isinstance(bits, int) else dict(bits)
     sites = [replace(site, searched=site.name in chosen) for site in sites if site.name in chosen or fixed_bits]
-    candidates = sorted(set(chosen.values()))
-    quantizers = attach(module, sites, candidates, fixed_bits or 8, granularity=granularity, centred=centred)
-    for name, precision in chosen.items():
-        quantizers[name].freeze(precision)
-    return quantizers
+    return attach(module, sites, chosen, fixed_bits or 8, granularity=granularity, centred=centred)
 
 
 def _matching(module: nn.Module, searched: str) -> set[str]:

@@ -1,6 +1,7 @@
 """The quantizer of one weight tensor, as a `torch.nn.utils.parametrize` parametrization."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +68,20 @@ class WeightQuantizer(nn.Module):
         self._check_candidate(bits)
         self._frozen = bits
         self.lambdas = None
+
+    def keep(self, bits: int) -> Self:
+        """Drop all candidates but one, with their scales, and return this quantizer; the scale left is a new parameter.
+
+        Raises:
+            UserError: `bits` is not among the candidates.
+        """
+        self._check_candidate(bits)
+        row = self.candidates.index(bits)
+        self.candidates, self.grids = (bits,), (self.grids[row],)
+        kept = self.log_scales.detach()[row : row + 1].clone()
+        self.log_scales = nn.Parameter(kept, requires_grad=self.log_scales.requires_grad)
+        self.lambdas = None
+        return self
 
     def scale(self, bits: int) -> Tensor:
         """Return the scale of one candidate, positive, `[1 or out, 1, ...]`.

@@ -4,7 +4,7 @@ Quantizers are parametrizations of the weight, not replacements of the layer: so
 `q_proj.weight` without ever calling `q_proj`, and a replaced layer would stay at full precision there in silence.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -62,17 +62,20 @@ def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
 def attach(
     model: nn.Module,
     sites: Iterable[Site],
-    candidates: Sequence[int],
+    candidates: Sequence[int] | Mapping[str, int],
     fixed_bits: int = 8,
     granularity: Granularity = "per_tensor",
     centred: bool = True,
     clipping: Clipping = "mse",
+    made: Mapping[str, WeightQuantizer] | None = None,
 ) -> dict[str, WeightQuantizer]:
     """Put a quantizer on every site, in place, and return them by site name, in the order of `sites`.
 
-    Searched sites get the `candidates` (bits), the others `fixed_bits`. The model is made float32 (the weights that are
-    trained stay exact) and its weight normalisation is folded first; tied tensors share one quantizer. Attach after
-    copying the teacher and after deciding which parameters are trained, and before making the optimizer.
+    Searched sites get the `candidates` (bits), or the one precision that an assignment gives them by name, the others
+    `fixed_bits`. What a search has `made` of these very weights is taken in place of new quantizers, since scales cost
+    time. The model is made float32 (the weights that are trained stay exact) and its weight normalisation is folded
+    first; tied tensors share one quantizer. Attach after copying the teacher and after deciding which parameters are
+    trained, and before making the optimizer.
 
     Raises:
         UserError: no site, a model that is quantized already, a name that the model lacks, or bad quantizer settings.
@@ -86,9 +89,13 @@ def attach(
     for site in sites:
         if site.name not in places:
             raise UserError(f"the model has no parameter {site.name!r}: take the sites of this model (find_sites).")
-        bits = candidates if site.searched else (fixed_bits,)
+        bits = _candidates(site, candidates, fixed_bits)
         weight = _checked(places[site.name][0])
-        quantizers[site.name] = WeightQuantizer(weight, bits, granularity, centred, clipping)
+        if made and site.name in made:
+            (chosen,) = bits
+            quantizers[site.name] = made[site.name].keep(chosen)
+        else:
+            quantizers[site.name] = WeightQuantizer(weight, bits, granularity, centred, clipping)
     if not quantizers:
         raise UserError("there is nothing to quantize: the list of sites is empty.")
     for name, quantizer in quantizers.items():
@@ -128,6 +135,22 @@ def fold_weight_norm(model: nn.Module) -> None:
                 place.fold()
 
 
+def check_finite(name: str, weight: Tensor) -> None:
+    """Refuse a weight that no scale fits.
+
+    Raises:
+        UserError: `weight` holds NaN or infinite values.
+    """
+    if not weight.isfinite().all():
+        raise UserError(f"{name} holds NaN or infinite values: load or train the model again.")
+
+
+def _candidates(site: Site, candidates: Sequence[int] | Mapping[str, int], fixed_bits: int) -> Sequence[int]:
+    if not site.searched:
+        return (fixed_bits,)
+    return (candidates[site.name],) if isinstance(candidates, Mapping) else candidates
+
+
 def _is_searched(place: Place, searched: str) -> bool:
     is_linear_weight = isinstance(place.module, nn.Linear) and place.tensor_name == "weight"
     return is_linear_weight and fnmatchcase(place.path, searched)
@@ -137,6 +160,5 @@ def _checked(place: Place) -> Tensor:
     """The weight to quantize, if it can be."""
     if isinstance(place.module, nn.RNNBase):
         raise UserError(f"{place.name} belongs to a recurrent layer, which torch runs past any parametrization.")
-    if not place.weight.isfinite().all():
-        raise UserError(f"{place.name} holds NaN or infinite values: load or train the model again.")
+    check_finite(place.name, place.weight)
     return place.weight

@@ -18,9 +18,10 @@ from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.clipping import Clipping
+from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.initial_scale import Granularity
 from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.sites import Site
+from mpq.quant.sites import Site, check_finite
 
 _Item = TypeVar("_Item")
 
@@ -40,6 +41,7 @@ class Calibration:
     centred: bool = True
     clipping: Clipping = "mse"
     audio_seconds: float = field(default=0.0, init=False)
+    quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites asked for so far
 
     def logits(self, batch: Batch) -> Tensor:
         """Return the model's output before softmax `[batch, frames, vocabulary]`."""
@@ -68,14 +70,16 @@ class Calibration:
 
     @torch.no_grad()
     def quantized(self, site: Site, candidates: Sequence[int]) -> list[Tensor]:
-        """Return the weight of `site` as it is stored at each of `candidates` (bits) before any training."""
+        """Return the weight of `site` as it is stored at each of `candidates` (bits) before any training.
+
+        Raises:
+            UserError: the weight is not finite.
+        """
         weight = self.weight(site)
+        check_finite(site.name, weight)
         quantizer = WeightQuantizer(weight, candidates, self.granularity, self.centred, self.clipping)
-        values = []
-        for bits in candidates:
-            quantizer.freeze(bits)
-            values.append(quantizer(weight))
-        return values
+        self.quantizers[site.name] = quantizer
+        return [fake_quantize(weight, quantizer.scale(bits), quantizer.grid(bits)) for bits in candidates]
 
     @contextmanager
     def replaced(self, weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:

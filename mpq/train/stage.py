@@ -92,11 +92,12 @@ def run_stage(
         if search is not None:
             sites = find_sites(student, searched)
             search.bind([site for site in sites if site.searched], target, seed)
-            attached = quantizers_of(student)
+            attached, made = quantizers_of(student), {}
             _check_start(name, search, attached)
             if isinstance(search, MeasuredSearch) and is_first and not saved.is_file():
                 heard = calibration(search.utterances)
                 search.measure(heard)
+                made = heard.quantizers
                 write_search(learned, [describe(name, search, ())])
                 to_json(search.assignment(), saved)
                 if entry is not None:
@@ -106,9 +107,10 @@ def run_stage(
                 seconds = activations.attach(student, sites, calibration)
                 if entry is not None:
                     entry.audio_seconds += seconds
-            precisions = Precisions(search, attached or attach(student, sites, search.site_candidates(), **quantizer))
+            bits = search.site_candidates()
             if isinstance(search, MeasuredSearch):
-                precisions.freeze(processes.from_first(lambda: from_json(saved)))
+                bits = processes.from_first(lambda: from_json(saved))
+            precisions = Precisions(search, attached or attach(student, sites, bits, **quantizer, made=made))
         earlier = sum(stage.updates for stage in ledger.time().stages if stage.name != name)
         module = None  # without an update there may be no data
         if optimization.updates > 0:

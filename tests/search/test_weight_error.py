@@ -1,4 +1,5 @@
 import copy
+import re
 from dataclasses import replace
 
 import noise_speech
@@ -8,9 +9,12 @@ import torch
 from test_recipes import Experiment
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
+from mpq.errors import UserError
+from mpq.quant import quantizer
 from mpq.quant.fake_quantize import grid
 from mpq.quant.initial_scale import initial_scale
-from mpq.quant.sites import find_sites, quantizers_of
+from mpq.quant.sites import attach, find_sites, quantizers_of
+from mpq.record.search import read_search
 from mpq.search.calibration import Calibration
 from mpq.search.weight_error import WeightError
 
@@ -91,3 +95,36 @@ def test_the_recipe_with_audio_compensates(tmp_path):
         path, _ = name.rsplit(".", 1)
         original = model.get_submodule(path).parametrizations.weight.original
         assert not torch.equal(original, experiment.teacher.get_parameter(name))
+
+
+@pytest.mark.parametrize("recipe", ["ptq_rtn_weight_error", "ptq_gptq_kl"])
+def test_each_scale_is_searched_once_and_only_the_chosen_ones_stay(tmp_path, monkeypatch, recipe):
+    """The weights are, bit for bit, those of quantizers with all candidates, made anew and frozen."""
+    searched, search = [], quantizer.starting_scale
+    monkeypatch.setattr(quantizer, "starting_scale", lambda *given: (searched.append(given), search(*given))[1])
+    experiment = Experiment(tmp_path)
+    calibrate = [] if recipe == "ptq_rtn_weight_error" else ["recipe.stages.round.calibrate=null"]
+    model, assignment, _ = experiment.run("work", f"recipe={recipe}", "target_bits=2.7", *calibrate)
+    (learned,) = read_search(tmp_path / "work" / "round" / "search.json")
+    made = quantizers_of(model)
+    fixed = len(made) - len(assignment)
+    assert len(set(assignment.values())) > 1 and fixed > 0
+    assert len(searched) == len(assignment) * len(learned.candidates) + fixed
+
+    anew = copy.deepcopy(experiment.teacher)
+    full = attach(anew, find_sites(anew), learned.candidates, granularity="per_channel")
+    for name, bits in assignment.items():
+        full[name].freeze(bits)
+    for name in made:
+        assert made[name].candidates == (made[name].bits,)
+        module, _, leaf = name.rpartition(".")
+        assert torch.equal(getattr(model.get_submodule(module), leaf), getattr(anew.get_submodule(module), leaf))
+
+
+def test_a_weight_that_no_scale_fits_is_named(seed):
+    model = noise_speech.model(seed)
+    search = bound(model, seed)
+    with torch.no_grad():
+        model.get_parameter(search.sites[3].name)[1, 1] = torch.nan
+    with pytest.raises(UserError, match=rf"^{re.escape(search.sites[3].name)} holds NaN or infinite values"):
+        search.measure(Calibration(model, [], granularity="per_channel"))
