@@ -1,8 +1,8 @@
 """The rows that a table is meant to have, whether they were run or not.
 
 `systems` in `conf/table/<name>.yaml` lists them once for every model: a recipe, its bits and seeds, and other settings
-if any; or it names the table whose rows they are (`systems: compression`). A row's run name is computed as a run
-computes its own.
+if any; or it names the table whose rows they are (`systems: compression`). A scale that is listed in `systems_at` has
+those rows instead. A row's run name is computed as a run computes its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
     """
     if decided := [word for word in overrides if word.lstrip("+").split("=")[0] in _DECIDED]:
         raise UserError(f"{decided[0]} can't be set for all rows: conf/table/{table}.yaml decides it for each")
-    return list(dict.fromkeys(row for entry in _systems(table) for row in _rows(entry, model, overrides)))
+    return list(dict.fromkeys(row for entry in _systems(table, model) for row in _rows(entry, model, overrides)))
 
 
 def tables() -> list[str]:
@@ -55,13 +55,18 @@ def tables() -> list[str]:
     return sorted(path.stem for path in TABLES.glob("*.yaml") if "systems" in OmegaConf.load(path))
 
 
-def _systems(table: str) -> list[Mapping[str, Any]]:
+def _systems(table: str, model: str) -> list[Mapping[str, Any]]:
     path = TABLES / f"{table}.yaml"
     if table not in tables():
         raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
     content: Any = OmegaConf.to_container(OmegaConf.load(path))
-    systems = content["systems"]
-    return _systems(systems) if isinstance(systems, str) else systems
+    systems = content.get("systems_at", {}).get(_scale(model), content["systems"])
+    return _systems(systems, model) if isinstance(systems, str) else systems
+
+
+def _scale(model: str) -> str | None:
+    path = CONF / "model" / f"{model}.yaml"
+    return OmegaConf.load(path).model.scale if path.is_file() else None
 
 
 def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> list[Row]:

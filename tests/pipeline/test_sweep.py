@@ -57,6 +57,15 @@ def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
                 assert composed(*one.words).exp == one.exp
 
 
+def test_a_scale_may_have_its_own_rows():
+    """Scale mini plans the claims alone, which are its named rows; a table that borrows rows borrows these."""
+    named = {path.stem for path in (CONF / "exp").glob("mini_wav2vec2_*.yaml")}
+    for table in ("compression", "significance"):
+        rows = planned(table, "mini_wav2vec2")
+        assert {one.exp for one in rows} == named and {one.seed for one in rows} == {0} and len(rows) == len(named) == 7
+    assert len(planned("compression", "tiny_hubert")) > 40
+
+
 def test_settings_for_all_rows_are_in_their_names():
     assert planned("compression", MODEL, ["smoke=true"])[0].exp == f"{MODEL}_fp32_smoke"
     assert planned("compression", MODEL, ["data.root=some/speech"])[1].exp == f"{MODEL}_uniform_8bit_speech"
