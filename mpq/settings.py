@@ -12,6 +12,7 @@ from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 from mpq.search.allocate import check_candidates, check_uniform
 from mpq.search.allocate import check_target as check_bits
+from mpq.stages import check_stages
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
@@ -131,7 +132,8 @@ def data_name(cfg: DictConfig) -> str:
 
 
 def check_target(cfg: DictConfig) -> None:
-    """Raise UserError where `target_bits` is outside what the recipe's searches allow, or these can't be used."""
+    """Raise UserError where `target_bits` is outside what the recipe's searches allow, or a stage can't be used."""
+    check_stages(cfg.recipe.stages)
     for stage in cfg.recipe.stages.values():
         if stage.search and stage.search.get("candidates") is not None:
             check_bits(cfg.target_bits, check_candidates(list(stage.search.candidates)))

@@ -23,6 +23,13 @@ from mpq.script import explain
         ("target_bits=abc", ["target_bits=abc must be a number of bits"]),
         ("recipe=uniform", ["target_bits=3.5 must be a whole number from 1 to 8"]),
         ("recipe.stages.one_stage.search.candidates=[2,a]", ["candidates=[2, 'a'] must be different whole numbers"]),
+        (
+            "+recipe.stages.one_stage.search.foo=1",
+            ["stages.one_stage.search.foo; GumbelSearch has", "share"],
+        ),
+        ("recipe.stages.one_stage.search.freeze_at=2", ["freeze_at=2"]),
+        ("+recipe.stages.one_stage.foo=1", ["there is no setting recipe.stages.one_stage.foo; a stage has", "updates"]),
+        ("+recipe.stages.two.updates=1", ["recipe.stages.two must set search, start_from; the stages are one_stage"]),
         ("+trainer.foo=1", ["there is no setting trainer.foo; trainer has accelerator", "updates"]),
         ("seed=-1", ["seed=-1 must be a whole number"]),
         ("logger.mode=loud", ["logger.mode=loud must be one of auto, offline, online, off"]),
