@@ -7,13 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mpq import pipeline
+from mpq import pipeline, settings
 from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
-from mpq.record.atomic import replacing
+from mpq.record.atomic import replacing, write_text
 from mpq.record.folder import RunFolder
 from mpq.record.result import Bits, Size
+from mpq.report.card import card_without_errors
 
 
 def check_output(output: Path) -> None:
@@ -41,11 +42,17 @@ def copy_model(model: Path, output: Path) -> None:
         shutil.copytree(model, temporary)
 
 
-def compress_to(cfg: DictConfig, corpus: Corpus, output: Path) -> tuple[Bits, Size]:
-    """Run the recipe of a settled config without evaluation or record; write the packed model to `output`."""
+def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str) -> tuple[Bits, Size]:
+    """Run the recipe of a settled config without evaluation or record; write the packed model to `output`.
+
+    `how_to_measure`: the sentence of its model card that tells how its word error rate is measured.
+    """
     with tempfile.TemporaryDirectory() as work:
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)
-        bits, size, *_ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
+        bits, size, _, sites, _ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
+        base = settings.hub_name(cfg)
+        about = (cfg.exp, cfg.model.scale, cfg.recipe.name, base, bits, size, sites, how_to_measure)
+        write_text(folder.model / "README.md", card_without_errors(*about))
         copy_model(folder.model, output)
     return bits, size

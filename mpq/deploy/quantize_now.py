@@ -69,8 +69,18 @@ def quantize_now(
         return Quantized(output, method, result.bits, result.size, result)
     unheard = recordings(found.root) if found else None
     corpus = Corpus(data.name if data else "none", "", unheard.utterances if unheard else [], {}, [])
-    made, size = compress_to(cfg, corpus, output)
+    made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
     return Quantized(output, method, made, size, None)
+
+
+def _how_to_measure(model: str, bits: float, method: str) -> str:
+    """The sentence of the model card; a folder goes by its last name, since a card is read elsewhere."""
+    named = Path(model).resolve().name if Path(model).is_dir() else model
+    what = "the same weights" if method == "round" else "such a model, fitted to the other part,"
+    return (
+        f"`python scripts/quantize.py --model {named} --bits {bits:g} --method {method} --data FOLDER` makes {what} "
+        "and measures it on a part held out, where FOLDER has recordings with transcripts in LibriSpeech's layout."
+    )
 
 
 def _model(model: str) -> tuple[str, str | None]:

@@ -50,7 +50,9 @@ def rebudget(
         check_output(output)
     if not evaluate:
         assert output is not None
-        bits, size = compress_to(cfg, _corpus(cfg) if calibrate else EMPTY, output)
+        bits, size = compress_to(
+            cfg, _corpus(cfg) if calibrate else EMPTY, output, _how_to_measure(run, target, calibrate)
+        )
         return Quantized(output, METHOD, bits, size, None)
     result = pipeline.run(cfg)
     assert result is not None, "one process runs this"
@@ -58,6 +60,12 @@ def rebudget(
     if output:
         copy_model(made, output)
     return Quantized(output or made, METHOD, result.bits, result.size, result)
+
+
+def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
+    """The sentence of the model card."""
+    same = f"run={'/'.join(run.resolve().parts[-2:])} target_bits={target:g} calibrate={str(calibrate).lower()}"
+    return f"`python scripts/rebudget.py {same}` makes the same model and measures it on the run's evaluation sets."
 
 
 def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:

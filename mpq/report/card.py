@@ -1,4 +1,4 @@
-"""The model card that lies beside a run's model: what it is, how it was made, how good it is.
+"""The model card that lies beside a model: what it is, how it was made, how good it is where that was measured.
 
 The front matter is what the Hugging Face Hub reads, so the folder can be uploaded as it is.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from mpq.record.result import Result
+from mpq.record.result import Bits, Result, Size
 
 _LICENCE = {"tiny": "mit"}  # models of this repository; others carry the licence of the model they were made from
 
@@ -18,24 +18,45 @@ def card(result: Result, base_model: str | None, bits: Mapping[str, int]) -> str
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
     for full precision.
     """
-    front = {
-        "license": _LICENCE.get(result.scale, "other"),
+    front = _front(result.scale, base_model, result.recipe) | {"language": "en"}
+    return _joined(front, result.exp, _what(result) + "\n", _making(result), _errors(result), _precisions(bits))
+
+
+def card_without_errors(
+    name: str,
+    scale: str,
+    recipe: str,
+    base_model: str | None,
+    bits: Bits,
+    size: Size,
+    sites: Mapping[str, int],
+    how: str,
+) -> str:
+    """The text of README.md for a compressed model that was not evaluated.
+
+    `name`, `scale` and `recipe` are those of a `Result`, `base_model` and `sites` (searched site -> bits) as in `card`;
+    `how`: the sentence that tells how its word error rate is measured.
+    """
+    what = (
+        f"A CTC speech recogniser of {size.parameters:,} parameters, {recipe.replace('_', ' ')}, {_size(bits, size)}."
+    )
+    front = _front(scale, base_model, recipe)
+    return _joined(front, name, what + "\n", f"WER not measured. {how}\n", _precisions(sites))
+
+
+def _front(scale: str, base_model: str | None, recipe: str) -> dict[str, object]:
+    front: dict[str, object] = {
+        "license": _LICENCE.get(scale, "other"),
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
-        "language": "en",
-        "tags": ["mpq", "ctc", result.recipe],
+        "tags": ["mpq", "ctc", recipe],
     }
-    if base_model:
-        front["base_model"] = base_model
-    parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n",
-        f"# {result.exp}\n",
-        _what(result) + "\n",
-        _making(result),
-        _errors(result),
-        _precisions(bits),
-    ]
-    return "\n".join(part for part in parts if part)
+    return front | ({"base_model": base_model} if base_model else {})
+
+
+def _joined(front: Mapping[str, object], name: str, *parts: str) -> str:
+    head = f"---\n{yaml.safe_dump(dict(front), sort_keys=False)}---\n"
+    return "\n".join([head, f"# {name}\n", *(part for part in parts if part)])
 
 
 def _what(result: Result) -> str:
@@ -47,9 +68,13 @@ def _what(result: Result) -> str:
     kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters, {result.recipe.replace('_', ' ')}"
     if result.bits.target is None:
         return f"{kind}, 32 bits a weight, evaluated on {speech}."
+    return f"{kind}, {_size(result.bits, size)}. Evaluated on {speech}."
+
+
+def _size(bits: Bits, size: Size) -> str:
     return (
-        f"{kind}, {result.bits.average:.3f} bits a weight on average over the encoder's linear layers: "
-        f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits. Evaluated on {speech}."
+        f"{bits.average:.3f} bits a weight on average over the encoder's linear layers: "
+        f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits"
     )
 
 

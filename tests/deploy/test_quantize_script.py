@@ -1,12 +1,14 @@
 """scripts/quantize.py with no data, with recordings and with transcripts, on a random model of few weights."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
 
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCTC
 
 from mpq.checkpoint.packed import load_packed
@@ -60,11 +62,36 @@ def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here,
     assert 0 < errors < float_model(audio).logits.std()
 
 
+def card_of(folder):
+    """The front matter and the text of a model card."""
+    _, front, text = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(front), text
+
+
+def test_the_card_tells_what_is_known_and_how_to_measure_the_rest(model_folder, speech_folder, here):
+    made = quantize_now(str(model_folder), 3.3)
+    front, text = card_of(made.folder)
+    assert front["license"] == "other" and "base_model" not in front and "mpq" in front["tags"]
+    assert f"{made.size.file_bytes:,} bytes, {made.size.file_ratio:.2f} times smaller" in text
+    sites = [site.name for site in find_sites(load_packed(made.folder)[0]) if site.searched]
+    assert all(f"| `{name}` | {bits_of(made.folder)[name]} |" in text for name in sites)
+    assert "WER not measured." in text and "WER %" not in text and str(here) not in text
+    words = re.search("`python scripts/quantize.py (.*)`", text)[1].split()
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    assert given["--model"] == model_folder.name and given["--data"] == "FOLDER"
+    again = quantize_now(
+        str(model_folder), float(given["--bits"]), speech_folder / "train", here / "measured", given["--method"], FEW
+    )
+    assert (again.folder / "model.safetensors").read_bytes() == (made.folder / "model.safetensors").read_bytes()
+    assert again.result is not None and "| train | " in card_of(again.folder)[1]
+
+
 def test_recordings_are_what_gptq_hears(model_folder, untranscribed, here):
     rounded = quantize_now(str(model_folder), 3.0, changes=FEW)
     fitted = quantize_now(str(model_folder), 3.0, untranscribed, changes=FEW)
     assert (rounded.method, fitted.method) == ("round", "gptq") and rounded.folder != fitted.folder
     assert bits_of(rounded.folder) == bits_of(fitted.folder) and fitted.result is None
+    assert "--method gptq --data FOLDER` makes such a model" in card_of(fitted.folder)[1]
     before, after = (load_packed(made.folder)[0].state_dict() for made in (rounded, fitted))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("encoder.layers" in name for name in changed) and not any("norm" in name for name in changed)

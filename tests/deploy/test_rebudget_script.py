@@ -100,6 +100,8 @@ def test_packing_alone_keeps_what_stays_and_rounds_the_teacher_where_it_does_not
     before, after = stored(run / "model"), stored(made.folder)
     average = average_bits({site.name: after[site.name][0] for site in searched}, searched)
     assert target - 0.5 < average <= target and average == made.bits.average
+    card = (made.folder / "README.md").read_text()
+    assert f"seed0 target_bits={target:g} calibrate=false` makes the same model" in card and "license: mit" in card
     teacher, _ = ctc.load(str(model_folder))
     changed = {name for name in before if before[name][0] != after[name][0]}
     assert changed and changed <= {site.name for site in searched} and processor is not None
