@@ -12,6 +12,14 @@ from mpq.data.librispeech import Split, Utterance, check_on_bad_audio, check_spl
 from mpq.errors import UserError
 
 EMBEDDED = "synthetic"
+_LIBRISPEECH = (
+    "Get LibriSpeech with `python scripts/prepare.py librispeech`, or name a folder of its layout with "
+    "data.root=FOLDER data.train=[SPLIT] data.test=[SPLIT]"
+)
+_MINI = (
+    "It must hold librispeech-mini/{train,test} and speechocean762/{train,test}, each in LibriSpeech's layout: "
+    'experiments/README.md, "Scale mini", says where both corpora are and how to arrange them'
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,9 @@ def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[st
     if not train or not test or isinstance(train, str) or isinstance(test, str):
         raise UserError(f"data.train={train} and data.test={test} must be lists of splits, as data.train=[train]")
     if root:
-        hint = (
-            "Get LibriSpeech with `python scripts/prepare.py librispeech`, or name a folder of its layout with "
-            "data.root=FOLDER data.train=[SPLIT] data.test=[SPLIT]"
-        )
-        check_splits(root, [*train, *test], hint)
+        splits = [*train, *test]
+        mini = any(split.startswith("librispeech-mini/") for split in splits)
+        check_splits(root, splits, _MINI if mini else _LIBRISPEECH)
         return
     if corpus is None:
         raise UserError("data.root must name a folder (or take data=synthetic for the embedded corpus)")

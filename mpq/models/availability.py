@@ -1,9 +1,11 @@
 """Whether a model is there, asked before anything is written or waited for."""
 
 import json
+import re
 from pathlib import Path
 
 from mpq.errors import UserError
+from mpq.settings import CONF
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -13,6 +15,8 @@ def check_available(path: str) -> None:
     """Raise UserError within seconds unless `path` is a CTC model's folder, in the local Hub cache, or on the Hub."""
     if folder := local_folder(path):
         _check_folder(path, folder)
+    elif command := _training_command(path):
+        raise UserError(f"model.path={path} is not there yet: it is trained from random weights by `{command}`")
     else:
         _check_hub(path)
 
@@ -30,6 +34,26 @@ def local_folder(path: str) -> Path | None:
         return None
     # A snapshot may hold a part of the files; then the Hub is asked for the others.
     return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _training_command(path: str) -> str | None:
+    """What makes `<root>/<model>_fp32/seed<seed>/model`, where `model` is one of `conf/model/` that is trained here."""
+    found = re.fullmatch(r"(?:\./)?(.+)/(\w+)_fp32/seed(\d+)/model/?", path)
+    if not found:
+        return None
+    root, name, seed = found.groups()
+    config = CONF / "model" / f"{name}.yaml"
+    if not config.is_file():
+        return None
+    import yaml  # here, since only this message needs it
+
+    model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+    if "architecture" not in model or model["scale"] == "paper":
+        return None
+    trainer = f"{model['scale']}_scratch"
+    chosen = [f"trainer={trainer}"] if (CONF / "trainer" / f"{trainer}.yaml").is_file() else []
+    words = [f"model={name}", "recipe=from_scratch", *chosen, *([f"seed={seed}"] if seed != "0" else [])]
+    return " ".join(["python scripts/run.py", *words, f"root={root}"])
 
 
 def _has_weights(folder: Path) -> bool:

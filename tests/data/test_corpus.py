@@ -64,6 +64,10 @@ def test_an_embedded_corpus(tmp_path, monkeypatch):
     ("changes", "complaint"),
     [
         ({"root": "/nowhere"}, "data.root=/nowhere is not a folder.*prepare.py librispeech"),
+        (
+            {"root": "/nowhere", "test": ["librispeech-mini/test"]},
+            'not a folder. It must hold librispeech-mini/{train,test} and .*README.md, "Scale mini"',
+        ),
         ({"on_bad_audio": "ignore"}, "on_bad_audio=ignore must be one of stop, skip"),
         ({"train": []}, "must be lists of splits"),
         ({"test": "test-clean"}, "must be lists of splits"),

@@ -1,11 +1,15 @@
 """Every config composes, is named by what it is, and makes what it says."""
 
+import re
+
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
 from mpq import settings
+from mpq.errors import UserError
+from mpq.models.availability import check_available
 from mpq.quant.gptq import Gptq
 from mpq.search.base import PrecisionSearch
 from mpq.settings import CONF
@@ -112,3 +116,17 @@ def test_the_baseline_is_the_full_precision_row_itself():
     baseline = settings.full_precision(settings.settle(composed(*changes)))
     assert baseline.exp == direct.exp
     assert _that_count(OmegaConf.to_container(baseline)) == _that_count(OmegaConf.to_container(direct))
+
+
+def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():
+    path = composed("model=mini_wav2vec2").model.path.replace("checkpoints/", "no/such/")
+    with pytest.raises(UserError, match="not there yet: it is trained from random weights by") as told:
+        check_available(path)
+    (command,) = re.findall("`python scripts/run.py (.*)`", str(told.value))
+    made = check(composed(*command.split()))
+    assert f"{made.root}/{made.exp}/seed{made.seed}/model" == path and settings.random_weights(made)
+    assert made.trainer.updates > 5000  # those of training from scratch
+    with pytest.raises(UserError, match="recipe=from_scratch seed=3 root=a/b`"):
+        check_available("a/b/tiny_hubert_fp32/seed3/model")
+    with pytest.raises(UserError, match="name on the Hub"):  # nobody trains that one here
+        check_available("a/hubert_large_fp32/seed0/model")
