@@ -114,6 +114,7 @@ def test_weights_are_at_their_bits_on_disk(file, request):
     attention = [node for node in model.graph.node if node.op_type in ("Attention", "Softmax")]
     assert [node.op_type for node in attention] == ["Attention"]  # of the one layer, not spelled out
     assert model.ir_version >= onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    assert "GroupNormalization" not in {node.op_type for node in model.graph.node}  # slow in ONNX Runtime
     sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
     bits = {name: min(n for n in (2, 4, 8) if n >= site["bits"]) for name, site in sites.items()}
     sizes = {tensor.name: len(tensor.raw_data) for tensor in model.graph.initializer}

@@ -64,6 +64,13 @@ def test_normalisation_is_the_feature_extractors(tmp_path):
         np.testing.assert_allclose(found[:, 1], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("layout", ["speed", "memory"])
+def test_memory_is_given_back_where_the_layout_is_about_memory(layout, tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", replace(PLAIN, layout=layout)), threads=1)
+    assert recognizer._session.get_session_options().enable_cpu_mem_arena is (layout == "speed")
+    assert recognizer._session.get_session_options().intra_op_num_threads == 1
+
+
 def test_frames_are_counted_step_by_step():
     description = replace(PLAIN, frame_steps=[(10, 5), (3, 2)])
     assert [description.frames(samples) for samples in (5, 10, 20, 21, 100)] == [0, 0, 1, 1, 9]
