@@ -27,7 +27,7 @@ class Options:
     """model: a file of conf/model. seconds: of audio, batch 1. rounds: of the interleaved runs. threads: of each
     system, 0 for as many as there are cores. repeats: fresh processes a system for memory and load time, 0 for none.
     systems: which, or all. files: a folder that keeps what is made of this model, for a later bench; empty for none.
-    output: the folder of the record.
+    label: ends the record's name, where a model has several. output: the folder of the record.
     """
 
     model: str = "tiny_wav2vec2"
@@ -37,6 +37,7 @@ class Options:
     repeats: int = 3
     systems: tuple[str, ...] = ("all",)
     files: str = ""
+    label: str = ""
     output: str = "experiments/local/bench"
 
 

@@ -23,6 +23,8 @@ def section(name: str, record: Mapping[str, Any]) -> str:
     hardware = record["hardware"]
     machine = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 1e9:.0f} GB"
     machine += "".join(f", {gpu}" for gpu in hardware["gpus"])
+    if record.get("load") is not None:
+        machine += f" under a load of {record['load']:.1f} (its own work and others', mean of 15 minutes)"
     commit = f"{(record['commit'] or 'no commit')[:7]}{' with local changes' if record['dirty'] else ''}"
     versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items() if key in _named(record))
     good = [row for row in record["rows"] if "problem" not in row]

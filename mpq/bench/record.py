@@ -1,6 +1,7 @@
 """What a bench leaves: one JSON file with its rows and where they come from, and one readable page over all files."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ def write(bench: str, options: Any, rows: Sequence[Mapping[str, Any]], name: str
         "rows": list(rows),
         **{key: found[key] for key in ("commit", "dirty", "command", "hardware")},
         "versions": found["versions"] | _versions(),
+        "load": os.getloadavg()[-1] if hasattr(os, "getloadavg") else None,  # of the last 15 minutes
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = Path(options.output) / f"{name}.json"
@@ -41,8 +43,9 @@ def write(bench: str, options: Any, rows: Sequence[Mapping[str, Any]], name: str
 
 
 def name(bench: str, options: Any) -> str:
-    """Return the name of a record: the bench and, where it has one, the model."""
-    return "_".join([bench, *([options.model] if hasattr(options, "model") else [])])
+    """Return the name of a record: the bench and, where it has them, the model and the label."""
+    parts = [bench, getattr(options, "model", ""), getattr(options, "label", "")]
+    return "_".join(part for part in parts if part)
 
 
 def read(path: Path) -> dict[str, Any]:

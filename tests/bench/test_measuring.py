@@ -1,13 +1,12 @@
 """Rounds, ratios, options, records: everything around what is measured."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from mpq.bench import alone, options, record
-from mpq.bench.inference import why
+from mpq.bench import alone, inference, options, record
 from mpq.bench.interleaved import Times, compared, interleave, spread
 from mpq.bench.models import file_bytes
 from mpq.errors import UserError
@@ -73,7 +72,15 @@ def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
     assert {"commit", "command", "hardware", "versions", "date"} <= set(found)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"under a load of {found['load']:.1f} (" in page
     assert "| first | 0.5 (0.25–0.75) | 2.5 |" in page and "- second: absent: it is not installed" in page
+
+
+def test_a_record_is_named_by_bench_model_and_label():
+    assert record.name("growth", object()) == "growth"
+    options = inference.Options(model="tiny")
+    assert record.name("inference", options) == "inference_tiny"
+    assert record.name("inference", replace(options, label="20s")) == "inference_tiny_20s"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"schema": 99, "rows": []})])
@@ -90,9 +97,10 @@ def test_the_size_of_a_folder_is_that_of_its_weights(tmp_path):
 
 
 def test_a_missing_library_is_named_with_what_installs_it():
-    assert "brevitas" in why(ModuleNotFoundError("gone", name="brevitas")) and "[bench]" in why(ModuleNotFoundError())
-    assert why(ValueError("no such mode\nmore")) == "ValueError: no such mode"
-    assert why(ImportError("no x in y (/home/me/y.py)")) == "ImportError: no x in y (<path>)"
+    assert "brevitas" in inference.why(ModuleNotFoundError("gone", name="brevitas"))
+    assert "[bench]" in inference.why(ModuleNotFoundError())
+    assert inference.why(ValueError("no such mode\nmore")) == "ValueError: no such mode"
+    assert inference.why(ImportError("no x in y (/home/me/y.py)")) == "ImportError: no x in y (<path>)"
 
 
 @pytest.mark.skipif(alone.resident_bytes() is None, reason="this system tells no memory")
