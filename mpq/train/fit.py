@@ -21,6 +21,7 @@ from mpq.errors import UserError
 from mpq.train import processes
 from mpq.train.callbacks import StopAtSignal, UpdatesBar
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
+from mpq.train.convolutions import strided_in_float32
 from mpq.train.module import TrainingModule
 from mpq.train.optimization import Optimization
 
@@ -72,8 +73,10 @@ def fit(
     except (ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
     last = folder / f"{_LAST}{_SUFFIX}"
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    float32 = strided_in_float32(module.model, on_cpu and machine.precision == "bf16-mixed")
     try:
-        with _recomputing(module.model, machine.gradient_checkpointing):
+        with _recomputing(module.model, machine.gradient_checkpointing), float32:
             trainer.fit(module, ckpt_path=str(last) if processes.from_first(last.is_file) else None)
     except SIGTERMException:  # it came before the first update, to Lightning
         sys.exit(128 + signal.SIGTERM)
