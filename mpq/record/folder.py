@@ -5,7 +5,7 @@ hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run 
 """
 
 import shutil
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,16 +68,19 @@ class RunFolder:
         there = {"model": self.model.is_dir(), "hypotheses": has_hypotheses(self.hypotheses), "record": True}
         if not self.result.is_file() or not there[needed]:
             return None
+        if needed == "model" and self.work.is_dir():
+            self._tidy()
         return from_json(self.result.read_text(encoding="utf-8"), self.result)
 
     def begin(self, cfg: DictConfig) -> None:
         """Write the config and clear what an overwritten run left; what an unfinished one left is kept."""
         unfinished = self.work.is_dir() and not self.result.is_file() and self._config.is_file()
         resumes = unfinished and not self._differences(cfg)  # the same overwriting command again, after a kill
+        if not resumes:  # before the record goes: half of the work that is left would be taken for all of it
+            shutil.rmtree(self.work, ignore_errors=True)
         self.result.unlink(missing_ok=True)  # from here on the old record would describe another model
         if cfg.overwrite and not resumes:
-            for folder in (self.model, self.work):
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.model, ignore_errors=True)
         remove_partial(self.path)
         remove_partial(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,12 @@ class RunFolder:
         """Write the record, the last file of a run, and drop the training checkpoints."""
         write_text(self.result, result.to_json())
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Drop the checkpoints of a process that was killed when the record was written, unless one works here."""
+        with suppress(UserError, OSError), self.claim(wait=False):
+            if self.result.is_file():
+                shutil.rmtree(self.work, ignore_errors=True)
 
     def _differences(self, cfg: DictConfig) -> list[str]:
         """`key: old -> new` for every setting that counts and differs from those of the run in this folder."""

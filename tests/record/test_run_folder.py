@@ -60,6 +60,18 @@ def test_a_finished_run_is_found_as_long_as_its_model_is_there(folder):
     assert folder.finished(config()) is None
 
 
+def test_what_a_process_left_that_was_killed_at_its_end_is_dropped_or_not_gone_on_with(folder):
+    finish(folder, config())
+    (folder.work / "one_stage").mkdir(parents=True)
+    assert folder.finished(config(), "record") and folder.work.is_dir()
+    assert folder.finished(config()) and not folder.work.exists()
+    (folder.work / "one_stage").mkdir(parents=True)
+    (folder.model / "config.json").unlink()
+    folder.model.rmdir()  # as in a clone
+    folder.begin(config())
+    assert not list(folder.work.iterdir())
+
+
 def test_places_and_the_machine_may_differ(folder):
     finish(folder, config())
     other = {"root": "x", "cache": "x", "logger": {"mode": "off"}, "data__workers": 4, "trainer__threads": 2}
