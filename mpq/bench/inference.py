@@ -130,7 +130,8 @@ def _rows(
     for name, run in loaded.items():
         row: dict[str, Any] = {"system": name, "audio_seconds": seconds, **figures[name]}
         row["file_bytes"] = file_bytes(made[name])
-        row["logit_error"] = _error(run(audio), loaded.get(_same_weights(name), loaded[REFERENCE])(audio))
+        if exact := loaded.get(_same_weights(name)):
+            row["logit_error"] = _error(run(audio), exact(audio))
         if single[name] and seconds == max(options.seconds):
             row["alone"] = {key: _median([one[key] for one in single[name]]) for key in single[name][0]}
         rows.append(row)
