@@ -35,8 +35,8 @@ class Stage:
 class Ledger:
     """Wall-clock seconds and other costs of each stage, in the order in which the stages began.
 
-    Processor-seconds are those of all threads of this process and its ended workers: on a machine that others use too
-    they say more than the wall clock, without a GPU.
+    Processor-seconds are those of all threads of this process and its ended workers, and of the processes that train
+    along: on a machine that others use too they say more than the wall clock, without a GPU.
     Reads the clock only after CUDA has finished its queue, where there is CUDA. Peak memory is the most that PyTorch's
     allocator held on one of this process's GPUs during the stage; without a GPU it is the peak resident memory of the
     whole process so far (`ru_maxrss`), which a stage that needs less than an earlier one inherits.
@@ -50,6 +50,9 @@ class Ledger:
         self._clocks = {"seconds": clock, "processor_seconds": processor}
         self._stages: dict[str, Stage] = {}
         self._running: tuple[Stage, dict[str, float]] | None = None  # the stage; its seconds less the clocks at start
+        self._processor_at_start = 0.0
+        self.others_processor_seconds = 0.0
+        """Those of the other processes in the running stage; whoever trains with several sets it."""
 
     @contextmanager
     def stage(self, name: str, devices: int = 1) -> Iterator[Stage]:
@@ -65,6 +68,7 @@ class Ledger:
         stage = self._stages.setdefault(name, Stage(name))
         stage.devices = devices
         _synchronize(reset_peak=True)
+        self._processor_at_start, self.others_processor_seconds = self._clocks["processor_seconds"](), 0.0
         self._running = (stage, {name: getattr(stage, name) - clock() for name, clock in self._clocks.items()})
         try:
             yield stage
@@ -72,6 +76,10 @@ class Ledger:
         finally:
             self._read_clock()
             self._running = None
+
+    def own_processor_seconds(self) -> float:
+        """The processor-seconds of this process in the running stage, since it was begun or resumed; 0 without one."""
+        return self._clocks["processor_seconds"]() - self._processor_at_start if self._running else 0.0
 
     def finished(self, name: str) -> bool:
         """Say whether the stage has ended well, here or in the process that was resumed."""
@@ -105,6 +113,7 @@ class Ledger:
             peak = _synchronize()
             for name, clock in self._clocks.items():
                 setattr(stage, name, offsets[name] + clock())
+            stage.processor_seconds += self.others_processor_seconds
             stage.peak_memory_bytes = max(stage.peak_memory_bytes, peak)
 
 

@@ -6,20 +6,19 @@ from dataclasses import asdict
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mpq.data.batching import BatchPlan
-from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.data.dataset import Batch, SpeechDataset
 from mpq.errors import UserError
 from mpq.record.logger import UPDATE
 from mpq.record.search import Snapshot, snapshot
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
 from mpq.train.distillation import Loss
+from mpq.train.epoch import Epochs
 from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
 from mpq.train.share import no_loss, share_of
@@ -58,30 +57,13 @@ class TrainingModule(lightning.LightningModule):
         self._updates_before = updates_before
         self._loss = loss
         self._optimization = optimization
-        self._dataset = dataset
-        self._seed = seed
         self._reported: set[str] = set()
         self._processes = processes.count()
-        self._batches = optimization.accumulate * self._processes  # an update
-        self._first_batch = 0  # of this epoch, counted in this process's share of a whole epoch
-        seconds = [utterance.seconds for utterance in dataset.utterances]
-        self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
+        self._epochs = Epochs(dataset, optimization, seed)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The batches of the present epoch, which here is `interval` updates, for this process among all."""
-        interval, trainer = self._optimization.interval, self.trainer
-        first = trainer.global_step  # a multiple of the interval, but where a signal stopped the run before
-        last = min(first - first % interval + interval, self._optimization.updates)
-        self._first_batch = first % interval * self._optimization.accumulate
-        batches = list(self._plan.batches(first * self._batches, last * self._batches))
-        return loader(
-            self._dataset,
-            batches[trainer.global_rank :: trainer.world_size],
-            self._optimization.workers,
-            pin=self.device.type == "cuda",
-            accumulate=self._optimization.accumulate,
-            multiple=self._dataset.multiple_of(self._optimization.pad_seconds),
-        )
+        """The batches of the present epoch, for this process among all."""
+        return self._epochs.loader(self.trainer.global_step, pin=self.device.type == "cuda")
 
     def on_train_epoch_start(self) -> None:
         """Lightning puts the model in training mode; dropout is our own choice."""
@@ -92,17 +74,14 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed this update and set the precisions or their mixture."""
-        batch_of_all = (self._first_batch + batch_idx) * self._processes + processes.rank()
-        seed = (self._seed * 1_000_003 + self.global_step * 1_009 + batch_of_all) % 2**32
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # transformers draws its time and feature masks from NumPy
+        self._epochs.seed(self.global_step, batch_idx)
         if self._precisions is not None:
             self._precisions.start_step(self.global_step, self._optimization.updates)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
         self._report(batch.skipped)
-        share = share_of(batch, self.model, self._batches, self._sum)
+        share = share_of(batch, self.model, self._epochs.batches_per_update, self._sum)
         if not batch.ids and self._processes == 1:
             return None
         loss, parts = self._loss(self.model, batch, share) if batch.ids else (no_loss(self), {})
@@ -121,7 +100,7 @@ class TrainingModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Keep a snapshot of the search, unless a signal cut the epoch short."""
-        if self.global_step % self._optimization.interval and self.global_step < self._optimization.updates:
+        if not self._epochs.is_over(self.global_step):
             return
         loss = float(torch.stack(self._losses).mean()) if self._losses else None
         is_open = self._precisions is not None and not self._precisions.decided

@@ -56,6 +56,15 @@ def from_first(read: Callable[[], T]) -> T:
     return box[0]
 
 
+def everyones(value: T) -> list[T]:
+    """The `value` of every process, the first one's first; all of them must ask."""
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values
+
+
 @contextmanager
 def together(cfg: DictConfig, work: Path) -> Iterator[None]:
     """Connect this process with the others of `cfg.trainer` for a block; the first one starts them, by way of `work`.

@@ -23,7 +23,8 @@ from mpq.train.distillation import Loss
 from mpq.train.fit import Machine
 from mpq.train.module import Optimization
 from mpq.train.packed_start import packed_start
-from mpq.train.stage import LEDGER, SEARCH, run_stage
+from mpq.train.quantizing import SEARCH
+from mpq.train.stage import LEDGER, run_stage
 
 START_FROM = ("teacher", "previous", "scratch")
 _MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads", "gradient_checkpointing")

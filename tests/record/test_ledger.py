@@ -30,6 +30,25 @@ def test_processor_seconds_are_counted_over_a_resumption():
     assert (stage.seconds, stage.processor_seconds, stage.resumed) == (11.0, 17.0, 1)
 
 
+def test_other_processes_count_once_however_often_they_report():
+    clock, processor = Clock(), Clock()
+    ledger = Ledger(clock, processor)
+    for name in ("search", "train"):
+        assert ledger.own_processor_seconds() == 0.0
+        with ledger.stage(name, devices=2):
+            for _ in range(3):
+                clock.now, processor.now = clock.now + 1, processor.now + 2
+                ledger.others_processor_seconds = 2.5 * ledger.own_processor_seconds()
+                saved = ledger.state()
+    resumed = Ledger(clock, processor)
+    saved["stages"][1]["finished"] = False
+    resumed.restore(saved)
+    with resumed.stage("train", devices=2):
+        processor.now += 2
+        resumed.others_processor_seconds = 1.0
+    assert [entry.processor_seconds for entry in resumed.time().stages] == [6 + 15, 6 + 15 + 2 + 1]
+
+
 def test_only_the_stages_are_counted():
     clock = Clock()
     ledger = Ledger(clock)

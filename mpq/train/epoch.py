@@ -1,0 +1,55 @@
+"""Which batches an epoch has in this process, and the seed of each.
+
+An epoch here is the `interval` updates between two checkpoints, so that training may stop after any of them.
+"""
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from mpq.data.batching import BatchPlan
+from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.train import processes
+from mpq.train.optimization import Optimization
+
+
+class Epochs:
+    """The batches of a stage, dealt to the processes that train together, one update after the other."""
+
+    def __init__(self, dataset: SpeechDataset, optimization: Optimization, seed: int) -> None:
+        self.batches_per_update = optimization.accumulate * processes.count()
+        self._dataset = dataset
+        self._optimization = optimization
+        self._seed = seed
+        self._first_batch = 0  # of this epoch, counted in this process's share of a whole epoch
+        seconds = [utterance.seconds for utterance in dataset.utterances]
+        self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
+
+    def loader(self, update: int, pin: bool) -> DataLoader[Batch]:
+        """This process's batches from `update` to the epoch's end.
+
+        `update` is a multiple of the interval, but where a signal stopped the run before.
+        """
+        interval, accumulate = self._optimization.interval, self._optimization.accumulate
+        last = min(update - update % interval + interval, self._optimization.updates)
+        self._first_batch = update % interval * accumulate
+        batches = list(self._plan.batches(update * self.batches_per_update, last * self.batches_per_update))
+        return loader(
+            self._dataset,
+            batches[processes.rank() :: processes.count()],
+            self._optimization.workers,
+            pin=pin,
+            accumulate=accumulate,
+            multiple=self._dataset.multiple_of(self._optimization.pad_seconds),
+        )
+
+    def is_over(self, update: int) -> bool:
+        """Whether an epoch ends before `update`."""
+        return update % self._optimization.interval == 0 or update >= self._optimization.updates
+
+    def seed(self, update: int, batch: int) -> None:
+        """Seed everything random in batch number `batch` of the loader, which belongs to `update`."""
+        batch_of_all = (self._first_batch + batch) * processes.count() + processes.rank()
+        seed = (self._seed * 1_000_003 + update * 1_009 + batch_of_all) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # transformers draws its time and feature masks from NumPy
