@@ -3,8 +3,10 @@
 soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 with no system package.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, gcd
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,25 @@ from mpq.data.truncation import cut_short
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 _SILENCE = 1e-4  # full scale is 1: below this no sample differs from zero by more than three 16-bit steps
+_BLOCK = 2**20  # samples read at once: a minute at 16 kHz
+_REACH = 7  # samples of the lower of two rates that torchaudio's filter hears to either side
+_WEIGHTS = 2**29  # of a resampling filter, beyond which its memory (4 bytes each) is no laptop's
 _SECONDS = (0.1, 24 * 3600.0)  # shorter holds no word and no frame of some models; longer is a damaged header
 
 
 class BadAudioError(Exception):
     """One audio file that can't be used; the message names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Audio of `samples` samples, one channel, float32, to be taken in `blocks` `[time]` that follow each other.
+
+    Taking the last block tells whether the whole was any good, with a BadAudioError if not.
+    """
+
+    samples: int
+    blocks: Iterable[np.ndarray]
 
 
 def header(path: Path) -> float:
@@ -36,24 +52,47 @@ def load(path: Path, rate: int) -> np.ndarray:
     Raises: BadAudioError where the file is no audio, empty, too short, truncated, silent or has samples that are no
     numbers.
     """
-    with _opened(path) as file:
-        frames, original = file.frames, file.samplerate
-        try:
-            audio = file.read(dtype="float32", always_2d=True).mean(axis=1)
-        except (RuntimeError, OSError, MemoryError) as error:  # soundfile's errors are RuntimeErrors
-            raise BadAudioError(f"{path} is truncated or damaged: {_reason(error)}") from None
-    if len(audio) < frames:
-        raise BadAudioError(f"{path} is truncated: it holds {len(audio)} of the {frames} samples its header tells of")
-    if not np.isfinite(audio).all():
-        raise BadAudioError(f"{path} has samples that are no numbers")
-    if np.abs(audio).max() < _SILENCE:
-        raise BadAudioError(f"{path} is silent")
+    with _opened(path, rate) as file:
+        audio, original = np.concatenate(list(_blocks(path, file))), file.samplerate
     return audio if original == rate else _resample(audio, original, rate)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The soundfile.SoundFile of `path`, once its header makes sense."""
+def stream(path: Path, rate: int) -> Iterator[Recording]:
+    """What `load` gives, piece by piece: an hour takes no more memory than a minute.
+
+    Raises: BadAudioError as `load` does, some of it only when the last block is taken.
+    """
+    with _opened(path, rate) as file:
+        blocks = _blocks(path, file)
+        if file.samplerate != rate:
+            blocks = _resampled(blocks, file.samplerate, rate)
+        yield Recording(-(-file.frames * rate // file.samplerate), blocks)
+
+
+def _blocks(path: Path, file: Any) -> Iterator[np.ndarray]:
+    """The mean of all channels `[time]` from the beginning to the end, at the file's own rate."""
+    read, peak = 0, 0.0
+    while read < file.frames:
+        try:
+            block = file.read(_BLOCK, dtype="float32", always_2d=True).mean(axis=1)
+        except (RuntimeError, OSError, MemoryError) as error:  # soundfile's errors are RuntimeErrors
+            raise BadAudioError(f"{path} is truncated or damaged: {_reason(error)}") from None
+        if len(block) == 0:
+            raise BadAudioError(
+                f"{path} is truncated: it holds {read} of the {file.frames} samples its header tells of"
+            )
+        if not np.isfinite(block).all():
+            raise BadAudioError(f"{path} has samples that are no numbers")
+        read, peak = read + len(block), max(peak, float(np.abs(block).max()))
+        if read >= file.frames and peak < _SILENCE:
+            raise BadAudioError(f"{path} is silent")
+        yield block
+
+
+@contextmanager
+def _opened(path: Path, rate: int | None = None) -> Iterator[Any]:
+    """The soundfile.SoundFile of `path`, once its header makes sense, and `rate` (Hz) can be made of its own."""
     import soundfile
 
     try:
@@ -72,6 +111,9 @@ def _opened(path: Path) -> Iterator[Any]:
             raise BadAudioError(f"{path} is too short: {seconds:.3f} s, and speech needs {_SECONDS[0]} s")
         if seconds > _SECONDS[1]:
             raise BadAudioError(f"{path} is damaged: its header tells of {seconds / 3600:.0f} hours")
+        period = file.samplerate // gcd(file.samplerate, rate or file.samplerate)
+        if rate and period * (rate // gcd(file.samplerate, rate)) > _WEIGHTS:
+            raise BadAudioError(f"{path} has an odd sample rate, {file.samplerate} Hz: convert it to {rate} Hz")
         yield file
 
 
@@ -80,6 +122,21 @@ def _reason(error: BaseException) -> str:
         return error.strerror[0].lower() + error.strerror[1:]  # the message itself repeats the path
     # soundfile's message repeats the path; its error_string doesn't. The decoder of a cut flac file has none.
     return getattr(error, "error_string", str(error)).rstrip(".") or "its end can't be decoded"
+
+
+def _resampled(blocks: Iterable[np.ndarray], original: int, rate: int) -> Iterator[np.ndarray]:
+    """What `_resample` makes of all blocks together, each piece heard with more around it than the filter reaches."""
+    period, made = original // gcd(original, rate), rate // gcd(original, rate)  # `period` samples become `made`
+    around = (1 + ceil(_REACH / min(period, made))) * period
+    held, done = np.zeros(0, dtype=np.float32), 0  # samples, of which the first `done` only stand before the others
+    for block in blocks:
+        held = np.concatenate([held, block])
+        ready = (len(held) - done - around) // period
+        if ready > 0:
+            end = done + ready * period
+            yield _resample(held[: end + around], original, rate)[done // period * made : end // period * made]
+            held, done = held[max(0, end - around) :], min(end, around)
+    yield _resample(held, original, rate)[done // period * made :]
 
 
 def _resample(audio: np.ndarray, original: int, rate: int) -> np.ndarray:

@@ -6,7 +6,7 @@ without chunks, and each stands for the same samples. What a model computes over
 norm, the normalisation of the input) it computes over a chunk.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,21 @@ def chunks(samples: int, size: int, margin: int, step: int) -> Iterator[Chunk]:
 
 
 def chunked_logits(
-    logits: Callable[[np.ndarray], np.ndarray], samples: np.ndarray, size: int, margin: int, step: int
-) -> np.ndarray:
-    """The frames `[frames, vocabulary]` of `samples` `[time]`, which `logits` hears chunk by chunk."""
-    parts = []
-    for chunk in chunks(len(samples), size, margin, step):
-        parts.append(logits(samples[chunk.start : chunk.stop])[chunk.first : chunk.last])
-    return np.concatenate(parts)
+    logits: Callable[[np.ndarray], np.ndarray],
+    blocks: Iterable[np.ndarray],
+    samples: int,
+    size: int,
+    margin: int,
+    step: int,
+) -> Iterator[np.ndarray]:
+    """Yield the frames `[frames, vocabulary]` of a recording, which `logits` hears chunk by chunk.
+
+    Its `samples` samples come in `blocks` `[time]` of any lengths; no more of them is held than a chunk and a block.
+    """
+    rest = iter(blocks)
+    held, begin = np.zeros(0, dtype=np.float32), 0  # the samples from `begin` on
+    for chunk in chunks(samples, size, margin, step):
+        held, begin = held[chunk.start - begin :], chunk.start
+        while len(held) < chunk.stop - chunk.start:
+            held = np.concatenate([held, next(rest)])
+        yield logits(held[: chunk.stop - chunk.start])[chunk.first : chunk.last]

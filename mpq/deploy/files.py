@@ -32,14 +32,14 @@ def transcribe_files(
     bad = 0
     for path in _tracked(paths):
         try:
-            samples = audio.load(path, recognizer.rate)
+            with audio.stream(path, recognizer.rate) as recording:
+                found = recognizer.transcribe(recording, seconds, margin)
         except audio.BadAudioError as error:
             bad += 1
             print(f"error: {error}", file=sys.stderr)
             continue
-        found = recognizer.transcribe(samples, seconds, margin)
         if as_json:
-            print(_object(path, found, len(samples) / recognizer.rate), flush=True)
+            print(_object(path, found, recording.samples / recognizer.rate), flush=True)
         else:
             print(found.text if len(paths) == 1 else f"{path}\t{found.text}", flush=True)
     return bad

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mpq.data.audio import Recording
 from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
 from mpq.deploy.transcript import Transcript, transcript
 from mpq.errors import UserError
@@ -34,17 +35,18 @@ class Recognizer:
     rate: int
     step: int | None
 
-    def transcribe(self, samples: np.ndarray, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
-        """What is said in samples `[time]`, heard in chunks of `seconds` that overlap by two margins (seconds).
+    def transcribe(self, recording: Recording, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
+        """What is said in a recording at `rate`, heard in chunks of `seconds` that overlap by two margins (seconds).
 
-        Raises: UserError where the margins leave nothing of a chunk.
+        Raises: UserError where the margins leave nothing of a chunk; BadAudioError where the recording is no good.
         """
         if self.step is None:
-            frames = self.logits(samples)
+            parts = iter([self.logits(np.concatenate(list(recording.blocks)))])
         else:
             size, inner = round(seconds * self.rate), round(margin * self.rate)
-            frames = chunked_logits(self.logits, samples, size, inner, self.step)
-        return transcript(frames.argmax(-1), self.tokenizer, (self.step or 0) / self.rate)
+            parts = chunked_logits(self.logits, recording.blocks, recording.samples, size, inner, self.step)
+        characters = np.concatenate([frames.argmax(-1) for frames in parts])
+        return transcript(characters, self.tokenizer, (self.step or 0) / self.rate)
 
 
 def open_recognizer(model: str, accelerator: str = "auto") -> Recognizer:

@@ -32,6 +32,35 @@ def test_resamples_as_scipy_does(tmp_path, rng, rate):
     assert np.abs(heard - reference)[middle].max() < 0.01
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100, 48_000])
+@pytest.mark.parametrize("suffix", [".flac", ".ogg"])
+def test_a_stream_gives_piece_by_piece_what_load_gives_whole(tmp_path, rng, monkeypatch, rate, suffix):
+    samples = rng.normal(0, 0.1, (int(rng.uniform(1, 2) * rate), 2))
+    path = record(tmp_path / f"a{suffix}", samples, rate)
+    whole = audio.load(path, 16_000)
+    monkeypatch.setattr(audio, "_BLOCK", int(rng.integers(500, 4_000)))
+    with audio.stream(path, 16_000) as recording:
+        blocks = list(recording.blocks)
+    assert recording.samples == sum(map(len, blocks)) == len(whole) and len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks), whole, atol=2e-6)
+    assert all(block.dtype == np.float32 for block in blocks)
+
+
+def test_a_rate_that_no_laptop_can_turn_into_another_is_named(tmp_path):
+    path = record(tmp_path / "a.wav", tone(1.0), 99_991)
+    for read in (audio.load, taken):
+        with pytest.raises(
+            audio.BadAudioError, match=r"a.wav has an odd sample rate, 99991 Hz: convert it to 16000 Hz"
+        ):
+            read(path, 16_000)
+
+
+def taken(path, rate):
+    """Every block of a stream."""
+    with audio.stream(path, rate) as recording:
+        return list(recording.blocks)
+
+
 def test_averages_channels(tmp_path):
     left, right = tone(0.5), tone(0.5, hertz=500)
     path = record(tmp_path / "a.wav", np.stack([left, right], axis=1), subtype="FLOAT", format="WAV")
@@ -111,8 +140,10 @@ def _endless(path):
         ("missing.wav", lambda path: None, "missing.wav is not readable audio"),
     ],
 )
-def test_names_a_bad_file(tmp_path, name, write, complaint):
+def test_names_a_bad_file(tmp_path, monkeypatch, name, write, complaint):
     write(tmp_path / name)
-    with pytest.raises(audio.BadAudioError, match=complaint) as caught:
-        audio.load(tmp_path / name, 16_000)
-    assert len(str(caught.value).splitlines()) == 1
+    monkeypatch.setattr(audio, "_BLOCK", 3_000)
+    for read in (audio.load, taken):
+        with pytest.raises(audio.BadAudioError, match=complaint) as caught:
+            read(tmp_path / name, 16_000)
+        assert len(str(caught.value).splitlines()) == 1

@@ -17,6 +17,12 @@ def local_model(samples):
     return np.stack([windows.sum(1), (windows**2).sum(1)], axis=1)
 
 
+def joined(samples, size, margin):
+    """The frames of all chunks, the samples coming in blocks of random lengths."""
+    cuts = np.sort(np.random.default_rng(len(samples)).integers(0, len(samples), 5))
+    return np.concatenate(list(chunked_logits(local_model, np.split(samples, cuts), len(samples), size, margin, STEP)))
+
+
 @pytest.fixture
 def rng():
     seed = int(np.random.SeedSequence().entropy) % 2**32
@@ -36,15 +42,30 @@ def test_frames_are_those_without_chunks_whatever_the_length(rng):
         samples = rng.standard_normal(int(rng.integers(REACH, 5_000)))
         margin = int(rng.integers(REACH, 150))
         size = int(rng.integers(2 * margin + 2 * STEP, 1_200))
-        got = chunked_logits(local_model, samples, size, margin, STEP)
+        got = joined(samples, size, margin)
         np.testing.assert_allclose(got, local_model(samples), atol=1e-12)
 
 
 def test_the_margin_is_what_keeps_the_seams_right(rng):
     """Without one, the frames at the end of a chunk are missing or wrong: the test above can fail."""
     samples = rng.standard_normal(5_000)
-    got, whole = chunked_logits(local_model, samples, 640, 0, STEP), local_model(samples)
+    got, whole = joined(samples, 640, 0), local_model(samples)
     assert got.shape != whole.shape
+
+
+def test_no_more_is_read_than_the_chunk_at_hand_needs(rng):
+    """So that a recording of hours takes the memory of a chunk."""
+    samples, read, ahead = rng.standard_normal(20_000), 0, []
+
+    def blocks():
+        nonlocal read
+        for block in np.split(samples, 200):
+            read += len(block)
+            yield block
+
+    for number, _ in enumerate(chunked_logits(local_model, blocks(), len(samples), 20 * STEP, 4 * STEP, STEP)):
+        ahead.append(read - (number * 12 + 20) * STEP)
+    assert len(ahead) > 40 and max(ahead) < 100 and read == len(samples)
 
 
 def test_every_chunk_is_within_size_and_the_last_is_not_a_rest(rng):
