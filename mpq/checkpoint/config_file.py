@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from mpq.checkpoint.format import FORMAT_VERSION
 from mpq.errors import UserError
 
 _LARGEST_FILE = 16 << 20  # bytes; a real one has some tens of kilobytes
@@ -49,7 +50,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it must hold a JSON object")
     block = config.get("quantization_config")
-    if isinstance(block, dict) and "config_sha256" in block and block["config_sha256"] != _digest(config):
+    known = isinstance(block, dict) and block.get("format_version") == FORMAT_VERSION  # else `parse_block` refuses it
+    if isinstance(block, dict) and known and block.get("config_sha256", digest := _digest(config)) != digest:
         raise UserError(f"{path} was changed or damaged after it was written: its checksum does not hold")
     return config
 

@@ -24,7 +24,6 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     Raises: UserError where there is no such model, it has no trained CTC head or no processor, or it is damaged.
     """
     check_available(path)
-    from safetensors import SafetensorError
     from transformers import AutoModelForCTC
     from transformers.utils.logging import disable_progress_bar
 
@@ -33,7 +32,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
         disable_progress_bar()  # a bar is for a download; a file on disk is read in no time
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
-    except (ValueError, OSError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # transformers raises whatever it likes on damaged files
         raise UserError(f"{path} is not a CTC speech model that transformers can load: {_first_line(error)}") from None
     untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
     if untrained:
