@@ -8,9 +8,15 @@ from torch import nn
 
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
+from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
-from mpq.evaluate.wer import character_errors, word_errors
+from mpq.evaluate.wer import (
+    character_errors,
+    character_errors_per_utterance,
+    word_errors,
+    word_errors_per_utterance,
+)
 from mpq.record.hypotheses import Texts
 from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
 
@@ -38,11 +44,14 @@ def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts) -> Tex
 
 
 def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
-    """Word and character errors of every set."""
+    """Word and character errors of every set, each with the interval of its rate."""
     scores = {}
     for name, texts in references.items():
-        characters = CharacterErrors(**asdict(character_errors(texts, hypotheses[name])))
-        scores[name] = WordErrors(**asdict(word_errors(texts, hypotheses[name])), characters=characters)
+        told = hypotheses[name]
+        of_words = difference_interval(*word_errors_per_utterance(texts, told))
+        of_characters = difference_interval(*character_errors_per_utterance(texts, told))
+        characters = CharacterErrors(**asdict(character_errors(texts, told)), interval=of_characters)
+        scores[name] = WordErrors(**asdict(word_errors(texts, told)), characters=characters, interval=of_words)
     return scores
 
 

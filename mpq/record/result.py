@@ -38,18 +38,23 @@ class Size:
 
 @dataclass(frozen=True)
 class CharacterErrors:
-    """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, the blanks among them."""
+    """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, the blanks among them.
+
+    `interval`: the bootstrap 95 % interval of `cer` over utterances, percent.
+    """
 
     cer: float
     errors: int
     characters: int
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class WordErrors:
     """Word errors of one evaluation set: `wer` in percent = 100 errors / words.
 
-    `characters`: the character errors of the same texts (None: recorded before they were counted).
+    `characters`: the character errors of the same texts; `interval`: the bootstrap 95 % interval of `wer` over
+    utterances, percent (both None: recorded before they were counted).
     """
 
     wer: float
@@ -57,6 +62,7 @@ class WordErrors:
     words: int
     utterances: int
     characters: CharacterErrors | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,8 +187,8 @@ class Result:
         if self.significance is None:
             del content["significance"]
         for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:
-            if figures["characters"] is None:  # so that an old record, written again, keeps its bytes
-                del figures["characters"]
+            for key in [key for key, value in figures.items() if value is None]:
+                del figures[key]  # so that an old record, written again, keeps its bytes
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

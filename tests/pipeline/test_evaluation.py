@@ -21,8 +21,11 @@ def test_references_are_of_what_was_transcribed():
     scores = score(references, hypotheses)
     assert (scores["clean"].wer, scores["clean"].words) == (0.0, 2)
     assert (scores["other"].wer, scores["other"].errors, scores["other"].utterances) == (100.0, 1, 1)
-    assert scores["clean"].characters == CharacterErrors(0.0, 0, 8)
-    assert scores["other"].characters == CharacterErrors(100.0, 5, 5)
+    assert scores["clean"].characters == CharacterErrors(0.0, 0, 8, (0.0, 0.0))
+    assert scores["other"].characters == CharacterErrors(100.0, 5, 5, (100.0, 100.0))
+    mixed = score({"x": {str(k): "AB CD" for k in range(9)}}, {"x": {str(k): "AB C" * (k % 2) for k in range(9)}})["x"]
+    for rate, (low, high) in ((mixed.wer, mixed.interval), (mixed.characters.cer, mixed.characters.interval)):
+        assert 0 < low < rate < high <= 100
 
 
 def test_the_difference_is_system_minus_baseline():

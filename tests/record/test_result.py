@@ -111,11 +111,13 @@ def test_fields_added_later_are_passed_over_and_optional_ones_may_be_absent():
 
 def test_character_errors_there_and_back():
     content = copy.deepcopy(CONTRACT)
-    content["wer"]["test-clean"]["characters"] = {"cer": 2.0, "errors": 10, "characters": 500}
+    characters = {"cer": 2.0, "errors": 10, "characters": 500, "interval": [1.5, 2.25]}
+    content["wer"]["test-clean"] |= {"characters": characters, "interval": [3.5, 6.5]}
     content["significance"]["test-clean"]["characters"] = {"difference": 0.5, "interval": [-0.25, 1.25]}
     result = from_json(json.dumps(content))
     assert json.loads(result.to_json()) == content
-    assert result.wer["test-clean"].characters == CharacterErrors(2.0, 10, 500)
+    assert result.wer["test-clean"].characters == CharacterErrors(2.0, 10, 500, (1.5, 2.25))
+    assert result.wer["test-clean"].interval == (3.5, 6.5)
     assert result.significance is not None
     assert result.significance["test-clean"].characters == CharacterChange(0.5, (-0.25, 1.25))
 

@@ -1,15 +1,17 @@
 """The pictures: what is drawn, from which values, and that the same records give the same bytes."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_records import with_characters
 from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
-from mpq.report.figures.gallery import draw_all, pictures
+from mpq.report.figures.gallery import _intervals, draw_all, pictures
 from mpq.report.figures.places import place, projections
 from mpq.report.figures.style import look, save, style
 from mpq.report.figures.wer_size import Point, front
@@ -33,7 +35,7 @@ def test_the_front_is_what_no_other_point_beats():
     points = [Point(random.random(), random.random(), 0.0) for _ in range(60)]
     best = front(points)
     for point in points:
-        beaten = any(p.x <= point.x and p.wer <= point.wer and p != point for p in points)
+        beaten = any(p.x <= point.x and p.rate <= point.rate and p != point for p in points)
         assert (point in best) == (not beaten)
     assert [p.x for p in best] == sorted(p.x for p in best)
 
@@ -74,6 +76,31 @@ def test_the_interval_of_32_bits_is_that_of_its_hypotheses(root):
     patch = figure.axes[0].patches[0].get_extents().transformed(figure.axes[0].transData.inverted())
     errors = np.array([1] * 100 + [0] * 400)  # of 500 utterances of four words, as the tree has them: 5 %
     assert (patch.y0, patch.y1) == pytest.approx(difference_interval(errors, np.full(500, 4)))
+
+
+def test_a_recorded_interval_comes_first_and_texts_of_recorded_speech_are_not_needed(root, systems):
+    """Hypotheses of recorded speech are not tracked, so a picture that needs them could not be drawn again."""
+    first = next(system for system in systems if system.recipe == "full_precision")
+    (run,) = first.runs
+    recorded = replace(run, wer={name: replace(words, interval=(1.0, 2.0)) for name, words in run.wer.items()})
+    data = replace(run.provenance.data, synthetic=False)
+    heard = replace(run, provenance=replace(run.provenance, data=data))
+    for made, expected in ((recorded, dict.fromkeys(run.wer, (1.0, 2.0))), (heard, {})):
+        assert _intervals([replace(first, runs=(made,))], root) == {"wer": expected}
+
+
+def test_character_error_rates_have_pictures_where_every_run_has_them(root, systems, tmp_path):
+    assert not [picture for picture in pictures("tiny", root) if "_cer_" in picture.name]
+    counted = [replace(system, runs=tuple(map(with_characters, system.runs))) for system in systems]
+    found = _intervals(counted, root)
+    assert list(found) == ["wer", "cer"]
+    with style():
+        figure = wer_size.draw(counted, "size", found["cer"], "cer")
+    panel = figure.axes[0]
+    assert panel.get_ylabel() == "CER, %" and "character error rate against size" in figure.get_suptitle()
+    uniform = next(system for system in counted if system.label == "uniform, 8 bits")
+    mean = np.mean([run.wer["dev-clean"].characters.cer for run in uniform.runs])
+    assert round(mean, 9) in {round(line.get_ydata()[0], 9) for line in panel.lines}
 
 
 def test_the_bit_map_shows_every_weight():

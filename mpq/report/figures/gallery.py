@@ -1,5 +1,6 @@
 """Every picture of a scale, from its records alone."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,12 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
 
 
 def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Picture]:
-    intervals = _intervals(systems, root)
     if any(system.runs for system in systems if system.recipe != "full_precision"):
-        for axis, (_, title) in wer_size.AXES.items():
+        for rate, axis in itertools.product(rates := _intervals(systems, root), wer_size.AXES):
             yield Picture(
-                f"{model}_wer_{axis}",
-                f"{model}: word error rate against {title}",
-                lambda axis=axis: wer_size.draw(systems, axis, intervals),
+                f"{model}_{rate}_{axis}",
+                f"{model}: {wer_size.RATES[rate][1]} against {wer_size.AXES[axis][1]}",
+                lambda rate=rate, axis=axis: wer_size.draw(systems, axis, rates[rate], rate),
             )
     if maps := _assignments(systems, root):
         yield Picture(f"{model}_bits", f"{model}: bits of each weight", lambda: bit_map.draw(model, maps))
@@ -92,10 +92,25 @@ def _of_updates(model: str, systems: Sequence[System]) -> Picture:
     return Picture(f"{model}_{TABLE}", shows, lambda: updates.draw(systems), headline=False)
 
 
-def _intervals(systems: Sequence[System], root: Path) -> dict[str, tuple[float, float]]:
-    """The bootstrap 95 % interval of the 32-bit WER on each set, from its hypotheses; none where they are missing."""
-    runs = [run for system in systems if system.recipe == "full_precision" for run in system.runs]
-    for run in runs:
+def _intervals(systems: Sequence[System], root: Path) -> dict[str, dict[str, tuple[float, float]]]:
+    """The rates that every run has (names of `RATES`), each with the bootstrap 95 % interval of 32 bits by set."""
+    baselines = [run for system in systems if system.recipe == "full_precision" for run in system.runs]
+    found = {"wer": _word_intervals(baselines, root)}
+    if all(words.characters for system in systems for run in system.runs for words in run.wer.values()):
+        counted = {name: words.characters for run in baselines for name, words in run.wer.items()}
+        found["cer"] = {name: c.interval for name, c in counted.items() if c and c.interval}
+    return found
+
+
+def _word_intervals(baselines: Sequence[Result], root: Path) -> dict[str, tuple[float, float]]:
+    """Those of the WER; where the record has none, from the hypotheses.
+
+    Not from those of recorded speech, which are not tracked: the same records would give other pictures elsewhere.
+    """
+    for run in baselines:
+        recorded = {name: words.interval for name, words in run.wer.items() if words.interval}
+        if recorded or not run.provenance.data.synthetic:
+            return recorded
         files = _folder(root, run) / "hypotheses.jsonl", root / "references" / f"{run.provenance.data.name}.jsonl"
         try:
             hypotheses, references = read_hypotheses(files[0]), read_references(files[1])

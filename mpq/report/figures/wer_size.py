@@ -1,4 +1,4 @@
-"""Word error rate against size: the systems of one model, a panel a set, and how far each method gets.
+"""Word or character error rate against size: the systems of one model, a panel a set, and how far each method gets.
 
 A method's line joins its Pareto front, the systems that none of its others beats in both size and WER. The interval of
 the 32-bit system is that of its own WER: it says how far another test set could move all points together. Whether a
@@ -27,45 +27,54 @@ AXES = {
     "size": (system_columns.size_mb, "size of the file, MB"),
     "bits": (system_columns.average_bits, "bits a weight"),
 }
+RATES = {
+    "wer": (system_columns.wer, "word error rate"),
+    "cer": (system_columns.cer, "character error rate"),
+}
 _SIDE_STEP = 0.022  # of the axis: systems of one size stand side by side
 
 
 @dataclass(frozen=True)
 class Point:
-    """One system on one set: size, WER in percent and its standard deviation over the seeds (0 for one seed).
+    """One system on one set: size, error rate in percent and its standard deviation over the seeds (0 for one seed).
 
-    `worse`: significantly worse than 32 bits in one seed or more, after Holm's correction.
+    `worse`: significantly more word errors than 32 bits in one seed or more, after Holm's correction.
     """
 
     x: float
-    wer: float
+    rate: float
     deviation: float
     worse: bool = False
 
 
-def draw(systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[float, float]]) -> Figure:
-    """Draw one model's systems; `axis` is a name of `AXES`, `intervals` are those of the 32-bit WER, by set."""
+def draw(
+    systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[float, float]], rate: str = "wer"
+) -> Figure:
+    """Draw one model's systems; `intervals` are those of the 32-bit rate, by set.
+
+    `axis` and `rate` are names of `AXES` and `RATES`.
+    """
     run = [system for system in systems if system.runs]
     baseline = next((system for system in run if system.recipe == "full_precision"), None)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
     rows = (len(sets) + 1) // 2
     figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
     panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
-    column, title = AXES[axis]
+    (column, title), (errors, told) = AXES[axis], RATES[rate]
     for name, axes in zip(sets, panels.flat, strict=False):
         if baseline:
-            _line(axes, mean_of(_value(system_columns.wer, baseline.only(name))), intervals.get(name))
-        points = {m.name: [_point(system.only(name), column) for system in m.systems] for m in methods(run)}
+            _line(axes, mean_of(_value(errors, baseline.only(name))), intervals.get(name))
+        points = {m.name: [_point(system.only(name), column, errors) for system in m.systems] for m in methods(run)}
         _points(axes, points)
         axes.set_title(name)
     for axes in panels[:, 0]:
-        axes.set_ylabel("WER, %")
+        axes.set_ylabel(errors.title.replace(" %", ", %"))
     for axes in panels[-1]:
         axes.set_xlabel(title)
     for axes in list(panels.flat)[len(sets) :]:
         axes.set_visible(False)
-    _ticks(panels[-1, 0], sorted({_point(s, column).x for s in run if s.recipe != "full_precision"}))
-    figure.suptitle(f"{systems[0].model}: word error rate against {title.partition(',')[0]}")
+    _ticks(panels[-1, 0], sorted({mean_of(_value(column, s)) for s in run if s.recipe != "full_precision"}))
+    figure.suptitle(f"{systems[0].model}: {told} against {title.partition(',')[0]}")
     figure.legend(handles=_legend(run, bool(intervals)), loc="outside lower center", ncols=4)
     return figure
 
@@ -73,26 +82,27 @@ def draw(systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[flo
 def front(points: Sequence[Point]) -> list[Point]:
     """The Pareto front, smallest first: no other point is as small and as good."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.x, p.wer)):
-        if not best or point.wer < best[-1].wer:
+    for point in sorted(points, key=lambda p: (p.x, p.rate)):
+        if not best or point.rate < best[-1].rate:
             best.append(point)
     return best
 
 
-def _point(system: System, column: Column) -> Point:
-    wer = _value(system_columns.wer, system)
-    deviation = wer.deviation if isinstance(wer, Spread) else 0.0
-    return Point(mean_of(_value(column, system)), mean_of(wer), deviation, any(one.worse for one in system.comparisons))
+def _point(system: System, column: Column, errors: Column) -> Point:
+    rate = _value(errors, system)
+    deviation = rate.deviation if isinstance(rate, Spread) else 0.0
+    worse = any(one.worse for one in system.comparisons)
+    return Point(mean_of(_value(column, system)), mean_of(rate), deviation, worse)
 
 
 def _value(column: Column, system: System) -> Any:
     return column.function(system)
 
 
-def _line(axes: Axes, wer: float, interval: tuple[float, float] | None) -> None:
+def _line(axes: Axes, rate: float, interval: tuple[float, float] | None) -> None:
     if interval:
         axes.axhspan(*interval, color="#EFEFEF", linewidth=0)
-    axes.axhline(wer, color=GREY, linestyle="--", linewidth=1.2)
+    axes.axhline(rate, color=GREY, linestyle="--", linewidth=1.2)
 
 
 def _points(axes: Axes, points: Mapping[str, Sequence[Point]]) -> None:
@@ -103,12 +113,12 @@ def _points(axes: Axes, points: Mapping[str, Sequence[Point]]) -> None:
     for name, found in points.items():
         colour, marker = look(name)
         best = front(found)
-        axes.plot([p.x for p in best], [p.wer for p in best], color=colour, linewidth=1.2, alpha=0.7)
+        axes.plot([p.x for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
         for point in found:
             count = taken[f"{point.x:.3g}"] = taken.get(f"{point.x:.3g}", -1) + 1
             x = point.x * math.exp(step * ((count + 1) // 2) * (-1) ** count)
             axes.errorbar(
-                x, point.wer, point.deviation or None, color=colour, marker=marker,
+                x, point.rate, point.deviation or None, color=colour, marker=marker,
                 markerfacecolor=colour if point in best else "white", markersize=10 if marker == "*" else 6,
                 markeredgecolor="black" if point.worse else colour, markeredgewidth=1.6 if point.worse else 1.0,
                 capsize=2, linestyle="none", zorder=3,
