@@ -1,4 +1,4 @@
-"""Word error rate against updates (`conf/table/updates.yaml`), and one stage beside two stages of twice its updates.
+"""Word error rate against updates (`conf/table/updates.yaml`), and one stage beside two stages of more updates.
 
 The two are compared with each other and not through 32 bits: on the same utterances, seed by seed, so that what all
 systems find hard does not count. Three seeds of one utterance are no three utterances; so what is pooled over the seeds
@@ -9,26 +9,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpq.errors import UserError
 from mpq.evaluate.significance import compare, holm
-from mpq.record.hypotheses import Texts, read_hypotheses, read_references
+from mpq.record.hypotheses import Texts, has_hypotheses, read_hypotheses, read_references
 from mpq.record.records import folder
-from mpq.record.result import Result
 from mpq.report.system import System
 
+_Three = tuple[Texts, Texts, Texts]
 TABLE = "updates"
 ALL = "all"  # sets, seeds
+_RATIOS = (1.5, 2)  # two stages' updates over one's: as the recipes have it, and twice as many
 
 
 @dataclass(frozen=True)
 class Change:
-    """One stage against two stages of twice its `updates`: the WER of the first minus that of the second, in points.
+    """One stage of `updates` against two stages of `others`: the WER of the first minus that of the second, in points.
 
     seed, set_name: a seed and a set of the evaluation, or `all` of them. p is MAPSSWE's, `adjusted` its correction
-    after Holm over the seeds and sets of this number of updates; None for what is pooled over seeds (both) or sets.
+    after Holm over the seeds and sets of these two systems; None for what is pooled over seeds (both) or sets.
     """
 
     updates: int
+    others: int
     seed: str
     set_name: str
     difference: float
@@ -49,47 +50,51 @@ def is_curve(systems: Sequence[System]) -> bool:
 
 
 def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Change]:
-    """Every one-stage system against the two-stage system of twice its updates; a seed needs both hypotheses.
+    """Every one-stage system against the two-stage systems of 1.5 and 2 times its updates, where both were run.
+
+    A seed needs the hypotheses of both.
 
     Raises: UserError for a file that can't be read, or that lacks utterances of the other one.
     """
-    two_stages = {total_updates(s): s for s in systems if s.runs and s.recipe.startswith("two_stage")}
     for system in systems:
-        if not system.runs or system.recipe != "one_stage" or 2 * total_updates(system) not in two_stages:
+        if not system.runs or system.recipe != "one_stage":
             continue
-        others = {run.seed: run for run in two_stages[2 * total_updates(system)].runs}
-        pairs = [(run, others[run.seed]) for run in system.runs if run.seed in others]
-        texts = {run.seed: _texts(run, other, root) for run, other in pairs}
-        yield from _changes(total_updates(system), {seed: found for seed, found in texts.items() if found})
+        for other in systems:
+            if other.runs and other.recipe.startswith("two_stage"):
+                counts = total_updates(system), total_updates(other)
+                if counts[1] / counts[0] in _RATIOS:
+                    yield from _changes(counts, _texts(system, other, root))
 
 
-def _texts(run: Result, other: Result, root: Path | str) -> tuple[Texts, Texts, Texts] | None:
-    """What was said, and what the two runs wrote; None where either left no hypotheses."""
-    try:
-        mine, theirs = (read_hypotheses(folder(root, r.exp, r.seed) / "hypotheses.jsonl") for r in (run, other))
-    except UserError:
-        return None
-    said = read_references(Path(root) / "references" / f"{run.provenance.data.name}.jsonl")
-    return {name: {key: said[name][key] for key in mine[name]} for name in mine}, theirs, mine
+def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]:
+    """Seed -> what was said, what the other one wrote, and what the system wrote."""
+    found = {}
+    for mine in system.runs:
+        for theirs in other.runs:
+            paths = [folder(root, run.exp, run.seed) / "hypotheses.jsonl" for run in (theirs, mine)]
+            if mine.seed == theirs.seed and all(map(has_hypotheses, paths)):
+                said = read_references(Path(root) / "references" / f"{mine.provenance.data.name}.jsonl")
+                written = [read_hypotheses(path) for path in paths]
+                heard = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
+                found[mine.seed] = (heard, *written)
+    return found
 
 
-def _changes(updates: int, texts: dict[int, tuple[Texts, Texts, Texts]]) -> Iterator[Change]:
+def _changes(counts: tuple[int, int], texts: dict[int, _Three]) -> Iterator[Change]:
     """Of each seed and set, then over all sets, over all seeds, and over both."""
     sets = list(dict.fromkeys(name for said, _, _ in texts.values() for name in said))
-    single = [_change(updates, texts, [seed], [name]) for seed in texts for name in sets]
+    single = [_change(counts, texts, [seed], [name]) for seed in texts for name in sets]
     adjusted = holm([change.p for change in single if change.p is not None])
     yield from (replace(change, adjusted=p) for change, p in zip(single, adjusted, strict=True))
     for seed in texts:
-        yield replace(_change(updates, texts, [seed], sets), set_name=ALL)
+        yield replace(_change(counts, texts, [seed], sets), set_name=ALL)
     for name in sets if texts else ():
-        yield replace(_change(updates, texts, list(texts), [name]), seed=ALL, p=None)
+        yield replace(_change(counts, texts, list(texts), [name]), seed=ALL, p=None)
     if texts:
-        yield replace(_change(updates, texts, list(texts), sets), seed=ALL, set_name=ALL, p=None)
+        yield replace(_change(counts, texts, list(texts), sets), seed=ALL, set_name=ALL, p=None)
 
 
-def _change(
-    updates: int, texts: dict[int, tuple[Texts, Texts, Texts]], seeds: Sequence[int], sets: Sequence[str]
-) -> Change:
+def _change(counts: tuple[int, int], texts: dict[int, _Three], seeds: Sequence[int], sets: Sequence[str]) -> Change:
     keys = [(seed, name, key) for seed in seeds for name in sets for key in texts[seed][0][name]]
     named = {f"{seed} {name} {key}": (seed, name, key) for seed, name, key in keys}
     said, theirs, mine = (
@@ -97,4 +102,4 @@ def _change(
     )
     speakers = {label: key.partition("-")[0] for label, (_, _, key) in named.items()}  # LibriSpeech's identities
     found = compare(said, theirs, mine, speakers)
-    return Change(updates, str(seeds[0]), sets[0], found.difference, found.interval, found.p)
+    return Change(*counts, str(seeds[0]), sets[0], found.difference, found.interval, found.p)
