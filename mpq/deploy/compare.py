@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mpq.data.audio import load
 from mpq.data.batching import by_length
@@ -11,6 +12,7 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
+from mpq.record.config import read_config
 from mpq.record.hypotheses import read_hypotheses
 
 
@@ -75,17 +77,14 @@ def _compared(
     )
 
 
-def _data(run: Path) -> dict:
+def _data(run: Path) -> dict[str, Any]:
     """The section `data` of the run's config.yaml."""
     from omegaconf import OmegaConf
 
-    if not (run / "config.yaml").is_file():
-        raise UserError(f"{run} is not a run's folder: config.yaml is missing")
-    config: dict = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))  # type: ignore[assignment]
-    return config["data"]
+    return OmegaConf.to_container(read_config(run).data)  # type: ignore[return-value]  # a DictConfig gives a dict
 
 
-def _test_sets(data: dict, sets: list[str], cache: str) -> dict[str, list[Utterance]]:
+def _test_sets(data: dict[str, Any], sets: list[str], cache: str) -> dict[str, list[Utterance]]:
     from mpq.data.librispeech import read_split
     from mpq.data.synthetic import make
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from mpq import pipeline, settings
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.deploy.output import check_output, compress_to, copy_model
 from mpq.deploy.quantize_now import Quantized
 from mpq.errors import UserError
+from mpq.record.config import read_config
 from mpq.record.folder import RunFolder
 from mpq.record.search import read_search
 from mpq.search.reassign import reassign
@@ -74,11 +73,8 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     if not model.is_dir() or not (run / "result.json").is_file():
         raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<exp>/seed<k>")
     assignment = reassign(read_search(run / "search.json"), target)
-    try:
-        before: Any = OmegaConf.load(run / "config.yaml")
-        del before.recipe
-    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{run / 'config.yaml'} can't be read: {error}") from None
+    before = read_config(run)
+    before.pop("recipe", None)
     settings.register_resolvers()
     with initialize_config_dir(str(settings.CONF), version_base="1.3"):
         cfg: Any = compose("config")

@@ -45,8 +45,15 @@ class Recognizer:
         else:
             size, inner = round(seconds * self.rate), round(margin * self.rate)
             parts = chunked_logits(self.logits, recording.blocks, recording.samples, size, inner, self.step)
-        characters = np.concatenate([frames.argmax(-1) for frames in parts])
+        characters = np.concatenate([_checked(frames).argmax(-1) for frames in parts])
         return transcript(characters, self.tokenizer, (self.step or 0) / self.rate)
+
+
+def _checked(frames: np.ndarray) -> np.ndarray:
+    """The frames, unless a damaged model made them, of which argmax would make an empty text."""
+    if np.isnan(frames).any():
+        raise UserError("the model's outputs are no numbers: its weights are damaged, load or train it again")
+    return frames
 
 
 def open_recognizer(model: str, accelerator: str = "auto") -> Recognizer:

@@ -25,15 +25,22 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     """
     check_available(path)
     from transformers import AutoModelForCTC
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
     source = str(local_folder(path) or path)
     if local_folder(path):
-        disable_progress_bar()  # a bar is for a download; a file on disk is read in no time
+        logging.disable_progress_bar()  # a bar is for a download; a file on disk is read in no time
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # its table of tensors that do not fit; what matters of it is said below
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
     except Exception as error:  # transformers raises whatever it likes on damaged files
-        raise UserError(f"{path} is not a CTC speech model that transformers can load: {_first_line(error)}") from None
+        reason = _first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json declares"
+        raise UserError(f"{path} is not a CTC speech model that transformers can load: {reason}") from None
+    finally:
+        logging.set_verbosity(verbosity)
     untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
     if untrained:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")

@@ -96,13 +96,25 @@ def read_search(path: Path | str) -> tuple[StageSearch, ...]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(content, list):
             raise ValueError("it must be a list of stages")
-        return tuple(build(StageSearch, stage, f"stage {number}") for number, stage in enumerate(content, 1))
+        return tuple(_stage(stage, f"stage {number}") for number, stage in enumerate(content, 1))
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}; a run keeps there what its search learned, so run it again"
         ) from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; run its experiment again") from error
+
+
+def _stage(content: object, where: str) -> StageSearch:
+    """The stage, with a row a site and a number a candidate; raises ValueError for any other shape."""
+    stage = build(StageSearch, content, where)
+    shape = [len(stage.candidates)] * len(stage.sites)
+    for name, rows in (("logits", stage.logits), ("sensitivity", stage.sensitivity)):
+        if rows is not None and [len(row) for row in rows] != shape:
+            raise ValueError(f"{where}.{name} must have a row for each site and a number for each candidate")
+    if len(stage.parameters) != len(stage.sites):
+        raise ValueError(f"{where}.parameters must have a number for each site")
+    return stage
 
 
 def _rows(values: "Tensor", digits: int) -> Rows:

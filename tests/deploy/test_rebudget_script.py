@@ -158,6 +158,12 @@ def test_what_cannot_be_done_is_one_sentence(run, here, words):
     (here / "x" / "old" / "seed0" / "search.json").unlink()
     with pytest.raises(UserError, match=r"cannot read .*search\.json: No such file"):
         rebudget(here / "x" / "old" / "seed0", 3.0)
+    for damage in ("a: [", "- 1", "model: {name: x}", "\0"):
+        (here / "x" / "old" / "seed0" / "config.yaml").write_text(damage)
+        shutil.copy(run / "search.json", here / "x" / "old" / "seed0")
+        with pytest.raises(UserError, match=r"config.yaml is damaged: ") as caught:
+            rebudget(here / "x" / "old" / "seed0", 3.0)
+        assert len(str(caught.value).splitlines()) == 1
     with pytest.raises(UserError, match=r"start_from=None must be one of teacher, .* or the folder of a packed model"):
         pipeline.run(composed(*words, "recipe=pass2", "target_bits=3", "seed=5"))
 

@@ -160,6 +160,15 @@ def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, t
     assert capsys.readouterr().out == ""
 
 
+def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, tmp_path, speech):
+    model, processor = ctc.load(str(TINY))
+    torch.nn.init.constant_(model.get_parameter("lm_head.bias"), torch.nan)
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "model")
+    status = here(monkeypatch, speech[0], "--model", tmp_path / "model")
+    assert isinstance(status, str) and status.startswith("error: the model's outputs are no numbers")
+
+
 def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")

@@ -98,7 +98,13 @@ def test_no_speech_model(tmp_path):
 
 def test_other_sizes_than_the_config_says(folder):
     edit_config(folder, hidden_size=18)
-    assert "not a CTC speech model that transformers can load" in refused(folder)
+    assert refused(folder).endswith("its weights have other shapes than its config.json declares")
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 0}, {"hidden_act": "no"}, {"quantization_config": [1]}])
+def test_a_config_that_no_model_can_be_built_from(folder, changes):
+    edit_config(folder, **changes)
+    assert "is not a CTC speech model that transformers can load: " in refused(folder)
 
 
 def test_damaged_files(folder, tmp_path):

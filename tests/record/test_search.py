@@ -63,6 +63,18 @@ def test_a_damaged_file_is_refused(text, tmp_path):
         read_search(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "shorter"), [("logits", lambda v: v[1:]), ("logits", lambda v: [r[1:] for r in v]), ("parameters", None)]
+)
+def test_rows_that_do_not_fit_the_sites_are_refused(search, tmp_path, field, shorter):
+    path = tmp_path / "search.json"
+    write_search(path, [describe("one_stage", search, [])])
+    (stage,) = json.loads(path.read_text())
+    path.write_text(json.dumps([{**stage, field: (shorter or (lambda v: v[1:]))(stage[field])}]))
+    with pytest.raises(UserError, match=rf"stage 1\.{field} must have a"):
+        read_search(path)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*search\.json"):
         read_search(tmp_path / "search.json")
