@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import jiwer
 import pytest
-from example_records import record
+from example_records import record, with_characters
 from example_tree import write_tree
 from page_reader import check_page
 
@@ -69,6 +69,19 @@ def test_samples_are_the_first_that_differ_and_say_of_how_many():
     assert alone.chosen.startswith("1 of 9 utterances with a word error")
     (none,) = samples(said, {"32 bits": said})
     assert none.chosen == "no word error in 9 utterances" and not none.utterances
+
+
+def test_a_page_shows_character_errors_where_the_record_has_them(tmp_path):
+    made = record(RUN, "one_stage", 3.5, change=12)
+    texts = []
+    for result in (made, with_characters(made)):
+        write_record(result, tmp_path)
+        write_run_page(folder(tmp_path, RUN, 0))
+        texts.append(page_of(tmp_path).all("main")[0].text)
+    before, text = texts
+    assert "32 bits %" in before and "CER" not in before
+    for cell in ("CER %", "2.58", "CER change", "+0.07", "CER 95 % interval", "[-0.03, +0.17]", "32 bits %"):
+        assert cell in text
 
 
 def test_a_page_shows_what_the_record_holds(tree):

@@ -17,7 +17,7 @@ from mpq.report.columns import Column, find, only
 from mpq.report.page.picture import Picture, picture
 from mpq.report.page.render import write_page
 from mpq.report.page.words import SetSamples, samples
-from mpq.report.parts import Block, Part
+from mpq.report.parts import Block, Part, with_values
 from mpq.report.system import System
 from mpq.search.assignment import from_json
 
@@ -25,7 +25,8 @@ FILE = "report.html"
 _SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb")
 _SIZE = (*_SIZE, "ideal_ratio", "file_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
-_TESTS = (*_SETS, "difference", "interval", "largest_increase", "z", "p", "verdict")
+_TESTS = ("difference", "interval", "largest_increase", "z", "p", "verdict")
+_CHARACTERS = ("cer", "cer_difference", "cer_interval")
 _BEFORE = Column(
     "32 bits %",
     lambda run: next((run.wer[name].wer - test.difference for name, test in run.significance.items()), None),
@@ -61,11 +62,13 @@ def write_run_page(run: Path | str) -> Path:
 
 
 def _errors(result: Result) -> Block:
-    """Word errors a set, beside the 32-bit model where the run was compared with it."""
-    shown = [find(name) for name in (_TESTS if result.significance else _SETS)]
+    """Errors a set, beside the 32-bit model where the run was compared with it."""
+    shown = [find(name) for name in _SETS]
     if result.significance:
-        shown.insert(len(_SETS), _BEFORE)
-    rows = [[column.function(only(result, name)) for column in shown] for name in result.wer]
+        shown += [_BEFORE, *(find(name) for name in _TESTS)]
+    sets = [only(result, name) for name in result.wer]
+    shown += with_values([find(name) for name in _CHARACTERS], sets)
+    rows = [[column.function(one) for column in shown] for one in sets]
     frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
     return Block("Word error rate of each set", tuple(shown), frame, grouped=False)
 
