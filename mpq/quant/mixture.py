@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mpq.quant.fake_quantize import Grid, fake_quantize, lsq_gradients
+from mpq.quant.blocks import of_rows, row_blocks
+from mpq.quant.fake_quantize import Grid, gradient_scale, lsq_gradients, unit_levels
 
 
 def mixture(weight: Tensor, scales: Tensor, lambdas: Tensor, grids: Sequence[Grid]) -> Tensor:
@@ -31,8 +32,11 @@ class _Mixture(torch.autograd.Function):
         ctx.save_for_backward(weight, scales, lambdas)
         ctx.grids = grids
         total = torch.zeros_like(weight)
-        for scale, share, grid in zip(scales, lambdas, grids, strict=True):
-            total += fake_quantize(weight, scale, grid).mul_(share)
+        for rows in row_blocks(weight):
+            levels = torch.empty_like(weight[rows])
+            for scale, share, grid in zip(scales, lambdas, grids, strict=True):
+                part = of_rows(scale, rows)
+                total[rows].addcmul_(unit_levels(weight[rows], part, grid, levels), part * share)
         return total
 
     @staticmethod
@@ -41,12 +45,17 @@ class _Mixture(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None]:
         weight, scales, lambdas = ctx.saved_tensors
-        grad_weight = torch.zeros_like(weight)
-        grad_scales = torch.empty_like(scales)
-        grad_lambdas = torch.empty_like(lambdas)
+        grad_weight, grad_scales = torch.zeros_like(weight), torch.zeros_like(scales)
+        grad_lambdas = torch.zeros_like(lambdas)
+        for rows in row_blocks(weight):
+            part, grad = weight[rows], grad_outputs[0][rows]
+            levels, inside = torch.empty_like(part), torch.empty_like(part)
+            for b, grid in enumerate(ctx.grids):
+                scale = of_rows(scales[b], rows)
+                by_level, by_scale = lsq_gradients(grad, part, scale, grid, levels, inside)
+                grad_weight[rows].addcmul_(inside, lambdas[b])
+                grad_lambdas[b] += (by_level * scale).sum()
+                of_rows(grad_scales[b], rows).add_(by_scale)
         for b, grid in enumerate(ctx.grids):
-            grad_lambdas[b] = (grad_outputs[0] * fake_quantize(weight, scales[b], grid)).sum()
-            through_weight, through_scale = lsq_gradients(grad_outputs[0], weight, scales[b], grid)
-            grad_weight += through_weight.mul_(lambdas[b])
-            grad_scales[b] = through_scale * lambdas[b]
+            grad_scales[b] *= lambdas[b] * gradient_scale(weight, scales[b], grid)
         return grad_weight, grad_scales, grad_lambdas, None

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mpq.errors import UserError
+from mpq.quant import blocks
 from mpq.quant.fake_quantize import dequantize, fake_quantize, grid, quantize
 
 ALL_GRIDS = [grid(bits) for bits in range(1, 9)] + [grid(2, centred=False)]
@@ -58,6 +59,19 @@ def test_fake_is_dequantize_of_quantize_bit_for_bit(grid, granularity):
     got = fake_quantize(weight, scale, grid)
     assert codes.dtype == torch.int8
     assert torch.equal(got.view(torch.int32), dequantize(codes, scale, grid).view(torch.int32))
+
+
+@pytest.mark.parametrize("granularity", SCALE_SHAPES)
+def test_blocks_of_rows_change_nothing(granularity, monkeypatch):
+    weight, scale = random_weight_and_scale(grid(2), SCALE_SHAPES[granularity], torch.float64)
+    weight.requires_grad_(), scale.requires_grad_()
+    found = []
+    for size in (1, 4 * 35 / torch.get_num_threads(), 2**16):  # a row at a time, four and then two, all at once
+        monkeypatch.setattr(blocks, "_BLOCK", int(size))
+        value = fake_quantize(weight, scale, grid(2))
+        found.append((value, *torch.autograd.grad(value, (weight, scale), torch.ones_like(weight))))
+    torch.testing.assert_close(found[0], found[2])
+    torch.testing.assert_close(found[1], found[2])
 
 
 @pytest.mark.parametrize("bits", range(1, 9))

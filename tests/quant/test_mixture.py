@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mpq.quant import blocks
 from mpq.quant.fake_quantize import fake_quantize, grid
 from mpq.quant.mixture import mixture
 
@@ -18,8 +19,10 @@ def random_inputs(channels, dtype=torch.float64):
     return weight, scales, logits
 
 
+@pytest.mark.parametrize("block", [1, 2**16], ids=["a_row_at_a_time", "all_at_once"])
 @pytest.mark.parametrize("channels", [1, 6])
-def test_value_and_gradients_equal_the_composition(channels):
+def test_value_and_gradients_equal_the_composition(channels, block, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK", block)
     weight, scales, logits = random_inputs(channels)
     upstream = torch.randn(6, 9, dtype=torch.float64)
     lambdas = logits.softmax(0)
@@ -31,6 +34,21 @@ def test_value_and_gradients_equal_the_composition(channels):
     for ours, theirs in zip(torch.autograd.grad(got, inputs, upstream), want, strict=True):
         assert ours.abs().sum() > 0
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("channels", [1, 64])
+def test_single_precision_is_precise_enough(channels):
+    weight, upstream = torch.randn(64, 512), torch.randn(64, 512)
+    scales = torch.tensor([2, 1, 1 / 4, 1 / 64])[:, None, None].repeat(1, channels, 1)  # powers: no tie is broken
+    inputs = (weight, scales, torch.randn(4).softmax(0))
+    single, double = (gradients(inputs, upstream, dtype) for dtype in (torch.float32, torch.float64))
+    for ours, exact in zip(single, double, strict=True):
+        assert (ours - exact).norm() < 1e-4 * exact.norm()
+
+
+def gradients(inputs, upstream, dtype):
+    leaves = [tensor.to(dtype).requires_grad_() for tensor in inputs]
+    return torch.autograd.grad(mixture(*leaves, GRIDS), leaves, upstream.to(dtype))
 
 
 def test_one_hot_is_the_candidate_itself():
