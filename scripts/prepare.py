@@ -1,4 +1,7 @@
-"""Get the data of a run: `python scripts/prepare.py librispeech` or `python scripts/prepare.py synthetic`."""
+"""Get the data of a run: `python scripts/prepare.py librispeech`, `... synthetic`, or arrange that of scale mini:
+
+python scripts/prepare.py mini --test-clean FOLDER --speechocean762 FOLDER
+"""
 
 import argparse
 from pathlib import Path
@@ -11,8 +14,10 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 def main() -> None:
     """Read the command line, get the data, tell the command that uses it."""
     parser = argparse.ArgumentParser(description="Get the data of a run. A killed download goes on where it stopped.")
-    parser.add_argument("data", choices=["librispeech", "synthetic"])
-    parser.add_argument("--root", default="data", help="LibriSpeech goes to <root>/LibriSpeech (default: data)")
+    parser.add_argument("data", choices=["librispeech", "mini", "synthetic"])
+    parser.add_argument("--root", default="data", help="where <root>/LibriSpeech or <root>/mini goes (default: data)")
+    parser.add_argument("--test-clean", help="for mini: the folder test-clean of LibriSpeech")
+    parser.add_argument("--speechocean762", help="for mini: the folder of speechocean762, with WAVE, train and test")
     parser.add_argument("--splits", nargs="+", help="of LibriSpeech (default: those of conf/data/librispeech.yaml)")
     parser.add_argument("--cache", default=".cache", help="the folder of the synthetic corpus (default: .cache)")
     chosen = parser.parse_args()
@@ -24,6 +29,15 @@ def main() -> None:
 
         folder = synthetic.make(chosen.cache, **conf.corpus)
         print(f"{folder} (content {synthetic.content_hash(folder)})\nNow: python scripts/run.py cache={chosen.cache}")
+        return
+    if chosen.data == "mini":
+        if not (chosen.test_clean and chosen.speechocean762):
+            parser.error("mini needs --test-clean FOLDER and --speechocean762 FOLDER")
+        from mpq.data import mini
+
+        counts = mini.arrange(Path(chosen.root) / "mini", chosen.test_clean, chosen.speechocean762)
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        print(f'{chosen.root}/mini has utterances: {told}\nNow: experiments/README.md, "Scale mini"')
         return
     from mpq.data import download
 
