@@ -7,27 +7,21 @@ matter how it was started (a script, a sweep, a notebook); torchrun and SLURM st
 
 import logging
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch.distributed as dist
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.train import launch
 
 T = TypeVar("T")
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # torchrun's, Lightning's and SLURM's; all 0 in the first
-_ORDERLY = (0, 128 + 15)  # ended, or stopped by SIGTERM
-_GRACE_SECONDS = 15.0  # for the first process to fail by itself when a follower has
 _NEWS_SECONDS = 5.0  # for a follower to end whose connection has
 
 
@@ -76,9 +70,9 @@ def together(cfg: DictConfig, work: Path) -> Iterator[None]:
         yield
         return
     by_cluster = fabric.strategy.cluster_environment.creates_processes_externally
-    followers = [] if by_cluster else _start(cfg, work, fabric.world_size)
+    followers = [] if by_cluster else launch.start(cfg, work, fabric.world_size)
     left = threading.Event()
-    threading.Thread(target=_watch, args=[followers, left], daemon=True).start()
+    threading.Thread(target=launch.watch, args=[followers, left], daemon=True).start()
     try:
         fabric.launch()
         yield
@@ -86,7 +80,7 @@ def together(cfg: DictConfig, work: Path) -> Iterator[None]:
         for follower in followers:
             follower.wait()
     except RuntimeError:
-        if why := _failure(followers, wait=_NEWS_SECONDS):
+        if why := launch.failure(followers, wait=_NEWS_SECONDS):
             raise UserError(why) from None
         raise
     finally:
@@ -96,7 +90,7 @@ def together(cfg: DictConfig, work: Path) -> Iterator[None]:
         if dist.is_initialized():
             dist.destroy_process_group()
         if followers:
-            for name in _meeting(fabric.world_size):
+            for name in launch.meeting(fabric.world_size):
                 os.environ.pop(name, None)  # Lightning has removed some itself
 
 
@@ -121,52 +115,3 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
         )
     except (ValueError, MisconfigurationException) as error:
         raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
-
-
-def _start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen[bytes]]:
-    if cfg.trainer.nodes > 1:
-        raise UserError(f"trainer.nodes={cfg.trainer.nodes} needs srun or torchrun to start a process for each device")
-    write_text(work / "followers.yaml", OmegaConf.to_yaml(cfg))
-    os.environ.update(_meeting(processes))
-    command = [sys.executable, "-m", "mpq.train.follower", str(work / "followers.yaml")]
-    return [subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(number)}) for number in range(1, processes)]
-
-
-def _meeting(processes: int) -> dict[str, str]:
-    """The environment by which Lightning knows that all processes are there and where to meet."""
-    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-
-    port = str(LightningEnvironment().main_port)  # a free one
-    return {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "NODE_RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": str(processes),
-    }
-
-
-def _watch(followers: Sequence[subprocess.Popen[bytes]], left: threading.Event) -> None:
-    """End this process soon after a follower has failed, unless it ends itself: it may wait for that one for ever."""
-    while not left.wait(0.2):
-        if why := _failure(followers):
-            if not left.wait(_GRACE_SECONDS):
-                print(f"error: {why}", file=sys.stderr, flush=True)
-                os._exit(1)
-            return
-
-
-def _failure(followers: Sequence[subprocess.Popen[bytes]], wait: float = 0.0) -> str | None:
-    """What to tell the user of the first follower that failed, or None; `wait` seconds for one that is about to end."""
-    end = time.monotonic() + wait
-    while followers:
-        failed = [status for status in (f.poll() for f in followers) if status not in (None, *_ORDERLY)]
-        if failed and failed[0] > 0:
-            return "another process of this run has failed and told why above"
-        if failed:
-            name = signal.Signals(-failed[0]).name
-            return f"another process of this run was ended by {name}; the same command goes on from the last checkpoint"
-        if time.monotonic() >= end:
-            break
-        time.sleep(0.05)
-    return None
