@@ -1,6 +1,7 @@
 """The data of a run: the embedded corpus or a folder, split into what is trained on and what is evaluated on."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,8 @@ class Corpus:
 
 def corpus_name(root: str | None) -> str:
     """The name under which records speak of the data: the folder's own, or that of the embedded corpus."""
-    return Path(root).resolve().name.lower().replace("-", "_") if root else EMBEDDED
+    # Not Path.resolve(): a link is given a name so that it be called by it.
+    return os.path.basename(os.path.abspath(root)).lower().replace("-", "_") if root else EMBEDDED
 
 
 def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[str], on_bad_audio: str) -> None:

@@ -95,3 +95,12 @@ def test_an_unknown_split_of_a_folder_lists_its_own(root):
 def test_names():
     assert corpus_name(None) == "synthetic"
     assert corpus_name("some/Where/LibriSpeech-Mini") == "librispeech_mini"
+
+
+def test_a_folder_is_called_by_its_own_name_or_its_links(tmp_path, monkeypatch):
+    (tmp_path / "My-Speech" / "train").mkdir(parents=True)
+    (tmp_path / "mini").symlink_to(tmp_path / "My-Speech")
+    monkeypatch.chdir(tmp_path / "My-Speech")
+    names = [tmp_path / "My-Speech", tmp_path / "mini", ".", "train/..", f"{tmp_path}/mini/", None]
+    expected = ["my_speech", "mini", "my_speech", "my_speech", "mini", "synthetic"]
+    assert [corpus_name(name and str(name)) for name in names] == expected
