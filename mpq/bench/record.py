@@ -15,7 +15,7 @@ from mpq.record.atomic import write_text
 
 SCHEMA = 1
 _PEERS = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao", "optimum-quanto", "brevitas")
-_FOLDERS = ("output", "cache", "files")  # options that tell of a place: no part of a published record
+_FOLDERS = ("output", "cache", "files", "root")  # options that tell of a place: no part of a published record
 _NO_DATA = provenance.Data("random", "")
 
 

@@ -18,8 +18,9 @@ from mpq.bench.inference import why
 from mpq.bench.interleaved import compared, interleave
 from mpq.bench.system import usable_threads
 from mpq.bench.train_systems import SYSTEMS
-from mpq.bench.waiting import waiting_share
+from mpq.bench.waiting import utterances_of, waiting_share
 from mpq.bench.workload import Workload
+from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 
 REFERENCE = "full_precision"
@@ -30,8 +31,9 @@ class Options:
     """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
     device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. threads: on a CPU, 0 for as many as there are cores.
     systems: which, or all. repeats: measurements of each one's memory, 0 for none. batches: after which the share of
-    time that waits for data is known, 0 for not measured. workers: processes that decode audio for it. cache: where
-    the embedded corpus lies. output: the record's folder.
+    time that waits for data is known, 0 for not measured. workers: processes that decode audio for it, one number a
+    measurement. root, split: the speech for it, in LibriSpeech's layout; without a root synthetic speech, which lies
+    in cache. label: ends the record's name. output: the record's folder.
     """
 
     model: str = "tiny_wav2vec2"
@@ -44,8 +46,11 @@ class Options:
     systems: tuple[str, ...] = ("all",)
     repeats: int = 1
     batches: int = 20
-    workers: int = 0
+    workers: tuple[int, ...] = (0, 1)
+    root: str = ""
+    split: str = "train"
     cache: str = ".cache"
+    label: str = ""
     output: str = "experiments/local/bench"
 
 
@@ -77,8 +82,11 @@ def run(options: Options) -> list[dict[str, Any]]:
         row["peak_ratio"] = peaks[name] / peaks[REFERENCE] if peaks[name] and peaks[REFERENCE] else None
         rows.append(row)
     if options.batches:
-        share = waiting_share(make_workload(options), options.batches, options.workers, options.cache)
-        rows.append({"system": "one_stage_update on synthetic speech", "waiting_share": share})
+        utterances = utterances_of(options.root, options.split, options.cache)
+        for workers in options.workers:
+            share = waiting_share(make_workload(options), options.batches, workers, utterances)
+            name = f"one_stage_update on {corpus_name(options.root)} speech, workers={workers}"
+            rows.append({"system": name, "waiting_share": share})
     return rows + [{"system": name, "problem": problem} for name, problem in problems.items()]
 
 

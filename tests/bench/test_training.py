@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_speech import write_speech
 
-from mpq.bench import costs, growth, train, train_systems
+from mpq.bench import costs, growth, train, train_systems, waiting
 from mpq.bench.workload import Workload
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize, grid
@@ -53,6 +54,16 @@ def test_a_step_trains_weights_and_quantizers(name):
 def _trained(model):
     """The quantizers of weights that are not frozen."""
     return sum(quantizer.log_scales.requires_grad for quantizer in quantizers_of(model).values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_share_of_time_that_waits_for_data(tmp_path, monkeypatch, workers):
+    write_speech(tmp_path, {"train": 4}, np.random.default_rng())
+    heard = []
+    monkeypatch.setitem(train_systems.SYSTEMS, "one_stage_update", lambda work: lambda batch: heard.append(batch.ids))
+    share = waiting.waiting_share(workload(), 6, workers, waiting.utterances_of(str(tmp_path), "train", "unused"))
+    assert 0.5 < share <= 1  # the update takes no time
+    assert len(heard) == 7 and {len(ids) for ids in heard} <= {1, 2}
 
 
 def test_only_the_layers_that_peers_quantize_too_are_quantized():
