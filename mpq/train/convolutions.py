@@ -18,7 +18,7 @@ def strided_in_float32(model: nn.Module, wanted: bool) -> Iterator[None]:
     found = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d)) and max(m.stride) > 1]
     patched = [module for module in found if wanted and module.weight.requires_grad]
     for module in patched:
-        module.forward = _in_float32(module.forward)
+        module.forward = _in_float32(module.forward)  # type: ignore[method-assign]
     try:
         yield
     finally:
