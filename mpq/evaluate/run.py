@@ -12,9 +12,9 @@ from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
 from mpq.evaluate.wer import (
-    character_errors,
+    CharacterCounts,
+    ErrorCounts,
     character_errors_per_utterance,
-    word_errors,
     word_errors_per_utterance,
 )
 from mpq.record.hypotheses import Texts
@@ -47,11 +47,12 @@ def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
     """Word and character errors of every set, each with the interval of its rate."""
     scores = {}
     for name, texts in references.items():
-        told = hypotheses[name]
-        of_words = difference_interval(*word_errors_per_utterance(texts, told))
-        of_characters = difference_interval(*character_errors_per_utterance(texts, told))
-        characters = CharacterErrors(**asdict(character_errors(texts, told)), interval=of_characters)
-        scores[name] = WordErrors(**asdict(word_errors(texts, told)), characters=characters, interval=of_words)
+        errors, words = word_errors_per_utterance(texts, hypotheses[name])
+        counts = ErrorCounts(int(errors.sum()), int(words.sum()), len(errors))
+        wrong, letters = character_errors_per_utterance(texts, hypotheses[name])
+        counted = CharacterCounts(int(wrong.sum()), int(letters.sum()))
+        characters = CharacterErrors(**asdict(counted), interval=difference_interval(wrong, letters))
+        scores[name] = WordErrors(**asdict(counts), characters=characters, interval=difference_interval(errors, words))
     return scores
 
 
