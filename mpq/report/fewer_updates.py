@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpq.evaluate.significance import compare, holm
+from mpq.evaluate.bootstrap import difference_interval
+from mpq.evaluate.mapsswe import mapsswe
+from mpq.evaluate.significance import holm
+from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.record.hypotheses import Texts, has_hypotheses, read_hypotheses, read_references
 from mpq.record.records import folder
 from mpq.report.system import System
@@ -89,17 +92,24 @@ def _changes(counts: tuple[int, int], texts: dict[int, _Three]) -> Iterator[Chan
     for seed in texts:
         yield replace(_change(counts, texts, [seed], sets), set_name=ALL)
     for name in sets if texts else ():
-        yield replace(_change(counts, texts, list(texts), [name]), seed=ALL, p=None)
+        yield replace(_change(counts, texts, list(texts), [name], tested=False), seed=ALL)
     if texts:
-        yield replace(_change(counts, texts, list(texts), sets), seed=ALL, set_name=ALL, p=None)
+        yield replace(_change(counts, texts, list(texts), sets, tested=False), seed=ALL, set_name=ALL)
 
 
-def _change(counts: tuple[int, int], texts: dict[int, _Three], seeds: Sequence[int], sets: Sequence[str]) -> Change:
+def _change(
+    counts: tuple[int, int], texts: dict[int, _Three], seeds: Sequence[int], sets: Sequence[str], tested: bool = True
+) -> Change:
+    """Of the utterances of `seeds` and `sets` together, with MAPSSWE's p if `tested`."""
     keys = [(seed, name, key) for seed in seeds for name in sets for key in texts[seed][0][name]]
     named = {f"{seed} {name} {key}": (seed, name, key) for seed, name, key in keys}
     said, theirs, mine = (
         {label: texts[seed][part][name][key] for label, (seed, name, key) in named.items()} for part in range(3)
     )
     speakers = {label: key.partition("-")[0] for label, (_, _, key) in named.items()}  # LibriSpeech's identities
-    found = compare(said, theirs, mine, speakers)
-    return Change(*counts, str(seeds[0]), sets[0], found.difference, found.interval, found.p)
+    errors, words = word_errors_per_utterance(said, mine)
+    more = errors - word_errors_per_utterance(said, theirs)[0]
+    difference = 100.0 * float(more.sum()) / float(words.sum())
+    interval = difference_interval(more, words, [speakers[label] for label in said])
+    p = mapsswe(said, mine, theirs).p if tested else None
+    return Change(*counts, str(seeds[0]), sets[0], difference, interval, p)
