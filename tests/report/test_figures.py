@@ -32,12 +32,12 @@ def systems(root):
 
 
 def test_the_front_is_what_no_other_point_beats():
-    points = [Point(random.random(), random.random(), 0.0) for _ in range(60)]
+    points = [Point(random.random(), random.random()) for _ in range(60)]
     best = front(points)
     for point in points:
-        beaten = any(p.x <= point.x and p.rate <= point.rate and p != point for p in points)
+        beaten = any(p.bits <= point.bits and p.rate <= point.rate and p != point for p in points)
         assert (point in best) == (not beaten)
-    assert [p.x for p in best] == sorted(p.x for p in best)
+    assert [p.bits for p in best] == sorted(p.bits for p in best)
 
 
 def test_every_method_looks_different():
@@ -52,12 +52,12 @@ def test_where_a_weight_stands():
     assert projections(names) == ["query", "key", "output", "attention.extra"]
 
 
-def test_wer_against_bits(systems):
+def test_wer_against_size(systems):
     with style():
-        figure = wer_size.draw(systems, "bits", {"dev-clean": (4.0, 6.0)})
+        figure = wer_size.draw(systems, {"dev-clean": (4.0, 6.0)})
     panel = figure.axes[0]
     assert [axes.get_title() for axes in figure.axes] == ["dev-clean", "dev-other", "test-clean", "test-other"]
-    assert panel.get_ylabel() == "WER, %" and figure.axes[3].get_xlabel() == "bits a weight"
+    assert panel.get_ylabel() == "WER, %" and figure.axes[3].get_xlabel().startswith("bits a weight")
     drawn = {round(line.get_ydata()[0], 9) for line in panel.lines}
     one = next(system for system in systems if system.label == "uniform, 8 bits")
     mean = np.mean([run.wer["dev-clean"].wer for run in one.runs])
@@ -65,8 +65,28 @@ def test_wer_against_bits(systems):
     baseline = next(system for system in systems if system.recipe == "full_precision").runs[0].wer["dev-clean"].wer
     assert round(baseline, 9) in drawn
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    expected = ["uniform", "one-stage", "32 bits", "its 95 % interval, unpaired", "off its method's front"]
+    expected = ["uniform", "one-stage", "32 bits", "its 95 % interval, unpaired", "Pareto front of a method"]
     assert names[:5] == expected
+
+
+def test_every_system_has_a_place_and_one_far_above_is_shown_at_the_edge(systems):
+    (far,) = (system for system in systems if system.label == "uniform, 2 bits")
+    run = far.runs[0]
+    lost = replace(run, wer={name: replace(words, wer=99.5) for name, words in run.wer.items()})
+    changed = [replace(far, runs=(lost,)) if system is far else system for system in systems]
+    with style():
+        figure = wer_size.draw(changed, {})
+    panel = figure.axes[0]
+    assert [text.get_text() for text in panel.texts] == ["↑ 99.5"] and panel.get_ylim()[1] < 10
+    markers = [line for line in panel.lines if line.get_marker() not in ("None", None, "_", "|")]
+    places = [line.get_xdata()[0] for line in markers]
+    shown = [
+        system for system in systems if system.runs and system.recipe != "full_precision" and not system.activations
+    ]
+    assert len(places) == len(set(places)) == len(shown)
+    labels = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    megabytes = np.mean([system.runs[0].size.file_bytes / 1e6 for system in shown if system.bits == 4])
+    assert f"4 bits\n{megabytes:.3g}" in labels
 
 
 def test_the_interval_of_32_bits_is_that_of_its_hypotheses(root):
@@ -95,7 +115,7 @@ def test_character_error_rates_have_pictures_where_every_run_has_them(root, syst
     found = _intervals(counted, root)
     assert list(found) == ["wer", "cer"]
     with style():
-        figure = wer_size.draw(counted, "size", found["cer"], "cer")
+        figure = wer_size.draw(counted, found["cer"], "cer")
     panel = figure.axes[0]
     assert panel.get_ylabel() == "CER, %" and "character error rate against size" in figure.get_suptitle()
     uniform = next(system for system in counted if system.label == "uniform, 8 bits")

@@ -1,7 +1,4 @@
-"""Which weight got how many bits: layer by projection, a panel for every seed of every mixed system of a model.
-
-FF: the two feed-forward projections of a layer.
-"""
+"""Which weight got how many bits: layer by projection, a panel for every seed of every mixed system of a model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -50,6 +47,7 @@ def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
             axes.tick_params(labelbottom=True)
             axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8)
     figure.suptitle(f"{model}: bits of each searched weight")
+    figure.supxlabel("projection (FF: feed-forward)", fontsize=9)
     return figure
 
 

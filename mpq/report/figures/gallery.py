@@ -1,6 +1,5 @@
 """Every picture of a scale, from its records alone."""
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +64,11 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
 
 def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Picture]:
     if any(system.runs for system in systems if system.recipe != "full_precision"):
-        for rate, axis in itertools.product(rates := _intervals(systems, root), wer_size.AXES):
+        for rate, intervals in _intervals(systems, root).items():
             yield Picture(
-                f"{model}_{rate}_{axis}",
-                f"{model}: {wer_size.RATES[rate][1]} against {wer_size.AXES[axis][1]}",
-                lambda rate=rate, axis=axis: wer_size.draw(systems, axis, rates[rate], rate),
+                f"{model}_{rate}_size",
+                f"{model}: {wer_size.RATES[rate][1]} against size",
+                lambda rate=rate, intervals=intervals: wer_size.draw(systems, intervals, rate),
             )
     if maps := _assignments(systems, root):
         yield Picture(f"{model}_bits", f"{model}: bits of each weight", lambda: bit_map.draw(model, maps))
@@ -126,13 +125,13 @@ def _interval(references: dict[str, str], hypotheses: dict[str, str]) -> tuple[f
 
 
 def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, dict[str, int]]]:
-    """What each mixed system is called -> seed -> bits of each weight."""
-    found: dict[str, dict[int, dict[str, int]]] = {}
+    """What each system that mixes precisions in any seed is called -> seed -> bits of each weight."""
+    found = {}
     for system in systems:
-        for run in system.runs:
-            path = _folder(root, run) / "bits.json"
-            if path.is_file() and bit_map.is_mixed(bits := from_json(path)):
-                found.setdefault(system.label, {})[run.seed] = bits
+        files = {run.seed: _folder(root, run) / "bits.json" for run in system.runs}
+        seeds = {seed: from_json(path) for seed, path in files.items() if path.is_file()}
+        if any(map(bit_map.is_mixed, seeds.values())):
+            found[system.label] = seeds
     return found
 
 

@@ -37,6 +37,7 @@ def draw(systems: Sequence[System]) -> Figure:
     figure.suptitle(f"{systems[0].model}: word error rate against updates, mean ± standard deviation over seeds")
     handles = [Line2D([], [], color=look(name)[0], marker=look(name)[1], label=name) for name in methods]
     handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
+    handles.append(Line2D([], [], color=GREY, linestyle="none", marker=".", markersize=4, label="one seed"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 

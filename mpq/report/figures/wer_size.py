@@ -1,11 +1,16 @@
 """Word or character error rate against size: the systems of one model, a panel a set, and how far each method gets.
 
-A method's line joins its Pareto front, the systems that none of its others beats in both size and WER. The interval of
-the 32-bit system is that of its own WER: it says how far another test set could move all points together. Whether a
-system is worse is tested on the same utterances, which finds far smaller differences; those that are have a black rim.
+Sizes stand side by side, evenly spaced, and within a size every system has a place of its own: on a true axis of
+megabytes dozens of systems of nearly one size would hide one another. A method's line joins its Pareto front, the
+systems that none of its others beats in both size and error rate. A system far above 32 bits stands at the upper edge
+with its rate beside it, so that it does not press all others onto one line.
+
+The interval of the 32-bit system is that of its own rate: it says how far another test set could move all points
+together. Whether a system is worse is tested on the same utterances, which finds far smaller differences; those that
+are hollow.
 """
 
-import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from mpq.report import system_columns
 from mpq.report.columns import Column
@@ -23,58 +27,55 @@ from mpq.report.lossless import methods
 from mpq.report.spread import Spread, mean_of
 from mpq.report.system import System
 
-AXES = {
-    "size": (system_columns.size_mb, "size of the file, MB"),
-    "bits": (system_columns.average_bits, "bits a weight"),
-}
 RATES = {
     "wer": (system_columns.wer, "word error rate"),
     "cer": (system_columns.cer, "character error rate"),
 }
-_SIDE_STEP = 0.022  # of the axis: systems of one size stand side by side
+FAR = 1.5
+"""A rate of more than so many times that of 32 bits stands at the upper edge."""
+_GAP = 1.6  # between two sizes, in places of a system
 
 
 @dataclass(frozen=True)
 class Point:
-    """One system on one set: size, error rate in percent and its standard deviation over the seeds (0 for one seed).
+    """One system on one set: bits a weight, error rate in percent, its standard deviation over the seeds (0 for one).
 
-    `worse`: significantly more word errors than 32 bits in one seed or more, after Holm's correction.
+    `place` is where it stands on the axis. `worse`: significantly more word errors than 32 bits in one seed or more,
+    after Holm's correction.
     """
 
-    x: float
+    bits: float
     rate: float
-    deviation: float
+    deviation: float = 0.0
     worse: bool = False
+    place: float = 0.0
 
 
-def draw(
-    systems: Sequence[System], axis: str, intervals: Mapping[str, tuple[float, float]], rate: str = "wer"
-) -> Figure:
-    """Draw one model's systems; `intervals` are those of the 32-bit rate, by set.
-
-    `axis` and `rate` are names of `AXES` and `RATES`.
-    """
+def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]], rate: str = "wer") -> Figure:
+    """Draw one model's systems; `intervals` are those of the 32-bit rate, by set; `rate` is a name of `RATES`."""
     run = [system for system in systems if system.runs]
     baseline = next((system for system in run if system.recipe == "full_precision"), None)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
-    rows = (len(sets) + 1) // 2
-    figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
-    panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
-    (column, title), (errors, told) = AXES[axis], RATES[rate]
-    for name, axes in zip(sets, panels.flat, strict=False):
-        if baseline:
-            _line(axes, mean_of(_value(errors, baseline.only(name))), intervals.get(name))
-        points = {m.name: [_point(system.only(name), column, errors) for system in m.systems] for m in methods(run)}
-        _points(axes, points)
+    errors, told = RATES[rate]
+    places, ticks, edges = _places(run)
+    figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
+    for name, axes in zip(sets, figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0], strict=True):
+        points = {
+            method.name: [_point(system.only(name), errors, places[system.exp]) for system in method.systems]
+            for method in methods(run)
+        }
+        unpressed = mean_of(errors.function(baseline.only(name))) if baseline else None
+        _scale(axes, [point for found in points.values() for point in found], unpressed, intervals.get(name))
+        for method, found in points.items():
+            _points(axes, method, found)
         axes.set_title(name)
-    for axes in panels[:, 0]:
         axes.set_ylabel(errors.title.replace(" %", ", %"))
-    for axes in panels[-1]:
-        axes.set_xlabel(title)
-    for axes in list(panels.flat)[len(sets) :]:
-        axes.set_visible(False)
-    _ticks(panels[-1, 0], sorted({mean_of(_value(column, s)) for s in run if s.recipe != "full_precision"}))
-    figure.suptitle(f"{systems[0].model}: {told} against {title.partition(',')[0]}")
+        axes.grid(False, axis="x")
+        for edge in edges:
+            axes.axvline(edge, color="#CCCCCC", linewidth=0.8, linestyle=":")
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
+    figure.suptitle(f"{systems[0].model}: {told} against size")
     figure.legend(handles=_legend(run, bool(intervals)), loc="outside lower center", ncols=4)
     return figure
 
@@ -82,61 +83,61 @@ def draw(
 def front(points: Sequence[Point]) -> list[Point]:
     """The Pareto front, smallest first: no other point is as small and as good."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.x, p.rate)):
+    for point in sorted(points, key=lambda p: (p.bits, p.rate)):
         if not best or point.rate < best[-1].rate:
             best.append(point)
     return best
 
 
-def _point(system: System, column: Column, errors: Column) -> Point:
-    rate = _value(errors, system)
+def _places(systems: Sequence[System]) -> tuple[dict[str, float], dict[float, str], list[float]]:
+    """Where each system stands, by its name; what stands below the middle of each size; where one size ends."""
+    ordered = [system for method in methods(systems) for system in method.systems]
+    places: dict[str, float] = {}
+    ticks: dict[float, str] = {}
+    edges, first = [], 0.0
+    for bits in sorted({system.bits or 32.0 for system in ordered}):
+        alike = [system for system in ordered if (system.bits or 32.0) == bits]
+        places |= {system.exp: first + number for number, system in enumerate(alike)}
+        megabytes = statistics.fmean(mean_of(system_columns.size_mb.function(system)) for system in alike)
+        ticks[first + (len(alike) - 1) / 2] = f"{bits:g} bit{'s' if bits != 1 else ''}\n{megabytes:.3g}"
+        first += len(alike) + _GAP
+        edges.append(first - (1 + _GAP) / 2)
+    return places, ticks, edges[:-1]
+
+
+def _point(system: System, errors: Column, place: float) -> Point:
+    rate = errors.function(system)
     deviation = rate.deviation if isinstance(rate, Spread) else 0.0
-    worse = any(one.worse for one in system.comparisons)
-    return Point(mean_of(_value(column, system)), mean_of(rate), deviation, worse)
+    return Point(system.bits or 32.0, mean_of(rate), deviation, any(one.worse for one in system.comparisons), place)
 
 
-def _value(column: Column, system: System) -> Any:
-    return column.function(system)
-
-
-def _line(axes: Axes, rate: float, interval: tuple[float, float] | None) -> None:
+def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tuple[float, float] | None) -> None:
+    """Draw the line of 32 bits and its interval, and end the axis above the last point that isn't far from it."""
     if interval:
         axes.axhspan(*interval, color="#EFEFEF", linewidth=0)
-    axes.axhline(rate, color=GREY, linestyle="--", linewidth=1.2)
+    if rate is not None:
+        axes.axhline(rate, color=GREY, linestyle="--", linewidth=1.2)
+    near = [point for point in points if rate is None or point.rate <= FAR * rate]
+    ends = [point.rate + sign * point.deviation for point in near for sign in (-1, 1)]
+    ends += [*(interval or ()), *([] if rate is None else [rate])]
+    margin = 0.08 * (max(ends) - min(ends)) or 1.0
+    axes.set_ylim(min(ends) - margin, max(ends) + margin)
 
 
-def _points(axes: Axes, points: Mapping[str, Sequence[Point]]) -> None:
-    """Draw each method's points and front; points of one size (to three digits) stand side by side."""
-    sizes = [point.x for found in points.values() for point in found]
-    step = _SIDE_STEP * math.log(max(sizes) / min(sizes)) if sizes else 0.0
-    taken: dict[str, int] = {}
-    for name, found in points.items():
-        colour, marker = look(name)
-        best = front(found)
-        axes.plot([p.x for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
-        for point in found:
-            count = taken[f"{point.x:.3g}"] = taken.get(f"{point.x:.3g}", -1) + 1
-            x = point.x * math.exp(step * ((count + 1) // 2) * (-1) ** count)
-            axes.errorbar(
-                x, point.rate, point.deviation or None, color=colour, marker=marker,
-                markerfacecolor=colour if point in best else "white", markersize=10 if marker == "*" else 6,
-                markeredgecolor="black" if point.worse else colour, markeredgewidth=1.6 if point.worse else 1.0,
-                capsize=2, linestyle="none", zorder=3,
-            )  # fmt: skip
-
-
-def _ticks(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis with ticks at the sizes, the smallest first, but none so near that labels would touch."""
-    axes.set_xscale("log")
-    room = (values[-1] / values[0]) ** 0.06
-    kept = [values[0]]
-    for value in values[1:]:
-        if value >= kept[-1] * room:
-            kept.append(value)
-    axes.xaxis.set_major_locator(FixedLocator(kept))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}" if value < 10 else f"{value:.0f}")
-    axes.tick_params(axis="x", labelsize=9)
+def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
+    """Draw a method's points and front; what is above the axis stands at its end."""
+    colour, marker = look(method)
+    best, top = front(points), axes.get_ylim()[1]
+    axes.plot([p.place for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
+    for point in points:
+        if point.rate > top:
+            axes.annotate(f"↑ {point.rate:.1f}", (point.place, top), (6, 0), textcoords="offset points", va="center")
+        axes.errorbar(
+            point.place, min(point.rate, top), point.deviation if point.deviation and point.rate <= top else None,
+            color=colour, marker=marker, markersize=10 if marker == "*" else 7,
+            markerfacecolor="white" if point.worse else colour, markeredgewidth=1.3,
+            capsize=2, linestyle="none", zorder=3, clip_on=False,
+        )  # fmt: skip
 
 
 def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
@@ -147,8 +148,8 @@ def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
     handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
     if band:
         handles.append(Patch(color="#EFEFEF", label="its 95 % interval, unpaired"))
-    dot: dict[str, Any] = {"color": GREY, "marker": "o", "linestyle": "none"}
-    handles.append(Line2D([], [], **dot, markerfacecolor="white", label="off its method's front"))
+    handles.append(Line2D([], [], color=GREY, alpha=0.7, label="Pareto front of a method"))
     if any(one.worse for system in systems for one in system.comparisons):
-        handles.append(Line2D([], [], **dot, markeredgecolor="black", markeredgewidth=1.6, label="significantly worse"))
+        hollow: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
+        handles.append(Line2D([], [], color=GREY, **hollow, label="significantly more word errors"))
     return handles
