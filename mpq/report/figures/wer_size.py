@@ -59,7 +59,8 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
     errors, told = RATES[rate]
     places, ticks, edges = _places(run)
     figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
-    for name, axes in zip(sets, figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0], strict=True):
+    panels = figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0]
+    for name, axes in zip(sets, panels, strict=True):
         points = {
             method.name: [_point(system.only(name), errors, places[system.exp]) for system in method.systems]
             for method in methods(run)
@@ -73,8 +74,8 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
         axes.grid(False, axis="x")
         for edge in edges:
             axes.axvline(edge, color="#CCCCCC", linewidth=0.8, linestyle=":")
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
+    panels[-1].set_xticks(list(ticks), list(ticks.values()))
+    panels[-1].set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
     figure.suptitle(f"{systems[0].model}: {told} against size")
     figure.legend(handles=_legend(run, bool(intervals)), loc="outside lower center", ncols=4)
     return figure
