@@ -32,7 +32,8 @@ def escape(text: str) -> str:
 def _sheet(sheet: Sheet) -> str:
     notes = "\n".join(f"{escape(line)}\\par" for line in sheet.caption)
     tables = [_table(sheet.title, block) for block in sheet.blocks]
-    return "\n".join([*tables, f"\\begin{{small}}\n{notes}\n\\end{{small}}\n"])
+    about = f"\\textbf{{{escape(_unnumbered(sheet.title))}.}}"  # tables float away from their notes
+    return "\n".join([*tables, f"\\begin{{small}}\n{about} {notes}\n\\end{{small}}\n"])
 
 
 def _table(title: str, block: Block) -> str:
@@ -56,7 +57,8 @@ def _table(title: str, block: Block) -> str:
 
 def _unnumbered(title: str) -> str:
     """The title without "Table 1: ", since LaTeX counts its tables itself."""
-    return re.sub(r"^Table \d+: ", "", title)
+    plain = re.sub(r"^Table \d+: ", "", title)
+    return plain[0].upper() + plain[1:]
 
 
 def _cell(text: str) -> str:

@@ -113,4 +113,4 @@ factor = Column("Factor", lambda f: f"{f.method.name} / {f.over.name}", "of larg
 ideal_factor = Column("Ideal", _divided(_ideal), "ideal ratio / ideal ratio", "higher", _two)
 file_factor = Column("File", _divided(_file), "file ratio / file ratio", "higher", _two)
 factor_alone = Column("Ideal, alone", _divided(_ideal, True), "the same, each test alone", "higher", _two)
-paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract")
+paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract", optional=True)

@@ -92,6 +92,7 @@ paper_ratio = Column(
     lambda s: None if s.activations else paper.ratio(s.model, s.recipe, s.bits),
     "lossless compression ratio in the paper's abstract",
     format="{:.1f}".format,
+    optional=True,
 )
 wer, cer = map(lifted, (columns.wer, columns.cer))
 verdict = Column(

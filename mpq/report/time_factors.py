@@ -52,4 +52,4 @@ processor_seconds = Column(
 )
 device_seconds = Column("Device s", _quotient(columns.device_seconds), "quotient of device-seconds", "higher", _two)
 updates = Column("Updates", _quotient(columns.updates), "quotient of optimizer updates", "higher", _two)
-paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract")
+paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract", optional=True)
