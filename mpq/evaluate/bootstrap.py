@@ -18,7 +18,7 @@ _CHUNK = 5_000_000  # draws held in memory at once
 def difference_interval(
     difference: np.ndarray,
     words: np.ndarray,
-    speakers: Sequence[str] | None = None,
+    speakers: Sequence[str] | np.ndarray | None = None,
     seed: int = 0,
     confidence: float = 0.95,
     resamples: int = 10_000,

@@ -40,7 +40,7 @@ def mapsswe(references: Mapping[str, str], first: Mapping[str, str], second: Map
         UserError: the ids of the three differ.
     """
     errors = segment_errors(references, first, second)
-    return _z_test(errors[0] - errors[1])
+    return z_test(errors[0] - errors[1])
 
 
 def segment_errors(references: Mapping[str, str], first: Mapping[str, str], second: Mapping[str, str]) -> np.ndarray:
@@ -67,7 +67,8 @@ def segment_errors(references: Mapping[str, str], first: Mapping[str, str], seco
     return errors[:, errors.any(axis=0)]
 
 
-def _z_test(difference: np.ndarray) -> Mapsswe:
+def z_test(difference: np.ndarray) -> Mapsswe:
+    """Test whether the mean of `difference` is 0: int `[segments]`, errors of the first system minus the second's."""
     count = len(difference)
     mean = float(difference.mean()) if count else 0.0
     if count < 2 or np.all(difference == difference[0]):

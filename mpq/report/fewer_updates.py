@@ -5,12 +5,14 @@ systems find hard does not count. Three seeds of one utterance are no three utte
 has the bootstrap's interval alone, which draws speakers with all that hangs on them, and no MAPSSWE.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
+
 from mpq.evaluate.bootstrap import difference_interval
-from mpq.evaluate.mapsswe import mapsswe
+from mpq.evaluate.mapsswe import segment_errors, z_test
 from mpq.evaluate.significance import holm
 from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.record.hypotheses import Texts, has_hypotheses, read_hypotheses, read_references
@@ -21,6 +23,20 @@ _Three = tuple[Texts, Texts, Texts]
 TABLE = "updates"
 ALL = "all"  # sets, seeds
 _RATIOS = (1.5, 2)  # two stages' updates over one's: as the recipes have it, and twice as many
+
+
+@dataclass(frozen=True)
+class _Count:
+    """One stage minus two stages on one set: what every pooling of sets and seeds is made of.
+
+    more, words, speakers: `[utterances]`, errors, reference words and who spoke. segments: `[segments]`, errors in each
+    of MAPSSWE's.
+    """
+
+    more: np.ndarray
+    words: np.ndarray
+    speakers: np.ndarray
+    segments: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -86,30 +102,33 @@ def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]
 def _changes(counts: tuple[int, int], texts: dict[int, _Three]) -> Iterator[Change]:
     """Of each seed and set, then over all sets, over all seeds, and over both."""
     sets = list(dict.fromkeys(name for said, _, _ in texts.values() for name in said))
-    single = [_change(counts, texts, [seed], [name]) for seed in texts for name in sets]
+    found = {(seed, name): _count(*(part[name] for part in texts[seed])) for seed in texts for name in sets}
+    single = [_change(counts, str(seed), name, [count]) for (seed, name), count in found.items()]
     adjusted = holm([change.p for change in single if change.p is not None])
     yield from (replace(change, adjusted=p) for change, p in zip(single, adjusted, strict=True))
     for seed in texts:
-        yield replace(_change(counts, texts, [seed], sets), set_name=ALL)
-    for name in sets if texts else ():
-        yield replace(_change(counts, texts, list(texts), [name], tested=False), seed=ALL)
+        yield _change(counts, str(seed), ALL, [found[seed, name] for name in sets])
+    for name in sets:
+        yield _change(counts, ALL, name, [found[seed, name] for seed in texts])
     if texts:
-        yield replace(_change(counts, texts, list(texts), sets, tested=False), seed=ALL, set_name=ALL)
+        yield _change(counts, ALL, ALL, list(found.values()))
 
 
-def _change(
-    counts: tuple[int, int], texts: dict[int, _Three], seeds: Sequence[int], sets: Sequence[str], tested: bool = True
-) -> Change:
-    """Of the utterances of `seeds` and `sets` together, with MAPSSWE's p if `tested`."""
-    keys = [(seed, name, key) for seed in seeds for name in sets for key in texts[seed][0][name]]
-    named = {f"{seed} {name} {key}": (seed, name, key) for seed, name, key in keys}
-    said, theirs, mine = (
-        {label: texts[seed][part][name][key] for label, (seed, name, key) in named.items()} for part in range(3)
-    )
-    speakers = {label: key.partition("-")[0] for label, (_, _, key) in named.items()}  # LibriSpeech's identities
+def _count(said: Mapping[str, str], theirs: Mapping[str, str], mine: Mapping[str, str]) -> _Count:
     errors, words = word_errors_per_utterance(said, mine)
-    more = errors - word_errors_per_utterance(said, theirs)[0]
+    return _Count(
+        more=errors - word_errors_per_utterance(said, theirs)[0],
+        words=words,
+        speakers=np.array([key.partition("-")[0] for key in said]),  # LibriSpeech's identities
+        segments=np.subtract(*segment_errors(said, mine, theirs)),
+    )
+
+
+def _change(counts: tuple[int, int], seed: str, set_name: str, parts: Sequence[_Count]) -> Change:
+    """Of all `parts` together, with MAPSSWE's p where they are of one seed."""
+    more, words, speakers, segments = (
+        np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Count)
+    )
     difference = 100.0 * float(more.sum()) / float(words.sum())
-    interval = difference_interval(more, words, [speakers[label] for label in said])
-    p = mapsswe(said, mine, theirs).p if tested else None
-    return Change(*counts, str(seeds[0]), sets[0], difference, interval, p)
+    p = None if seed == ALL else z_test(segments).p
+    return Change(*counts, seed, set_name, difference, difference_interval(more, words, speakers), p)

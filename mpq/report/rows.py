@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
 from mpq.errors import UserError
@@ -52,42 +53,47 @@ def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
 
 def tables() -> list[str]:
     """The tables that list systems."""
-    return sorted(path.stem for path in TABLES.glob("*.yaml") if "systems" in OmegaConf.load(path))
+    return sorted(path.stem for path in TABLES.glob("*.yaml") if "systems" in _read(path))
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _systems(table: str, model: str) -> list[Mapping[str, Any]]:
     path = TABLES / f"{table}.yaml"
-    if table not in tables():
+    content = _read(path) if path.is_file() else {}
+    if "systems" not in content:
         raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
-    content: Any = OmegaConf.to_container(OmegaConf.load(path))
     systems = content.get("systems_at", {}).get(_scale(model), content["systems"])
     return _systems(systems, model) if isinstance(systems, str) else systems
 
 
 def _scale(model: str) -> str | None:
     path = CONF / "model" / f"{model}.yaml"
-    return OmegaConf.load(path).model.scale if path.is_file() else None
+    return _read(path)["model"].get("scale") if path.is_file() else None
 
 
 def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> list[Row]:
     if unknown := entry.keys() - _KEYS:
         raise UserError(f"a table's system has the key {sorted(unknown)[0]}; its keys are {', '.join(sorted(_KEYS))}")
     own = (*entry.get("overrides", ()), *overrides)
+    names = _names(model, entry["recipe"], entry["bits"], own)
     return [
-        Row(_name(model, entry["recipe"], bits, own), model, entry["recipe"], bits, seed, own)
-        for bits in entry["bits"]
+        Row(name, model, entry["recipe"], bits, seed, own)
+        for bits, name in zip(entry["bits"], names, strict=True)
         for seed in entry["seeds"]
     ]
 
 
-def _name(model: str, recipe: str, bits: float, overrides: Sequence[str]) -> str:
-    """The name that the run computes for itself, without composing its whole config, which takes long for many rows."""
+def _names(model: str, recipe: str, bits: Sequence[float], overrides: Sequence[str]) -> list[str]:
+    """The names that runs compute for themselves, without composing a whole config each, which takes long."""
     settings = [word.lstrip("+") for word in overrides if not (CONF / word.split("=")[0]).is_dir()]
     given = OmegaConf.from_dotlist(settings)
     groups = {"quantizer": _load("quantizer", "lsq"), "recipe": _load("recipe", recipe)}
     cfg: Any = OmegaConf.merge(OmegaConf.create(groups), given)
     root, smoke = OmegaConf.select(cfg, "data.root"), bool(OmegaConf.select(cfg, "smoke"))
-    return run_name(model, cfg.recipe.infix, bits, root, smoke, cfg.quantizer.activations)
+    return [run_name(model, cfg.recipe.infix, each, root, smoke, cfg.quantizer.activations) for each in bits]
 
 
 @cache

@@ -8,6 +8,7 @@ import pytest
 from example_records import record
 from example_tree import MODEL
 
+from mpq.evaluate.mapsswe import mapsswe
 from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.records import folder, write_record
 from mpq.record.result import StageTime, Time
@@ -73,6 +74,12 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
         assert change.difference == pytest.approx(100 * more / spoken)
         assert change.interval[0] <= change.difference <= change.interval[1]
         assert (change.p is None) == (change.seed == ALL)
+        if change.p is not None:
+            joined = [
+                {f"{name} {key}": text for name in sets for key, text in each[name].items()}
+                for each in (said, texts[ONE, seeds[0]], texts[TWO, seeds[0]])
+            ]
+            assert change.p == mapsswe(*joined).p
         assert (change.adjusted is None) == (ALL in (change.seed, change.set_name))
 
 
