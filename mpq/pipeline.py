@@ -24,7 +24,8 @@ from mpq.record.folder import Needed, RunFolder
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
 from mpq.record.logger import check as check_logger
 from mpq.record.logger import run_logger
-from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
+from mpq.record.rates import Baseline, Significance
+from mpq.record.result import Bits, Data, Result, Size, Time
 from mpq.record.search import write_search
 from mpq.record.sizes import measure
 from mpq.report.card import card

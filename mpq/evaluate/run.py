@@ -18,7 +18,7 @@ from mpq.evaluate.wer import (
     word_errors_per_utterance,
 )
 from mpq.record.hypotheses import Texts
-from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
+from mpq.record.rates import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
 
 
 def transcribe_sets(

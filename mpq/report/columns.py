@@ -11,7 +11,8 @@ from types import ModuleType
 from typing import Any, Literal, TypeVar
 
 from mpq.errors import UserError
-from mpq.record.result import Result, Significance, WordErrors
+from mpq.record.rates import Significance, WordErrors
+from mpq.record.result import Result
 from mpq.report.spread import Spread
 
 T = TypeVar("T")

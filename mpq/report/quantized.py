@@ -1,7 +1,7 @@
 """What scripts/quantize.py says in the end: size, what it costs in words, and how to load it."""
 
 from mpq.deploy.quantize_now import Quantized
-from mpq.record.result import Significance, WordErrors
+from mpq.record.rates import Significance, WordErrors
 
 _HOW = {
     "round": "rounded to nearest, precisions by rounding error: no data",

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpq.evaluate.significance import holm
-from mpq.record.result import Result, Significance
+from mpq.record.rates import Significance
+from mpq.record.result import Result
 from mpq.record.shapes import Shapes
 from mpq.report.columns import ALPHA, only
 from mpq.report.names import label, method

@@ -6,8 +6,9 @@ import json
 import pytest
 
 from mpq.errors import UserError
+from mpq.record.rates import CharacterChange, CharacterErrors
 from mpq.record.records import folder, load_records, read_record, write_record
-from mpq.record.result import SCHEMA, CharacterChange, CharacterErrors, Result, from_json
+from mpq.record.result import SCHEMA, Result, from_json
 
 # Written by hand from the contract, not made by the code under test.
 CONTRACT = {

@@ -2,21 +2,8 @@
 
 from dataclasses import replace
 
-from mpq.record.result import (
-    Baseline,
-    Bits,
-    CharacterChange,
-    CharacterErrors,
-    Data,
-    Hardware,
-    Provenance,
-    Result,
-    Significance,
-    Size,
-    StageTime,
-    Time,
-    WordErrors,
-)
+from mpq.record.rates import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
+from mpq.record.result import Bits, Data, Hardware, Provenance, Result, Size, StageTime, Time
 
 SETS = ("dev-clean", "dev-other", "test-clean", "test-other")
 

@@ -11,8 +11,9 @@ from example_records import SETS, record, several, with_characters
 from rich.console import Console
 
 from mpq.errors import UserError
+from mpq.record.rates import Baseline, Significance
 from mpq.record.records import write_record
-from mpq.record.result import Baseline, Data, Significance
+from mpq.record.result import Data
 from mpq.report import columns
 from mpq.report.card import card
 from mpq.report.columns import Column, find, judge, only
