@@ -1,14 +1,17 @@
 """The tracked tables and pictures of all records, and their place in `experiments/README.md`, by one command.
 
+The README shows the paper's claims and, of each scale, the rows that carry them; `tables/<scale>.*` have every row.
 What a person wrote in the README stays; what stands between two marks is replaced. The same records give the same
 bytes, so a difference that git shows is one of records or of code.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
 from mpq.record.records import read_record
+from mpq.report.claims import claims_sheet
 from mpq.report.comma_separated import to_csv
 from mpq.report.fewer_updates import TABLE
 from mpq.report.figures.gallery import Picture, pictures
@@ -33,6 +36,7 @@ def write_overview(root: Path | str) -> list[Path]:
     root = Path(root)
     paths, readme = [_every_run(root)], root / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else "# Experiments\n"
+    text = replace_block(text, "claims", to_markdown([claims_sheet(root)]), readme)
     for scale in (scale for scale in SCALES if models_of(scale)):
         sheets, drawn = build_sheets("all", _TABLES, root, scale), pictures(scale, root)
         for ending, write in _FORMATS.items():
@@ -41,7 +45,7 @@ def write_overview(root: Path | str) -> list[Path]:
         for picture in drawn:
             paths += save(picture.draw, root / "figures", picture.name)
         shown = [_embedded(picture) for picture in drawn if picture.headline]
-        text = replace_block(text, scale, "\n".join([to_markdown(sheets), *shown]), readme)
+        text = replace_block(text, scale, "\n".join([_claims(scale, root), *shown]), readme)
         if sheet := updates_sheet(scale, root):
             shown = [_embedded(picture) for picture in drawn if picture.name.endswith(f"_{TABLE}")]
             text = replace_block(text, f"{TABLE} {scale}", "\n".join([to_markdown([sheet]), *shown]), readme)
@@ -62,6 +66,17 @@ def replace_block(text: str, name: str, content: str, path: Path) -> str:
     if not closed:
         raise UserError(f"{path} must hold the line {begin.strip()} and after it {end.strip()}, or neither")
     return f"{head}{begin}\n{content}\n{end}{tail}"
+
+
+def _claims(scale: str, root: Path) -> str:
+    """The three tables of `scale` cut down to the claims; a sentence that two of them would say is said once."""
+    said: set[str] = set()
+    sheets = []
+    for sheet in build_sheets("all", _TABLES, root, scale, claims=True):
+        sheets.append(replace(sheet, caption=tuple(line for line in sheet.caption if line not in said)))
+        said |= set(sheet.caption)
+    more = f"Here are the rows that carry the claims; [tables/{scale}.md](tables/{scale}.md) has every row.\n"
+    return f"{more}\n{to_markdown(sheets)}"
 
 
 def _every_run(root: Path) -> Path:

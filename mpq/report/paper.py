@@ -9,6 +9,9 @@ _RATIO = {("hubert_large", "one_stage", 3.5): 8.6}
 _LOSSLESS_FACTOR = {"uniform": 1.7, "two-stage": 1.9}
 _TIME_FACTOR = {"wav2vec2_base": 1.9, "hubert_large": 1.5}
 
+CLAIMS = ("up to 1.7", "up to 1.9", "up to 1.9 (wav2vec2), 1.5 (HuBERT)", "lower", "8.6 (HuBERT-large)", "lossless")
+"""The abstract's claims, as the columns of `mpq.report.claims` from the first factor on."""
+
 
 def ratio(model: str, recipe: str, bits: float | None) -> float | None:
     """The lossless compression ratio of one system; None where the abstract gives none."""

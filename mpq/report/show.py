@@ -33,12 +33,12 @@ def show_table(name: str, folder: Path, root: Path | str, format: str = "termina
     FORMATS[format](build_sheets(name, folder, root, scale))
 
 
-def build_sheets(name: str, folder: Path, root: Path | str, scale: str) -> list[Sheet]:
-    """Make the tables that `show_table` prints."""
+def build_sheets(name: str, folder: Path, root: Path | str, scale: str, claims: bool = False) -> list[Sheet]:
+    """Make the tables that `show_table` prints; `claims` as in `SystemTable.build`."""
     sheets = []
     for table in load_tables(name, folder):
         if isinstance(table, SystemTable):
-            sheets.append(table.build(scale, root))
+            sheets.append(table.build(scale, root, claims))
         elif records := load_records(root):
             sheets.append(table.build(records))
         else:

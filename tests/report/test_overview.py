@@ -48,6 +48,8 @@ def test_the_same_records_give_the_same_bytes_and_prose_stays(tmp_path, monkeypa
     }
     text = readme.read_text()
     assert text.startswith("# Mine\n\nbefore\n") and "\nafter\n" in text and "old" not in text
+    assert "### The paper's claims" in text and text.count("Table 2's “Up to” is the largest increase") == 1
+    assert "| one-stage, 3 bits |" not in text and b"| one-stage, 3 bits |" in first["tiny.md"]  # carries no claim
     assert "| one-stage, 3.5 bits | 3 of 3 |" in text and "![a map](figures/a_map.png)" in text
     assert text.index("Table 1: compression ratio (scale tiny)") < text.index("after") < text.index("(scale paper)")
     assert b"local" not in first["tables.md"] and first["tables.md"].count(b"uniform_4bit") == 0

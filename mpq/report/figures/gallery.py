@@ -79,7 +79,7 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
                 f"{system.exp}_probabilities",
                 f"{title}: probabilities of the precisions over the updates",
                 lambda title=title, stage=stage: probabilities.draw(title, stage),
-                headline=system.bits == 3.5 and not system.activations,  # the paper's; the others look alike
+                headline=(system.recipe, system.bits, system.activations) == ("one_stage", 3.5, ""),  # the paper's
             )
             break  # one seed shows how it goes
     if any(run.time.stages for system in systems for run in system.runs):
