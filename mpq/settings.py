@@ -8,14 +8,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from mpq import conf
+from mpq.conf import CONF, REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 from mpq.search.allocate import check_candidates, check_uniform
 from mpq.search.allocate import check_target as check_bits
 from mpq.stages import check_stages
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-CONF = REPOSITORY / "conf"
 _PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # whose settings are those of their files, and no others
 
 
@@ -46,15 +46,8 @@ def run_name(
 
 def _own_root(model: str) -> Path | None:
     """The folder that the model's own data group names, if it names one."""
-    path = CONF / "model" / f"{model}.yaml"
-    if not path.is_file():
-        return None
-    group: Any = OmegaConf.load(path)
-    for entry in group.get("defaults", []):
-        if "/data" in entry:
-            root = OmegaConf.load(CONF / "data" / f"{entry['/data']}.yaml").root
-            return Path(root) if root else None
-    return None
+    root = conf.data_of(model).get("root")
+    return Path(root) if root else None
 
 
 def register_resolvers() -> None:

@@ -10,8 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mpq.conf import CONF
 from mpq.script import guarded
-from mpq.settings import CONF, register_resolvers
+from mpq.settings import register_resolvers
 from mpq.sweep import run_row
 
 register_resolvers()

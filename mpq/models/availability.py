@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from mpq import conf
 from mpq.errors import UserError
-from mpq.settings import CONF
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -42,16 +42,11 @@ def _training_command(path: str) -> str | None:
     if not found:
         return None
     root, name, seed = found.groups()
-    config = CONF / "model" / f"{name}.yaml"
-    if not config.is_file():
-        return None
-    import yaml  # here, since only this message needs it
-
-    model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+    model = conf.model(name)
     if "architecture" not in model or model["scale"] == "paper":
         return None
     trainer = f"{model['scale']}_scratch"
-    chosen = [f"trainer={trainer}"] if (CONF / "trainer" / f"{trainer}.yaml").is_file() else []
+    chosen = [f"trainer={trainer}"] if trainer in conf.names("trainer") else []
     words = [f"model={name}", "recipe=from_scratch", *chosen, *([f"seed={seed}"] if seed != "0" else [])]
     return " ".join(["python scripts/run.py", *words, f"root={root}"])
 

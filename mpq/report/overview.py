@@ -8,6 +8,7 @@ bytes, so a difference that git shows is one of records or of code.
 from dataclasses import replace
 from pathlib import Path
 
+from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
 from mpq.record.records import read_record
@@ -22,7 +23,6 @@ from mpq.report.markdown import to_markdown
 from mpq.report.show import build_sheets
 from mpq.report.systems import SCALES, models_of
 from mpq.report.updates_sheet import updates_sheet
-from mpq.settings import CONF
 
 _TABLES = CONF / "table"
 _FORMATS = {"md": to_markdown, "tex": to_latex, "csv": to_csv}

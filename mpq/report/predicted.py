@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from mpq.checkpoint.parameters import count_parameters
 from mpq.checkpoint.prediction import float_file_bytes, packed_file_bytes
 from mpq.checkpoint.size import FLOAT_BITS, measure_size
+from mpq.conf import CONF
 from mpq.models.ctc import from_scratch
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.sites import Site, find_sites, fold_weight_norm
@@ -17,7 +18,6 @@ from mpq.record.result import Bits, Size
 from mpq.record.shapes import Shapes
 from mpq.report.rows import Row, planned
 from mpq.search.allocate import allocate
-from mpq.settings import CONF
 
 
 def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shapes]]:

@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
+from mpq import conf
+from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.settings import CONF, run_name
+from mpq.settings import run_name
 
-TABLES = CONF / "table"
 _DECIDED = {"recipe", "target_bits", "seed", "exp"}
 _KEYS = {"recipe", "bits", "seeds", "overrides"}
 
@@ -53,25 +53,15 @@ def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
 
 def tables() -> list[str]:
     """The tables that list systems."""
-    return sorted(path.stem for path in TABLES.glob("*.yaml") if "systems" in _read(path))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [name for name in conf.names("table") if "systems" in conf.read("table", name)]
 
 
 def _systems(table: str, model: str) -> list[Mapping[str, Any]]:
-    path = TABLES / f"{table}.yaml"
-    content = _read(path) if path.is_file() else {}
+    content = conf.read("table", table)
     if "systems" not in content:
         raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
-    systems = content.get("systems_at", {}).get(_scale(model), content["systems"])
+    systems = content.get("systems_at", {}).get(conf.model(model).get("scale"), content["systems"])
     return _systems(systems, model) if isinstance(systems, str) else systems
-
-
-def _scale(model: str) -> str | None:
-    path = CONF / "model" / f"{model}.yaml"
-    return _read(path)["model"].get("scale") if path.is_file() else None
 
 
 def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> list[Row]:

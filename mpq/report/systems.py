@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
+from mpq import conf
 from mpq.errors import UserError
 from mpq.record.records import folder, read_record
 from mpq.record.result import Result
@@ -12,7 +11,6 @@ from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.names import LABELS
 from mpq.report.rows import Row, planned
 from mpq.report.system import System, compared
-from mpq.settings import CONF
 
 SCALES = ("tiny", "mini", "paper")
 
@@ -21,16 +19,13 @@ def models_of(scale: str) -> list[str]:
     """The models of `scale`, those of `conf/model/`, small ones first; raises UserError for an unknown scale."""
     if scale not in SCALES:
         raise UserError(f"unknown scale {scale!r}; the scales are {', '.join(SCALES)}")
-    configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted((CONF / "model").glob("*.yaml"))]
-    models = [config["model"] for config in configs if config["model"].get("scale") == scale]
-    return sorted((model["name"] for model in models), key=lambda name: ("wav2vec2" not in name, name))
+    found = [name for name in conf.names("model") if conf.model(name).get("scale") == scale]
+    return sorted(found, key=lambda name: ("wav2vec2" not in name, name))
 
 
 def sets_of(model: str) -> list[str]:
     """The evaluation sets that `model` is meant for: those of its data group."""
-    config = yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text(encoding="utf-8"))
-    data = next((entry["/data"] for entry in config.get("defaults", ()) if "/data" in entry), None)
-    return yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text(encoding="utf-8"))["test"] if data else []
+    return conf.data_of(model).get("test", [])
 
 
 def load_systems(table: str, model: str, root: Path | str) -> list[System]:

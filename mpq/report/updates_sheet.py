@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mpq.conf import CONF
 from mpq.record.result import Result
 from mpq.report import columns
 from mpq.report.caption import data_line
@@ -16,7 +17,6 @@ from mpq.report.parts import Block
 from mpq.report.system_table import SystemTable
 from mpq.report.systems import load_systems, models_of
 from mpq.report.table import Sheet
-from mpq.settings import CONF
 
 _UPDATES = Column("Updates", lambda c: f"{c.updates} against {c.others}", "of one stage, of both stages together")
 _SEED = Column("Seed", lambda c: c.seed, "of both runs")

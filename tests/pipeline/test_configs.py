@@ -8,11 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
 from mpq import settings
+from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.models.availability import check_available
 from mpq.quant.gptq import Gptq
 from mpq.search.base import PrecisionSearch
-from mpq.settings import CONF
 from mpq.train.fit import Machine
 from mpq.train.optimization import Optimization
 

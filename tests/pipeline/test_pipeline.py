@@ -16,12 +16,12 @@ from tiny_run import composed, words
 from mpq import pipeline
 from mpq.checkpoint import folder as stored
 from mpq.checkpoint.packing import packed_bytes
+from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.records import load_records
 from mpq.record.result import from_json
-from mpq.settings import CONF
 
 EXP, BASELINE = "tiny_wav2vec2_3p5bit_mini_speech", "tiny_wav2vec2_fp32_mini_speech"
 

@@ -6,10 +6,10 @@ import sys
 import pytest
 from tiny_run import environment, words
 
+from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
 from mpq.record.records import load_records
 from mpq.report.rows import Row, planned, tables
-from mpq.settings import CONF, REPOSITORY
 from mpq.sweep import LOG, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"

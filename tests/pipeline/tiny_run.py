@@ -10,7 +10,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mpq.settings import CONF, REPOSITORY, register_resolvers
+from mpq.conf import CONF, REPOSITORY
+from mpq.settings import register_resolvers
 
 SCRIPT = REPOSITORY / "scripts" / "run.py"
 

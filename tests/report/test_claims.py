@@ -5,12 +5,12 @@ import statistics
 import pytest
 from example_tree import MODEL, write_tree
 
+from mpq.conf import CONF
 from mpq.report import paper
 from mpq.report.claims import COLUMNS, claims_sheet
 from mpq.report.lossless import factors
 from mpq.report.show import build_sheets
 from mpq.report.systems import load_systems, models_of
-from mpq.settings import CONF
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from mpq.conf import CONF
 from mpq.report.rows import planned
-from mpq.settings import CONF, register_resolvers
+from mpq.settings import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "experiments" / "REPRODUCING.md").read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.record.records import folder, load_records
 from mpq.record.result import Result
@@ -14,7 +15,6 @@ from mpq.report.parts import Block, Part
 from mpq.report.show import build_sheets
 from mpq.report.systems import SCALES, models_of
 from mpq.report.table import Sheet
-from mpq.settings import CONF
 
 _RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "cer", "seconds")
 

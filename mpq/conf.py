@@ -1,0 +1,31 @@
+"""What lies in `conf/`, as plain values: for whoever asks about a model without composing a run's whole config."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONF = REPOSITORY / "conf"
+
+
+def read(group: str, name: str) -> dict[str, Any]:
+    """The values of `conf/<group>/<name>.yaml`, what it takes from other files not among them; none without a file."""
+    path = CONF / group / f"{name}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def names(group: str) -> list[str]:
+    """The files of `conf/<group>/`, without ending."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def model(name: str) -> dict[str, Any]:
+    """The settings `model.*` of a model of `conf/model/`; none where it is not one of them."""
+    return read("model", name).get("model", {})
+
+
+def data_of(model_name: str) -> dict[str, Any]:
+    """The values of the data group that a model of `conf/model/` brings; none where it brings none."""
+    group = next((entry["/data"] for entry in read("model", model_name).get("defaults", ()) if "/data" in entry), None)
+    return read("data", group) if group else {}
