@@ -17,6 +17,7 @@ from mpq.data.corpus import check as check_data
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.models import ctc
+from mpq.models.licence import stated_licence
 from mpq.record import provenance
 from mpq.record.atomic import write_text
 from mpq.record.dashboard import log_result
@@ -99,7 +100,8 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
             ),
         )
         log_result(logger, result, learned(cfg, folder.work))
-    write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment))
+    licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
+    write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
     folder.end(result)
     return result
 

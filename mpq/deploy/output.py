@@ -11,6 +11,7 @@ from mpq import pipeline, settings
 from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
+from mpq.models.licence import stated_licence
 from mpq.record.atomic import replacing, write_text
 from mpq.record.folder import RunFolder
 from mpq.record.result import Bits, Size
@@ -51,8 +52,8 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)
         bits, size, _, sites, _ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
-        base = settings.hub_name(cfg)
-        about = (cfg.exp, cfg.model.scale, cfg.recipe.name, base, bits, size, sites, how_to_measure)
+        base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
+        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, how_to_measure)
         write_text(folder.model / "README.md", card_without_errors(*about))
         copy_model(folder.model, output)
     return bits, size

@@ -126,7 +126,7 @@ def _config(
         own |= {"data.root": str(found.root), "data.train": found.train, "data.test": found.test}
     if not name:
         called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
-        own |= {"model.name": called, "model.path": path, "model.scale": "mini", "model.searched": _ANY_ENCODER}
+        own |= {"model.name": called, "model.path": path, "model.searched": _ANY_ENCODER}
         own |= {"model.architecture": None}  # of random weights, which are not wanted here
     if not _is_small(path):
         own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}

@@ -105,12 +105,15 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run; `wer` and `significance` map an evaluation set's name to its figures (None for a baseline)."""
+    """One run; `wer` and `significance` map an evaluation set's name to its figures (None for a baseline).
+
+    `scale`: that of the model's file in `conf/model/`; own where it has none, the user's own model.
+    """
 
     schema: int = SCHEMA
     exp: str
     seed: int
-    scale: Literal["tiny", "mini", "paper"]
+    scale: Literal["tiny", "mini", "paper", "own"]
     smoke: bool
     model: str
     recipe: str

@@ -9,22 +9,25 @@ import yaml
 
 from mpq.record.result import Bits, Result, Size
 
-_LICENCE = {"tiny": "mit"}  # models of this repository; others carry the licence of the model they were made from
 
-
-def card(result: Result, base_model: str | None, bits: Mapping[str, int]) -> str:
+def card(
+    result: Result, base_model: str | None, bits: Mapping[str, int], licence: Mapping[str, object] | None = None
+) -> str:
     """The text of README.md for the model of `result`.
 
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
-    for full precision.
+    for full precision. `licence`: what the compressed model's own card says of it, in the Hub's keys.
     """
-    front = _front(result.scale, base_model, result.recipe) | {"language": "en"}
-    return _joined(front, result.exp, _what(result) + "\n", _making(result), _errors(result), _precisions(bits))
+    front = _front(licence, base_model, result.recipe) | {"language": "en"}
+    what = _what(result) + "\n"
+    return _joined(
+        front, result.exp, what, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model)
+    )
 
 
 def card_without_errors(
     name: str,
-    scale: str,
+    licence: Mapping[str, object],
     recipe: str,
     base_model: str | None,
     bits: Bits,
@@ -34,19 +37,20 @@ def card_without_errors(
 ) -> str:
     """The text of README.md for a compressed model that was not evaluated.
 
-    `name`, `scale` and `recipe` are those of a `Result`, `base_model` and `sites` (searched site -> bits) as in `card`;
-    `how`: the sentence that tells how its word error rate is measured.
+    `name` and `recipe` are those of a `Result`, `licence` and `base_model` as in `card`.
+    `sites`: searched site -> bits. `how`: the sentence that tells how its word error rate is measured.
     """
     what = (
         f"A CTC speech recogniser of {size.parameters:,} parameters, {recipe.replace('_', ' ')}, {_size(bits, size)}."
     )
-    front = _front(scale, base_model, recipe)
-    return _joined(front, name, what + "\n", f"WER not measured. {how}\n", _precisions(sites))
+    front = _front(licence, base_model, recipe)
+    measured = f"WER not measured. {how}\n"
+    return _joined(front, name, what + "\n", measured, _precisions(sites), _licence(licence, base_model))
 
 
-def _front(scale: str, base_model: str | None, recipe: str) -> dict[str, object]:
+def _front(licence: Mapping[str, object] | None, base_model: str | None, recipe: str) -> dict[str, object]:
     front: dict[str, object] = {
-        "license": _LICENCE.get(scale, "other"),
+        **(licence or {"license": "other"}),
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["mpq", "ctc", recipe],
@@ -103,6 +107,13 @@ def _errors(result: Result) -> str:
         rows = [[*row, f"{c.cer:.2f}", c.errors, c.characters] for row, c in zip(rows, counted, strict=True)]
     lines = [f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows)]
     return "\n".join(lines) + "\n\nGreedy decoding, no language model.\n"
+
+
+def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:
+    """The sentence for a model whose licence is not known; what is known stands in the front matter."""
+    if licence:
+        return ""
+    return f"Licence not stated{f': see the card of {base_model}, which this was made from' if base_model else ''}.\n"
 
 
 def _precisions(bits: Mapping[str, int]) -> str:

@@ -32,10 +32,12 @@ def composed(*words):
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory, model_folder, speech_folder):
-    """The settings of all runs here, which share one root."""
+    """The settings of all runs here, which share one root and a model under a stated licence."""
     root = tmp_path_factory.mktemp("records")
+    licensed = shutil.copytree(model_folder, tmp_path_factory.mktemp("licensed") / "model")
+    (licensed / "README.md").write_text("---\nlicense: mit\n---\n")
     return [
-        f"model.path={model_folder}", f"data.root={speech_folder}", "data.train=[train]", "data.test=[clean]",
+        f"model.path={licensed}", f"data.root={speech_folder}", "data.train=[train]", "data.test=[clean]",
         "trainer.updates=8", "trainer.search_updates=2", "trainer.interval=2", "trainer.audio_seconds=3",
         "trainer.accelerator=cpu", "logger.mode=off", f"root={root}", f"cache={root}/cache",
     ]  # fmt: skip

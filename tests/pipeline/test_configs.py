@@ -107,6 +107,18 @@ def test_a_run_is_named_by_what_it_is(overrides, name):
     assert settings.settle(composed(*overrides)).exp == name
 
 
+@pytest.mark.parametrize(
+    ("overrides", "scale"),
+    [
+        (["model=hubert_large", "model.path=/a/copy/of/it"], "paper"),
+        (["model.path=/a/model", "model.name=mine"], "own"),
+        (["model=wav2vec2_base", "model.path=/a/model", "model.name=mine"], "own"),
+    ],
+)
+def test_a_model_that_has_no_file_in_conf_has_a_scale_of_its_own(overrides, scale):
+    assert settings.settle(composed(*overrides)).model.scale == scale
+
+
 def test_the_baseline_is_the_full_precision_row_itself():
     """Whatever is compressed, its baseline has the settings that `recipe=full_precision` has."""
     from mpq.record.folder import _that_count

@@ -70,6 +70,7 @@ def test_the_run_leaves_its_whole_record_and_nothing_half_done(run):
     assert not list(run.root.rglob("*.partial"))
     assert from_json((run.folder / "result.json").read_text()) == run.result
     assert (run.root / "references" / "mini_speech.jsonl").is_file()
+    assert "Licence not stated." in (run.folder / "model" / "README.md").read_text()
 
 
 def test_the_record_has_the_fields_of_the_contract(run):
