@@ -31,6 +31,7 @@ from mpq.record.search import write_search
 from mpq.record.sizes import measure
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
+from mpq.stages import check_starts
 from mpq.train import processes
 from mpq.train.recipe import learned, run_recipe
 
@@ -45,6 +46,7 @@ def run(cfg: DictConfig) -> Result | None:
     """
     cfg = settings.settle(cfg)
     settings.check_target(cfg)
+    check_starts(cfg.recipe.stages)
     check_logger(cfg.logger)
     check_data(**_data(cfg))
     if not settings.random_weights(cfg):

@@ -1,12 +1,14 @@
 """What the stages of a recipe may hold: what a stage would refuse when it begins is refused before anything is done."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from mpq.errors import UserError
 
+START_FROM = ("teacher", "previous", "scratch")
 _NEEDED = ("search", "start_from", "updates")
 _OTHERS = ("assignment", "calibrate")  # which mpq.train.recipe reads, too
 
@@ -21,6 +23,18 @@ def check_stages(stages: DictConfig) -> None:
         for part in ("search", "calibrate"):
             if stage.get(part) is not None:
                 _check_part(f"{own}.{part}", stage[part])
+
+
+def check_starts(stages: DictConfig) -> None:
+    """Raise UserError where a stage starts from what is not there: a folder without a packed model, no stage before."""
+    for number, (name, stage) in enumerate(stages.items()):
+        known = [word for word in START_FROM if number or word != "previous"]
+        packed = stage.start_from is not None and (Path(str(stage.start_from)) / "config.json").is_file()
+        if stage.start_from not in known and not packed:
+            raise UserError(
+                f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(known)}, or the folder "
+                "of a packed model (<run>/model)"
+            )
 
 
 def _check_part(own: str, settings: Any) -> None:

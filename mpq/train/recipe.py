@@ -13,12 +13,12 @@ from torch import nn
 
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
-from mpq.errors import UserError
 from mpq.quant.activation_scales import Activations
 from mpq.record.ledger import Ledger
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
+from mpq.stages import START_FROM
 from mpq.train.distillation import Loss
 from mpq.train.fit import Machine
 from mpq.train.module import Optimization
@@ -26,7 +26,6 @@ from mpq.train.packed_start import packed_start
 from mpq.train.quantizing import SEARCH
 from mpq.train.stage import LEDGER, run_stage
 
-START_FROM = ("teacher", "previous", "scratch")
 _MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads", "gradient_checkpointing")
 
 
@@ -51,8 +50,8 @@ def run_recipe(
         if stage.start_from == "teacher":
             model = copy.deepcopy(teacher)
         elif stage.start_from not in START_FROM:
-            packed = _packed_folder(str(name), stage)
             settings = {key: cfg.quantizer[key] for key in ("granularity", "centred", "clipping")}
+            packed = Path(stage.start_from)
             model, assignment = packed_start(packed, stage.get("assignment"), teacher, cfg.model.searched, settings)
         assignment = run_stage(
             str(name),
@@ -78,17 +77,6 @@ def run_recipe(
             attention_mask=attention_mask,
         )
     return model, assignment, ledger
-
-
-def _packed_folder(name: str, stage: DictConfig) -> Path:
-    """The packed model's folder that a stage starts from."""
-    folder = Path(str(stage.start_from))
-    if stage.start_from is None or not folder.is_dir():
-        raise UserError(
-            f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(START_FROM)}, or the folder "
-            "of a packed model (<run>/model)"
-        )
-    return folder
 
 
 def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:

@@ -31,6 +31,12 @@ from mpq.script import explain
         ("+recipe.stages.one_stage.foo=1", ["there is no setting recipe.stages.one_stage.foo; a stage has", "updates"]),
         ("+recipe.stages.two.updates=1", ["recipe.stages.two must set search, start_from; the stages are one_stage"]),
         ("+trainer.foo=1", ["there is no setting trainer.foo; trainer has accelerator", "updates"]),
+        ("recipe=pass2", ["recipe.stages.pass2.start_from=None must be", "the folder of a packed model (<run>/model)"]),
+        (
+            "recipe=pass2 recipe.stages.pass2.start_from=previous",
+            ["start_from=previous must be one of teacher, "],
+        ),
+        ("recipe=pass2 recipe.stages.pass2.start_from=/nowhere", ["start_from=/nowhere must be one of"]),
         ("seed=-1", ["seed=-1 must be a whole number"]),
         ("logger.mode=loud", ["logger.mode=loud must be one of auto, offline, online, off"]),
         ("data.root=/nowhere", ["/nowhere is not a folder", "scripts/prepare.py librispeech"]),
@@ -42,7 +48,7 @@ from mpq.script import explain
 )
 def test_a_wrong_word_gives_one_sentence(word, told, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    assert run_here(monkeypatch, word) == 1
+    assert run_here(monkeypatch, *word.split()) == 1
     printed = capfd.readouterr()
     sentence = printed.err.strip()
     assert sentence.startswith("error: ") and "\n" not in sentence, sentence
