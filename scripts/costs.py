@@ -1,0 +1,47 @@
+"""Project what the paper's rows would cost on a GPU, from counted operations: nothing is measured, nothing downloaded.
+
+usage: python scripts/costs.py [model=wav2vec2_base,hubert_large] [peak=312] [utilisation=0.15,0.5] [gpus=8] [price=]
+
+  peak         TFLOP/s of one GPU at the precision trained in, by its data sheet. Of an A100: 312 with
+               trainer.precision=bf16-mixed, 19.5 with the default 32-true; of an H100 SXM: 989 and 67
+  utilisation  the lowest and the highest share of the peak that training reaches: an assumption of yours
+  gpus         side by side, a row each
+  price        of one hour of one GPU, in any currency
+  format       terminal or markdown
+"""
+
+import sys
+
+from mpq.arguments import key_values
+from mpq.errors import UserError
+
+DEFAULTS = {
+    "model": "wav2vec2_base,hubert_large", "peak": "312", "utilisation": "0.15,0.5", "gpus": "8", "price": "",
+    "format": "terminal",
+}  # fmt: skip
+
+
+def main(words: list[str]) -> None:
+    """Count and print the table."""
+    if {"-h", "--help"} & set(words):
+        return print(__doc__)
+    chosen = key_values(words, DEFAULTS)
+    from mpq.report.projection import Assumptions, projection_sheet  # here: torch takes seconds
+    from mpq.report.show import FORMATS
+
+    try:
+        low, high = map(float, chosen["utilisation"].split(","))
+        price = float(chosen["price"]) if chosen["price"] else None
+        assumptions = Assumptions(float(chosen["peak"]) * 1e12, (low, high), int(chosen["gpus"]), price)
+    except ValueError as error:
+        raise UserError(f"peak, gpus and price are numbers, utilisation two of them: {error}") from None
+    if chosen["format"] not in FORMATS:
+        raise UserError(f"unknown format {chosen['format']!r}; the formats are {', '.join(FORMATS)}")
+    FORMATS[chosen["format"]]([projection_sheet(chosen["model"].split(","), assumptions)])
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
