@@ -2,7 +2,7 @@
 
 A forward pass is counted by PyTorch (`torch.utils.flop_counter`: matrix products, convolutions, attention) on the meta
 device. A backward pass has two products for each of the forward pass, the gradients of inputs and of weights, and none
-for the frozen convolutions on the audio. (Of a grouped convolution PyTorch 2.13 counts the weights' gradient too often.)
+for the frozen convolutions on the audio. (PyTorch 2.13 counts too much for that of a grouped convolution.)
 """
 
 from collections.abc import Callable

@@ -46,4 +46,4 @@ def _comparisons(systems: Sequence[System]) -> list[str]:
 
 
 def _machine(hardware: Hardware) -> str:
-    return f"{', '.join(hardware.gpus) or hardware.cpu}, {hardware.cores} cores"
+    return f"{', '.join(hardware.gpus) or hardware.cpu}, {hardware.cores} core{'s' if hardware.cores != 1 else ''}"
