@@ -9,6 +9,7 @@ usage: python scripts/rebudget.py run=FOLDER target_bits=BITS [key=value ...]
   calibrate    true (default): GPTQ on some of the run's training audio; false: round to nearest, hear nothing
   output       where the packed model goes, by default quantized/<name> (with evaluate=true: a further copy, if named)
   overwrite    true: replace such a record that was made from another run
+  cache        the folder of the embedded corpus, by default .cache
 
 Then "pass 2" polishes it: python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
     recipe.stages.pass2.start_from=<root>/<model>_rebudget_<bits>bit/seed<k>/model
@@ -21,7 +22,8 @@ from mpq.arguments import key_values
 from mpq.errors import UserError
 from mpq.script import guarded
 
-DEFAULTS = {"run": "", "target_bits": "", "evaluate": "true", "calibrate": "true", "output": "", "overwrite": "false"}
+SWITCHES = {"evaluate": "true", "calibrate": "true", "overwrite": "false"}
+DEFAULTS = {"run": "", "target_bits": "", "output": "", "cache": ".cache", **SWITCHES}
 
 
 @guarded
@@ -36,14 +38,14 @@ def main(words: list[str]) -> None:
         target = float(chosen["target_bits"])
     except ValueError:
         raise UserError(f"target_bits={chosen['target_bits']} must be a number of bits, such as 3 or 2.5") from None
-    switches = {key: chosen[key] == "true" for key in ("evaluate", "calibrate", "overwrite")}
+    switches = {key: chosen[key] == "true" for key in SWITCHES}
     if wrong := [key for key in switches if chosen[key] not in ("true", "false")]:
         raise UserError(f"{wrong[0]}={chosen[wrong[0]]} must be true or false")
     from mpq.deploy.rebudget import rebudget  # here, since --help need not wait for it
     from mpq.report.quantized import summary
 
     output = Path(chosen["output"]) if chosen["output"] else None
-    print(summary(rebudget(Path(chosen["run"]), target, output, **switches)))
+    print(summary(rebudget(Path(chosen["run"]), target, output, cache=chosen["cache"], **switches)))
 
 
 if __name__ == "__main__":

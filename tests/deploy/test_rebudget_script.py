@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from mpq import pipeline, settings
 from mpq.checkpoint.packed import load_packed, read_folder, save_packed
 from mpq.checkpoint.requantize import load_quantized
-from mpq.deploy.rebudget import rebudget
+from mpq.deploy.rebudget import config, rebudget
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites
@@ -145,6 +145,21 @@ def test_the_command_leaves_a_record_and_pass_2_goes_on_from_it(run, words, here
     assert from_json(polished / "bits.json") == from_json(folder / "bits.json")
     before, after = stored(folder / "model"), stored(polished / "model")
     assert any(not torch.equal(before[name][1], after[name][1]) for name in before)
+
+
+def test_the_command_reads_the_corpus_where_it_is_told_to(run, monkeypatch):
+    asked = []
+
+    def stop(run, target, calibrate, changes):
+        asked.append(config(run, target, calibrate, changes))
+        raise UserError("far enough")
+
+    monkeypatch.setattr("mpq.deploy.rebudget.config", stop)
+    for word, cache in (("cache=a/folder", "a/folder"), ("evaluate=false", ".cache")):
+        monkeypatch.setattr(sys, "argv", ["rebudget.py", f"run={run}", "target_bits=3", word])
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
+        assert asked[-1].cache == cache
 
 
 def test_what_cannot_be_done_is_one_sentence(run, here, words):
