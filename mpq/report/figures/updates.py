@@ -11,6 +11,8 @@ from mpq.report.figures.style import GREY, look
 from mpq.report.spread import mean_of, over_seeds
 from mpq.report.system import System
 
+_SIDE_STEP = 0.012  # of the axis: methods of as many updates stand side by side
+
 
 def draw(systems: Sequence[System]) -> Figure:
     """Draw one model's curves: a line through the means of a method, with the standard deviation over its seeds."""
@@ -21,11 +23,13 @@ def draw(systems: Sequence[System]) -> Figure:
     panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
     trained = [system for system in run if system.recipe != "full_precision"]
     methods = list(dict.fromkeys(system.method for system in trained))
+    step = _SIDE_STEP * max(map(total_updates, trained), default=0)
     for name, axes in zip(sets, panels.flat, strict=False):
         for baseline in (system for system in run if system.recipe == "full_precision"):
             axes.axhline(mean_of(over_seeds(_rates(baseline, name))), color=GREY, linestyle="--", linewidth=1.2)
-        for method in methods:
-            _curve(axes, [system for system in trained if system.method == method], name)
+        for number, method in enumerate(methods):
+            shift = step * (number - (len(methods) - 1) / 2)
+            _curve(axes, [system for system in trained if system.method == method], name, shift)
         axes.set_title(name)
         axes.set_xticks(sorted({total_updates(system) for system in trained}))
     for axes in panels[:, 0]:
@@ -42,14 +46,17 @@ def draw(systems: Sequence[System]) -> Figure:
     return figure
 
 
-def _curve(axes: Axes, systems: Sequence[System], name: str) -> None:
+def _curve(axes: Axes, systems: Sequence[System], name: str, shift: float) -> None:
+    """Draw one method's means, deviations and seeds, `shift` updates to the right of where they belong."""
     colour, marker = look(systems[0].method)
     points = sorted((total_updates(system), _rates(system, name)) for system in systems)
     for updates, rates in points:
-        axes.plot([updates] * len(rates), rates, color=colour, marker=".", markersize=4, linestyle="none", alpha=0.6)
+        axes.plot(
+            [updates + shift] * len(rates), rates, color=colour, marker=".", markersize=4, linestyle="none", alpha=0.6
+        )
     values = [over_seeds(rates) for _, rates in points]
     axes.errorbar(
-        [updates for updates, _ in points], [mean_of(value) for value in values],
+        [updates + shift for updates, _ in points], [mean_of(value) for value in values],
         [getattr(value, "deviation", 0.0) for value in values], color=colour, marker=marker,
         markersize=10 if marker == "*" else 6, linewidth=1.2, capsize=2, zorder=3,
     )  # fmt: skip
