@@ -109,4 +109,5 @@ def test_table_and_picture(tmp_path, said):
         figure = updates.draw(systems)
     assert len(figure.axes) == 4
     lines = {tuple(line.get_xdata()) for line in figure.axes[0].lines}
-    assert {(450, 600), (900,)} <= lines
+    aside = updates._SIDE_STEP * 900 / 2  # two methods, side by side
+    assert {(450 - aside, 600 - aside), (900 + aside,)} <= lines
