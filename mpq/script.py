@@ -8,9 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
-
 from mpq.errors import UserError
 
 # How OmegaConf begins what it says of a UserError that a resolver of ours raised.
@@ -33,7 +30,7 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return main(*arguments, **settings)
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
             sys.exit(130)
         except Exception as error:
             sentence = explain(error)
@@ -50,6 +47,11 @@ def explain(error: BaseException | None) -> str | None:
     if isinstance(error, UserError):
         # A worker process of PyTorch's DataLoader hands on the whole traceback as the message; our sentence ends it.
         return str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+    if error is None:
+        return None
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException  # here, since few need it
+    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+
     if isinstance(error, InterpolationResolutionError) and (found := str(error).removeprefix(_RESOLVER)) != str(error):
         return found.splitlines()[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -61,13 +63,13 @@ def explain(error: BaseException | None) -> str | None:
         return _unknown_key(error)
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
         return f"{error.filename or 'a file'} can't be written: {os.strerror(error.errno)}"
-    inner = explain(error.__cause__) if error is not None else None
+    inner = explain(error.__cause__)
     if inner is None and isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     return inner
 
 
-def _unknown_key(error: OmegaConfBaseException) -> str:
+def _unknown_key(error: Any) -> str:
     """What the setting is called that there isn't, and what its neighbours are called."""
     name = error.full_key or str(error.key)
     known = [str(key) for key in error.parent_node if key != "hydra"] if hasattr(error.parent_node, "keys") else []

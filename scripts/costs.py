@@ -14,6 +14,7 @@ import sys
 
 from mpq.arguments import key_values
 from mpq.errors import UserError
+from mpq.script import guarded
 
 DEFAULTS = {
     "model": "wav2vec2_base,hubert_large", "peak": "312", "utilisation": "0.15,0.5", "gpus": "8", "price": "",
@@ -21,6 +22,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Count and print the table."""
     if {"-h", "--help"} & set(words):
@@ -41,7 +43,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -9,9 +9,10 @@ usage: python scripts/dashboard.py project=mpq [entity=NAME]
 import sys
 
 from mpq.arguments import key_values
-from mpq.errors import UserError
+from mpq.script import guarded
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Read the words `key=value`, build the view and print its address."""
     if {"-h", "--help"} & set(words):
@@ -23,7 +24,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

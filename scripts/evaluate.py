@@ -13,10 +13,12 @@ from pathlib import Path
 
 from mpq.arguments import key_values
 from mpq.errors import UserError
+from mpq.script import guarded
 
 DEFAULTS = {"file": "", "run": "", "sets": "", "cache": ".cache"}
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Read the words `key=value`, transcribe, and print a line for each set."""
     if {"-h", "--help"} & set(words):
@@ -38,7 +40,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

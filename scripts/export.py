@@ -12,10 +12,12 @@ from pathlib import Path
 
 from mpq.arguments import key_values
 from mpq.errors import UserError
+from mpq.script import guarded
 
 DEFAULTS = {"model": "", "layout": "speed", "output": ""}
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Read the words `key=value`, write the file and tell its size."""
     if {"-h", "--help"} & set(words):
@@ -32,7 +34,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -10,26 +10,22 @@ usage: python scripts/figures.py [scale=tiny] [root=experiments] [output=experim
 import sys
 
 from mpq.arguments import key_values
-from mpq.errors import UserError
+from mpq.script import guarded
 
 DEFAULTS = {"scale": "tiny", "root": "experiments", "output": "experiments/figures"}
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Draw all and name the files."""
     if {"-h", "--help"} & set(words):
         return print(__doc__)
     choices = key_values(words, DEFAULTS)
-    from mpq.report.figures.gallery import (
-        draw_all,  # here, since matplotlib takes seconds that --help need not wait for
-    )
+    from mpq.report.figures import gallery  # here, since matplotlib takes seconds that --help need not wait for
 
-    for path in draw_all(choices["scale"], choices["root"], choices["output"]):
+    for path in gallery.draw_all(choices["scale"], choices["root"], choices["output"]):
         print(path)
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

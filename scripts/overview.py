@@ -8,9 +8,10 @@ The same records give the same bytes; no model is loaded.
 import sys
 
 from mpq.arguments import key_values
-from mpq.errors import UserError
+from mpq.script import guarded
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Write all and name the files."""
     if {"-h", "--help"} & set(words):
@@ -23,7 +24,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

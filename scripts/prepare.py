@@ -6,11 +6,12 @@ python scripts/prepare.py mini --test-clean FOLDER --speechocean762 FOLDER
 import argparse
 from pathlib import Path
 
-from mpq.errors import UserError
+from mpq.script import guarded
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
+@guarded
 def main() -> None:
     """Read the command line, get the data, tell the command that uses it."""
     parser = argparse.ArgumentParser(description="Get the data of a run. A killed download goes on where it stopped.")
@@ -46,7 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    main()

@@ -11,8 +11,10 @@ import sys
 
 from mpq.arguments import key_values
 from mpq.errors import UserError
+from mpq.script import guarded
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Read the words `key=value`, write the pages and print their paths."""
     if {"-h", "--help"} & set(words):
@@ -30,7 +32,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from mpq.arguments import key_values
-from mpq.errors import UserError
+from mpq.script import guarded
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Predict every planned row of the models of scale paper, and write them."""
     if {"-h", "--help"} & set(words):
@@ -27,7 +28,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

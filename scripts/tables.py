@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 
 from mpq.arguments import key_values
-from mpq.errors import UserError
+from mpq.script import guarded
 
 TABLES = Path(__file__).resolve().parent.parent / "conf" / "table"
 DEFAULTS = {"table": "all", "scale": "tiny", "root": "experiments", "format": "terminal"}
 
 
+@guarded
 def main(words: list[str]) -> None:
     """Read the words `key=value` and print the table."""
     if {"-h", "--help"} & set(words):
@@ -29,7 +30,4 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(str(error))
+    main(sys.argv[1:])

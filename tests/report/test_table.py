@@ -238,7 +238,7 @@ def test_the_scripts_messages_are_one_line(words, message, monkeypatch):
     monkeypatch.chdir(ROOT)
     done = script(*words)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(message) and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
 
 
 def test_help_needs_no_library():
