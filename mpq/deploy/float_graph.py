@@ -56,9 +56,9 @@ def finish(model: ir.Model) -> None:
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
-    for node in graph:
+    for node in graph.all_nodes():
         for value in node.outputs:
-            if not value.is_graph_output():
+            if value not in graph.outputs:
                 value.shape = None
     for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):
         assert value.shape is not None

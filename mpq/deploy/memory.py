@@ -21,6 +21,8 @@ _FLOAT32_COMPUTE = 1
 class Memory:
     """See the module."""
 
+    frames_at_once = 32  # fewer take longer, and more take no less
+
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
         tape = ir.tape.Tape(graph)

@@ -40,6 +40,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     from mpq.deploy import describe, float_graph, metadata
     from mpq.deploy.rewrite import rewrite
     from mpq.deploy.site_weight import read_weights
+    from mpq.deploy.slices import in_slices
 
     config, sites, tied, stored = read_folder(Path(folder))
     model, processor = load_packed(folder)
@@ -48,6 +49,8 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
     program = float_graph.float_graph(model, description.attention_mask, description.sampling_rate, _OPSET)
     rewrite(program.graph, weights, tied, choice)
+    convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
+    in_slices(program.graph, convolutions, choice.frames_at_once)
     float_graph.finish(program)
     program.opset_imports["com.microsoft"] = _MICROSOFT
     program.ir_version = _IR_VERSION

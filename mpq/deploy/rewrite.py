@@ -13,7 +13,12 @@ from mpq.deploy.site_weight import SiteWeight
 
 
 class Layout(Protocol):
-    """How weights are stored and computed with in an ONNX file."""
+    """How weights are stored and computed with in an ONNX file.
+
+    frames_at_once: how many frames the convolutions over time make at once (`mpq.deploy.slices`).
+    """
+
+    frames_at_once: int
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """Return `inputs @ weight.T`: float32 `[..., in]` -> `[..., out]`."""

@@ -37,13 +37,12 @@ class OnnxRecognizer:
         options.log_severity_level = _QUIET
         if threads is not None:
             options.intra_op_num_threads = threads
+        # When a length comes again, ONNX Runtime would plan one block for it, beside the pool that it has by then.
+        options.enable_mem_pattern = False
         self._session = _session(path, options)
+        self._give_back = onnxruntime.RunOptions()
+        self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.description = from_json(self._session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
-        if self.description.layout == "memory":
-            # ONNX Runtime's pool is a little faster, but keeps what it once had, and more for every new length.
-            options.enable_cpu_mem_arena = False
-            del self._session
-            self._session = _session(path, options)
 
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the logits `[frames, vocabulary]` of each waveform `[samples]`, at the model's sampling rate.
@@ -67,7 +66,7 @@ class OnnxRecognizer:
             batch[row, : len(waveform)] = waveform
             if "attention_mask" in inputs:
                 inputs["attention_mask"][row, : len(waveform)] = 1
-        outputs = self._session.run(["logits"], inputs)[0]
+        outputs = self._session.run(["logits"], inputs, self._give_back)[0]
         return [row[: self.description.frames(length)] for row, length in zip(outputs, lengths, strict=True)]
 
     def transcribe(self, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:

@@ -1,11 +1,12 @@
-"""Layout "speed": linear layers, and convolutions between layer norms, in 8-bit integers, whatever the bits on disk.
+"""Layout "speed": linear layers and convolutions in 8-bit integers, whatever the bits on disk.
 
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits as
 they come, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. A convolution becomes
-one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution.
+one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution. Its inputs have a scale for
+each slice of a recording (`slices`): one for the whole is too coarse where no layer norm holds them together
+(wav2vec2-base; experiments/LOG.md).
 
-What is left becomes float32 at load: embeddings, convolutions with groups or padding, and those whose inputs no layer
-norm holds together (all of a wav2vec2-base): 8 bits for such inputs cost 0.8 points of WER (experiments/LOG.md).
+What is left becomes float32 at load: embeddings, convolutions with groups or padding, and the first, which hears audio.
 """
 
 import sys
@@ -25,6 +26,10 @@ _TO_THE_END = sys.maxsize
 class Speed:
     """See the module. `scales` are those of the packed model's quantized inputs (`integer_inputs.take_activations`)."""
 
+    frames_at_once = (
+        2  # more round their inputs more: 4 change a quarter more transcripts, to save a twelfth of the time
+    )
+
     def __init__(self, scales: Mapping[str, np.float32 | None]) -> None:
         self._scales = scales
 
@@ -35,7 +40,7 @@ class Speed:
     def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
         """See `Layout`."""
         channels, kernel = weight.codes.shape[1:]
-        if not _is_plain(conv) or not _is_normed(conv.inputs[0]):
+        if channels == 1 or not _is_plain(conv):
             return None
         inputs, bias = conv.inputs[0], conv.inputs[2] if len(conv.inputs) > 2 else None
         assert inputs is not None
@@ -92,12 +97,14 @@ def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tupl
     """`codes` `[in, out]` as int8 and their scale `[out]`; half-step grids as odd codes with half the scale."""
     tape = ir.tape.Tape(graph)
     value, scale = tape.initializer(weight.tensor(codes)), weight.scale
-    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
-        wide = tape.op("Cast", [value], {"to": ir.DataType.INT32})
-        doubled = tape.op("Mul", [wide, constant(graph, "two", np.int32(2))])
-        value, scale = tape.op("Add", [doubled, constant(graph, "one", np.int32(1))]), scale / 2
     if value.dtype != ir.DataType.INT8:
         value = tape.op("Cast", [value], {"to": ir.DataType.INT8})
+    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
+        one, none = constant(graph, "one", np.int8(1)), constant(graph, "none", np.int8(0))
+        step, double = constant(graph, "step", np.float32(1)), constant(graph, "double_step", np.float32(2))
+        # ONNX's own Add knows no int8: int32 in between would take four times the memory when the file is opened.
+        terms = [value, double, none, one, step, none, step, none]
+        value, scale = tape.op("QLinearAdd", terms, domain="com.microsoft"), scale / 2
     return value, constant(graph, f"{weight.name}_scale", scale)
 
 
@@ -106,11 +113,3 @@ def _is_plain(conv: ir.Node) -> bool:
     plain = {"group": 1, "pads": [0, 0], "dilations": [1], "auto_pad": "NOTSET"}
     given = {name: conv.attributes[name].value for name in plain if name in conv.attributes}
     return all((list(value) if isinstance(value, tuple) else value) == plain[name] for name, value in given.items())
-
-
-def _is_normed(value: ir.Value | None) -> bool:
-    """Whether a layer norm made the value, with at most an activation in between."""
-    node = value.producer() if value is not None else None
-    while node is not None and node.op_type in ("Gelu", "Relu", "Transpose") and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return node is not None and node.op_type == "LayerNormalization"

@@ -24,11 +24,8 @@ def values_of(weight):
     return scale * (weight.codes + weight.offset)
 
 
-def run_layer(layout, weight, inputs, operator, attributes=None, normed=False):
-    """Rewrite a graph of one `operator` (MatMul, Conv or Gather) and run it; return outputs and model.
-
-    `normed` puts a layer norm over the channels before a Conv; what it gives then stands first.
-    """
+def run_layer(layout, weight, inputs, operator, attributes=None):
+    """Rewrite a graph of one `operator` (MatMul, Conv or Gather) and run it; return its output and the model."""
     dtype = ir.DataType.INT64 if operator == "Gather" else ir.DataType.FLOAT
     source = ir.val("inputs", dtype=dtype, shape=[f"d{axis}" for axis in range(inputs.ndim)])
     if operator == "MatMul":
@@ -36,18 +33,14 @@ def run_layer(layout, weight, inputs, operator, attributes=None, normed=False):
     graph = ir.Graph([source], [], nodes=[], name="layer", opset_imports={"": 25, "com.microsoft": 1})
     tape = ir.tape.Tape(graph)
     old = tape.initializer(ir.tensor(np.zeros(weight.codes.shape, dtype=np.float32), name=NAME))
-    heard = _normed(tape, source, weight.codes.shape[1]) if normed else source
     if operator == "MatMul":
         result = tape.op("MatMul", [source, tape.op("Transpose", [old], {"perm": [1, 0]})])
     else:
-        first, second = (old, source) if operator == "Gather" else (heard, old)
+        first, second = (old, source) if operator == "Gather" else (source, old)
         result = tape.op(operator, [first, second], attributes or {})
     result.type, result.name = ir.TensorType(ir.DataType.FLOAT), "outputs"
     graph.outputs.append(tape.op("Identity", [result]))
     graph.outputs[0].type, graph.outputs[0].name = ir.TensorType(ir.DataType.FLOAT), "final"
-    if normed:
-        heard.type, heard.name = ir.TensorType(ir.DataType.FLOAT), "heard"
-        graph.outputs.insert(0, heard)
     rewrite(graph, {NAME: weight}, {}, layout)
     graph.sort()
     model = ir.Model(graph, ir_version=13)
@@ -56,13 +49,6 @@ def run_layer(layout, weight, inputs, operator, attributes=None, normed=False):
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
     return *session.run(None, {"inputs": inputs}), model
-
-
-def _normed(tape, source, channels):
-    """Layer norm over the channels of `[batch, channels, time]`, and an activation."""
-    ones = tape.initializer(ir.tensor(np.ones(channels, dtype=np.float32), name="ones"))
-    turned = tape.op("Transpose", [source], {"perm": [0, 2, 1]})
-    return tape.op("Transpose", [tape.op("Gelu", [tape.op("LayerNormalization", [turned, ones])])], {"perm": [0, 2, 1]})
 
 
 def stored_types(model):

@@ -91,7 +91,7 @@ def difference(found, wanted):
 
 @pytest.mark.parametrize(
     ("file", "tolerance"),
-    [("masked", 1e-5), ("unmasked", 0.02)],  # at a tie an input may round to its other neighbour
+    [("masked", 1e-5), ("unmasked", 0.05)],  # 8-bit inputs of the convolutions, which PyTorch does not have
 )
 @pytest.mark.parametrize("lengths", [(3_000,), (4_321, 1_500, 2_222)])
 def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request):

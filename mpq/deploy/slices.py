@@ -1,0 +1,121 @@
+"""Runs a model's convolutions over time in slices, so that what they compute stays in a core's cache.
+
+The first convolution of a wav2vec2 gives 512 channels every 5 samples, 50 times the size of what the Transformer hears:
+made whole, it is most of a file's memory, and each pass over it waits for memory. An ONNX `Loop` makes a few frames of
+one recording at a time instead. Nothing but the order of the work changes, except that layout `speed` then has a scale
+of its own for the inputs of each slice.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from mpq.deploy.float_graph import INPUT, constant
+from mpq.deploy.norm_ahead import norm_ahead
+
+_SCOPES = "pkg.torch.onnx.name_scopes"  # where PyTorch notes which modules a node belongs to
+_ENCODER = "feature_extractor"  # transformers' name of the module of convolutions over time
+_NORMS_OVER_TIME = {"GroupNormalization", "InstanceNormalization"}
+
+
+def in_slices(graph: ir.Graph, steps: Sequence[tuple[int, int]], frames: int) -> None:
+    """Move the convolutions over time into a loop over slices of `frames` output frames, in place.
+
+    `steps` are `(kernel, stride)` of each. The graph stays whole where a norm over time can't be computed ahead.
+    """
+    audio = next(value for value in graph.inputs if value.name == INPUT)
+    features = [node for node in graph if _ENCODER in node.metadata_props.get(_SCOPES, "")][-1].outputs[0]
+    ahead = norm_ahead(graph, audio)
+    nodes = _between(audio, features, ahead)
+    if not _NORMS_OVER_TIME & {node.op_type for node in nodes}:
+        _Slices(graph, audio, steps, frames).move(nodes, features, ahead)
+
+
+class _Slices:
+    """Slices of the recordings `audio` `[batch, samples]`, each of which gives `frames` frames."""
+
+    def __init__(self, graph: ir.Graph, audio: ir.Value, steps: Sequence[tuple[int, int]], frames: int) -> None:
+        self._graph, self._audio, self._frames = graph, audio, frames
+        self._hop = frames * math.prod(stride for _, stride in steps)
+        self._span = frames
+        for kernel, stride in reversed(steps):
+            self._span = (self._span - 1) * stride + kernel
+        tape = self._tape = ir.tape.Tape(graph)
+        self._recordings = tape.op("Shape", [audio], {"start": 0, "end": 1})
+        self._samples = self._count = tape.op("Shape", [audio], {"start": 1, "end": 2})
+        for kernel, stride in steps:
+            moves = tape.op("Div", [tape.op("Sub", [self._count, self._whole(kernel)]), self._whole(stride)])
+            self._count = tape.op("Add", [moves, self._whole(1)])
+        up = tape.op("Add", [self._count, self._whole(frames - 1)])
+        self._slices = tape.op("Div", [up, self._whole(frames)])  # of a recording
+
+    def move(self, nodes: Sequence[ir.Node], features: ir.Value, ahead: Sequence[ir.Value]) -> None:
+        """Let `nodes`, which make `features` from the recordings and `ahead`, do so slice by slice."""
+        later = [(node, position) for node, position in features.uses() if node not in nodes]
+        turn = ir.val("turn", dtype=ir.DataType.INT64, shape=[])
+        go_on = ir.val("go_on", dtype=ir.DataType.BOOL, shape=[])
+        body = ir.Graph([turn, go_on], [], nodes=[], name="slice")
+        tape = ir.tape.Tape(body)
+        recording = tape.op("Div", [turn, self._slices])
+        start = tape.op("Mul", [tape.op("Mod", [turn, self._slices]), self._whole(self._hop)])
+        corner = tape.op("Concat", [recording, start], {"axis": 0})
+        own = {self._audio: self._block(tape, self._padded(), corner, [1, self._span])}
+        own |= {value: self._block(tape, value, recording, [1]) for value in ahead}
+        self._graph.remove(nodes)
+        body.extend(nodes)
+        for node in nodes:
+            for position, value in enumerate(node.inputs):
+                if value in own:
+                    node.replace_input_with(position, own[value])
+        body.outputs.extend([tape.op("Identity", [go_on]), features])
+        turns = self._tape.op("Mul", [self._recordings, self._slices])
+        always = constant(self._graph, "always", np.array(True))
+        joined = self._joined(self._tape.op("Loop", [turns, always], {"body": body}), features)
+        for node, position in later:
+            node.replace_input_with(position, joined)
+
+    def _padded(self) -> ir.Value:
+        """The recordings with zeros behind, so that the last slice is as long as the others."""
+        wanted = self._tape.op("Mul", [self._slices, self._whole(self._hop)])
+        wanted = self._tape.op("Add", [wanted, self._whole(self._span - self._hop)])
+        behind = self._tape.op("Max", [self._tape.op("Sub", [wanted, self._samples]), self._whole(0)])
+        nothing = constant(self._graph, "no_padding", np.zeros(3, dtype=np.int64))
+        return self._tape.op("Pad", [self._audio, self._tape.op("Concat", [nothing, behind], {"axis": 0})])
+
+    def _block(self, tape: ir.tape.Tape, value: ir.Value, corner: ir.Value, size: Sequence[int]) -> ir.Value:
+        """The part of `value` that begins at `corner`, of this size on its first axes."""
+        extent = constant(self._graph, f"extent_{'_'.join(map(str, size))}", np.array(size))
+        axes = constant(self._graph, f"first_{len(size)}_axes", np.arange(len(size)))
+        return tape.op("Slice", [value, corner, tape.op("Add", [corner, extent]), axes])
+
+    def _joined(self, made: ir.Value, features: ir.Value) -> ir.Value:
+        """The slices `[batch * slices, 1, channels, frames]` as one row a recording, `[batch, channels, time]`."""
+        assert features.shape is not None
+        inner = constant(self._graph, "slices_of_features", np.array([-1, features.shape[1], self._frames]))
+        apart = self._tape.op("Concat", [self._recordings, inner], {"axis": 0})
+        by_channel = self._tape.op("Transpose", [self._tape.op("Reshape", [made, apart])], {"perm": [0, 2, 1, 3]})
+        row = self._tape.op("Reshape", [by_channel, constant(self._graph, "in_a_row", np.array([0, 0, -1]))])
+        axis, begin = constant(self._graph, "axis_2", np.array([2])), self._whole(0)
+        return self._tape.op("Slice", [row, begin, self._count, axis])
+
+    def _whole(self, number: int) -> ir.Value:
+        return constant(self._graph, f"number_{number}", np.array([number]))
+
+
+def _between(audio: ir.Value, features: ir.Value, ahead: Sequence[ir.Value]) -> list[ir.Node]:
+    """The nodes that make `features` from `audio`, in order, without those that make `ahead` from it."""
+    found: dict[ir.Node, bool] = {}
+
+    def hears(value: ir.Value | None) -> bool:
+        node = None if value is None or value in ahead else value.producer()
+        if node is None:
+            return value is audio
+        if node not in found:
+            heard = [hears(source) for source in node.inputs]
+            found[node] = any(heard)
+        return found[node]
+
+    hears(features)
+    return [node for node, heard in found.items() if heard]

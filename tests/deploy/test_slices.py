@@ -1,0 +1,118 @@
+"""Convolutions in slices, and the norm computed ahead of them, against PyTorch in float64."""
+
+import copy
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from mpq.deploy import float_graph
+from mpq.deploy.norm_ahead import norm_ahead
+from mpq.deploy.slices import in_slices
+
+STEPS = [(10, 5), (3, 2), (2, 2)]
+
+
+class Encoder(nn.Module):
+    """Three convolutions over time under the name that transformers gives them, and logits of their features."""
+
+    def __init__(self, norm, bias):
+        super().__init__()
+        layers, channels = [], 1
+        for kernel, stride in STEPS:
+            layers.append(nn.Conv1d(channels, 6, kernel, stride, bias=bias))
+            if norm == "group" and channels == 1:
+                layers.append(nn.GroupNorm(6, 6))
+            layers.append(nn.GELU())
+            channels = 6
+        self.feature_extractor = nn.Sequential(*layers)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, input_values):
+        return self.head(self.feature_extractor(input_values[:, None]).transpose(1, 2))
+
+
+def random_encoder(norm="group", bias=False):
+    model = Encoder(norm, bias).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return model
+
+
+def program(model):
+    return float_graph.float_graph(model, attention_mask=False, rate=1_000, opset=25)
+
+
+def run(traced, audio):
+    float_graph.finish(traced)
+    traced.ir_version = 13
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(ir.to_proto(traced).SerializeToString(), options)
+    return session.run(None, {"input_values": audio})[0]
+
+
+def in_float64(model, audio):
+    with torch.no_grad():
+        return copy.deepcopy(model).double()(torch.from_numpy(audio).double()).numpy()
+
+
+def operators(traced):
+    return [node.op_type for node in traced.graph]
+
+
+@pytest.fixture
+def rng():
+    seed = np.random.SeedSequence().entropy
+    print("seed:", seed)
+    torch.manual_seed(seed % 2**63)
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_slices_give_what_the_whole_gives(norm, bias, rng):
+    model, frames = random_encoder(norm, bias), int(rng.integers(1, 9))
+    traced = program(model)
+    in_slices(traced.graph, STEPS, frames)
+    assert operators(traced).count("Loop") == 1
+    for samples in [*rng.integers(30, 2_000, 4), 30, 30 + 20 * frames - 1, 30 + 20 * frames]:
+        audio = rng.standard_normal((3, samples)).astype(np.float32)
+        found, wanted = run(traced, audio), in_float64(model, audio)
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+def test_a_recording_in_slices_does_not_depend_on_its_neighbours(rng):
+    traced = program(random_encoder())
+    in_slices(traced.graph, STEPS, 4)
+    audio = rng.standard_normal((2, 700)).astype(np.float32) * np.float32([[1], [30]])
+    both = run(traced, audio)
+    assert np.array_equal(both[:1], run(traced, audio[:1]))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_norm_is_taken_out_of_the_audio_alone(bias, rng):
+    model = random_encoder("group", bias)
+    traced = program(model)
+    assert "InstanceNormalization" in operators(traced)
+    assert len(norm_ahead(traced.graph, traced.graph.inputs[0])) == 2
+    assert "InstanceNormalization" not in operators(traced)
+    # a low tone that the filters hear as nearly nothing: little that remains of large numbers
+    tone = np.sin(np.arange(900) / 200) * 50 + rng.standard_normal(900) * 1e-3
+    audio = np.stack([tone, rng.standard_normal(900)]).astype(np.float32)
+    np.testing.assert_allclose(run(traced, audio), in_float64(model, audio), atol=2e-4)
+
+
+def test_another_norm_over_time_leaves_the_graph_whole(rng):
+    model = random_encoder("group")
+    model.feature_extractor[1] = nn.GroupNorm(2, 6)
+    traced = program(model)
+    in_slices(traced.graph, STEPS, 4)
+    assert "Loop" not in operators(traced)
+    audio = rng.standard_normal((2, 500)).astype(np.float32)
+    np.testing.assert_allclose(run(traced, audio), in_float64(model, audio), atol=2e-5)
