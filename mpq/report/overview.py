@@ -25,7 +25,7 @@ from mpq.report.systems import SCALES, models_of
 from mpq.report.updates_sheet import updates_sheet
 
 _TABLES = CONF / "table"
-_FORMATS = {"md": to_markdown, "tex": to_latex, "csv": to_csv}
+_FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}", "tex": to_latex, "csv": to_csv}
 
 
 def write_overview(root: Path | str) -> list[Path]:
