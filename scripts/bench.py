@@ -8,6 +8,8 @@ usage: python scripts/bench.py WHAT [key=value ...]
   growth     cost against the number of sites, parameters and utterances
 
 `python scripts/bench.py WHAT --help` shows the arguments of one. Peers come with pip install -e '.[bench]'.
+
+example: python scripts/bench.py inference model=wav2vec2_base seconds=5
 """
 
 import importlib

@@ -1,13 +1,17 @@
 """Project what the paper's rows would cost on a GPU, from counted operations: nothing is measured, nothing downloaded.
 
 usage: python scripts/costs.py [model=wav2vec2_base,hubert_large] [peak=312] [utilisation=0.15,0.5] [gpus=8] [price=]
+                               [format=terminal]
 
+  model        files of conf/model, without .yaml
   peak         TFLOP/s of one GPU at the precision trained in, by its data sheet. Of an A100: 312 with
                trainer.precision=bf16-mixed, 19.5 with the default 32-true; of an H100 SXM: 989 and 67
   utilisation  the lowest and the highest share of the peak that training reaches: an assumption of yours
   gpus         side by side, a row each
   price        of one hour of one GPU, in any currency
-  format       terminal or markdown
+  format       terminal, markdown, latex (booktabs) or csv
+
+example: python scripts/costs.py model=hubert_large gpus=4 price=2
 """
 
 import sys

@@ -6,6 +6,9 @@ usage: python scripts/evaluate.py file=FILE.onnx run=FOLDER [sets=test-clean,tes
   run    the run's folder, <root>/<name>/seed<k>
   sets   evaluation sets of that run, with commas; default: all
   cache  the folder of the embedded corpus
+
+example: python scripts/evaluate.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 \\
+             file=experiments/local/tiny_wav2vec2_3p5bit/seed0/model/onnx/model_speed.onnx
 """
 
 import sys

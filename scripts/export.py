@@ -4,7 +4,9 @@ usage: python scripts/export.py model=FOLDER [layout=speed] [output=FILE]
 
   model   a packed folder: the model/ of a run, or what mpq.save_packed wrote
   layout  speed (8-bit integer arithmetic) or memory (weights stay packed in memory, float32 arithmetic)
-  output  default: <model>/onnx/model_<layout>.onnx
+  output  the file, default: <model>/onnx/model_<layout>.onnx
+
+example: python scripts/export.py model=experiments/local/tiny_wav2vec2_3p5bit/seed0/model layout=memory
 """
 
 import sys
@@ -24,7 +26,7 @@ def main(words: list[str]) -> None:
         return print(__doc__)
     choices = key_values(words, DEFAULTS)
     if not choices["model"]:
-        raise UserError("model=FOLDER must name a packed folder, such as experiments/local/<run>/seed0/model")
+        raise UserError("model=FOLDER must name a packed folder, such as experiments/local/<name>/seed0/model")
     from mpq.deploy.onnx_export import export  # here, since it takes seconds that --help need not wait for
 
     layout = choices["layout"]

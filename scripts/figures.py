@@ -2,9 +2,11 @@
 
 usage: python scripts/figures.py [scale=tiny] [root=experiments] [output=experiments/figures]
 
-  scale   tiny, mini or paper
-  root    a folder of records, <root>/<run>/seed<k>/
+  scale   tiny, mini or paper: whose models the pictures show
+  root    a folder of records, <root>/<name>/seed<k>/result.json
   output  the folder for the pictures, PNG and SVG; the same records give the same bytes
+
+example: python scripts/figures.py scale=mini output=pictures
 """
 
 import sys

@@ -2,6 +2,8 @@
 
 usage: python scripts/overview.py [root=experiments]
 
+  root  a folder of records, <root>/<name>/seed<k>/result.json; what is written goes there, too
+
 The same records give the same bytes; no model is loaded.
 """
 

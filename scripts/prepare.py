@@ -14,13 +14,26 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 @guarded
 def main() -> None:
     """Read the command line, get the data, tell the command that uses it."""
-    parser = argparse.ArgumentParser(description="Get the data of a run. A killed download goes on where it stopped.")
-    parser.add_argument("data", choices=["librispeech", "mini", "synthetic"])
-    parser.add_argument("--root", default="data", help="where <root>/LibriSpeech or <root>/mini goes (default: data)")
-    parser.add_argument("--test-clean", help="for mini: the folder test-clean of LibriSpeech")
-    parser.add_argument("--speechocean762", help="for mini: the folder of speechocean762, with WAVE, train and test")
-    parser.add_argument("--splits", nargs="+", help="of LibriSpeech (default: those of conf/data/librispeech.yaml)")
-    parser.add_argument("--cache", default=".cache", help="the folder of the synthetic corpus (default: .cache)")
+    parser = argparse.ArgumentParser(
+        description="Get the data of a run. A killed download goes on where it stopped.",
+        epilog="example: python scripts/prepare.py librispeech --splits dev-clean",
+    )
+    parser.add_argument(
+        "data",
+        choices=["librispeech", "mini", "synthetic"],
+        help="LibriSpeech, downloaded; that of scale mini, from two folders of yours; the embedded corpus, made here",
+    )
+    parser.add_argument(
+        "--root", default="data", metavar="FOLDER", help="where <root>/LibriSpeech or <root>/mini goes (default: data)"
+    )
+    parser.add_argument("--test-clean", metavar="FOLDER", help="for mini: the folder test-clean of LibriSpeech")
+    parser.add_argument(
+        "--speechocean762", metavar="FOLDER", help="for mini: the folder of speechocean762, with WAVE, train and test"
+    )
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="of LibriSpeech (default: those of conf/data/librispeech.yaml)"
+    )
+    parser.add_argument("--cache", default=".cache", metavar="FOLDER", help="of the embedded corpus (default: .cache)")
     chosen = parser.parse_args()
     from omegaconf import OmegaConf  # here, so that --help doesn't wait for it
 

@@ -2,14 +2,16 @@
 
 usage: python scripts/rebudget.py run=FOLDER target_bits=BITS [key=value ...]
 
-  run          a finished run, <root>/<exp>/seed<k>, whose search.json and model are there
+  run          a finished run's folder, <root>/<name>/seed<k>, whose search.json and model are there
   target_bits  the new average over the searched weights
   evaluate     true (default): transcribe the run's evaluation sets and leave a record of its own,
                <root>/<model>_rebudget_<bits>bit/seed<k>; false: only pack
   calibrate    true (default): GPTQ on some of the run's training audio; false: round to nearest, hear nothing
-  output       where the packed model goes, by default quantized/<name> (with evaluate=true: a further copy, if named)
+  output       where the packed model goes, default: quantized/<name> (with evaluate=true: a further copy, if named)
   overwrite    true: replace such a record that was made from another run
-  cache        the folder of the embedded corpus, by default .cache
+  cache        the folder of the embedded corpus, default: .cache
+
+example: python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 target_bits=3
 
 Then "pass 2" polishes it: python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
     recipe.stages.pass2.start_from=<root>/<model>_rebudget_<bits>bit/seed<k>/model

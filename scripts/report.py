@@ -3,8 +3,10 @@
 usage: python scripts/report.py run=FOLDER
        python scripts/report.py [root=experiments]
 
-  run   a run's folder, <root>/<run>/seed<k>: writes its report.html
+  run   a run's folder, <root>/<name>/seed<k>: writes its report.html
   root  a folder of records: writes the page of every run, and <root>/report.html with tables and pictures of all
+
+example: python scripts/report.py run=experiments/tiny_wav2vec2_3p5bit/seed0
 """
 
 import sys

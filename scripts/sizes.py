@@ -2,7 +2,9 @@
 
 usage: python scripts/sizes.py [root=experiments]
 
-Writes <root>/paper_sizes.json, which `scripts/tables.py scale=paper` shows. Takes seconds; nothing is downloaded.
+  root  where paper_sizes.json goes, which `python scripts/tables.py scale=paper` shows
+
+Takes seconds; nothing is downloaded.
 """
 
 import sys

@@ -4,11 +4,13 @@ usage: python scripts/sweep.py [table=compression] [model=tiny_wav2vec2,tiny_hub
 
   table   a file of conf/table that lists systems, without .yaml
   model   files of conf/model, without .yaml
-  root    where the records go, <root>/<run>/seed<k>
+  root    where the records go, <root>/<name>/seed<k>/result.json
   --list  name the rows that would run, and run none
   WORD    any other word of scripts/run.py, for every row: data.root=FOLDER, trainer.devices=2, ...;
           hydra/launcher=joblib, submitit_local, slurm_gpu or ray_gpu (conf/hydra/launcher) runs rows side by side;
           these are installed by: pip install -e '.[cluster]', for Ray '.[ray]'
+
+example: python scripts/sweep.py table=updates model=tiny_wav2vec2 --list
 """
 
 import sys

@@ -4,8 +4,10 @@ usage: python scripts/tables.py [table=all] [scale=tiny] [root=experiments] [for
 
   table   a file of conf/table, without .yaml: compression, significance, time, all of the three; records is every run
   scale   tiny, mini or paper: whose models the three tables show
-  root    a folder of records, <root>/<run>/seed<k>/result.json
+  root    a folder of records, <root>/<name>/seed<k>/result.json
   format  terminal, markdown, latex (booktabs) or csv
+
+example: python scripts/tables.py table=time scale=paper format=markdown
 """
 
 import sys

@@ -14,14 +14,16 @@ def main() -> int:
     """Read the command line and transcribe file after file; return the exit status."""
     parser = argparse.ArgumentParser(
         description="Print what is said in audio files of any length, sample rate and number of channels. "
-        "A file that can't be read costs one line on standard error and exit status 1; the others go on."
+        "A file that can't be read costs one line on standard error and exit status 1; the others go on.",
+        epilog="example: python scripts/transcribe.py talk.wav more/*.flac --model FOLDER",
     )
     parser.add_argument("audio", nargs="+", type=Path, help="wav, flac, ogg, opus or mp3")
     parser.add_argument(
         "--model",
+        metavar="FOLDER_OR_NAME",
         default=str(TINY),
         help="a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py "
-        "(default: the shipped tiny_wav2vec2, which knows the synthetic corpus's 473 words)",
+        "(default: the shipped tiny_wav2vec2, which knows the embedded corpus's 473 words)",
     )
     parser.add_argument("--json", action="store_true", help="an object a line: file, seconds, text, times of the words")
     parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longer recordings are cut (default: 30)")

@@ -34,7 +34,7 @@ def rebudget(
     calibrate: bool = True,
     **changes: Any,
 ) -> Quantized:
-    """Pack the model of the finished `run` (its folder, `<root>/<exp>/seed<k>`) anew at `target` bits on average.
+    """Pack the model of the finished `run` (its folder, `<root>/<name>/seed<k>`) anew at `target` bits on average.
 
     With `evaluate` it becomes a run of its own, `<model>_rebudget_<bits>bit`, beside the given one and with a record;
     `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` asks
@@ -71,7 +71,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     """The settled config of the run to be: that of `run` with another recipe."""
     model = run / "model"
     if not model.is_dir() or not (run / "result.json").is_file():
-        raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<exp>/seed<k>")
+        raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<name>/seed<k>")
     assignment = reassign(read_search(run / "search.json"), target)
     before = read_config(run)
     before.pop("recipe", None)
