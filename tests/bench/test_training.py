@@ -39,7 +39,9 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
     assert 2**26 < train.peak_bytes("full_precision", options) < 2**32  # of the shipped tiny model
 
 
-@pytest.mark.parametrize("name", ["uniform_4bit", "supernet", "one_stage_update", "multi_branch_supernet"])
+@pytest.mark.parametrize(
+    "name", ["uniform_4bit", "supernet", "one_stage_update", "one_stage_update_kept_targets", "multi_branch_supernet"]
+)
 def test_a_step_trains_weights_and_quantizers(name):
     work = workload()
     step = train_systems.SYSTEMS[name](work)
@@ -49,6 +51,15 @@ def test_a_step_trains_weights_and_quantizers(name):
     count = len(work.linears()) if name == "multi_branch_supernet" else _trained(work.model)
     assert sum("scales" in key for key in changed) >= count
     assert any("feed_forward" in key and "scales" not in key for key in changed)
+
+
+def test_kept_targets_are_the_teachers():
+    left = []
+    for name in ("one_stage_update", "one_stage_update_kept_targets"):
+        work = workload()
+        train_systems.SYSTEMS[name](work)()
+        left.append({key: value.detach().clone() for key, value in work.model.named_parameters()})
+    assert all(torch.equal(value, left[1][key]) for key, value in left[0].items())
 
 
 def _trained(model):
