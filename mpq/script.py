@@ -12,8 +12,8 @@ from mpq.errors import UserError
 
 # How OmegaConf begins what it says of a UserError that a resolver of ours raised.
 _RESOLVER = "UserError raised while resolving interpolation: "
-# A machine's refusal to write, which is no defect of ours.
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# A machine's refusal to write, which is no defect of ours; the last two: a file where a folder should be.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
 
 
 def guarded(main: Callable[..., Any]) -> Callable[..., Any]:

@@ -99,7 +99,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, PackedSite], di
         if not (folder / file).is_file():
             raise UserError(f"{folder} is not a packed model: {file} is missing")
     config = read_config(folder / CONFIG_FILE)
-    sites, tied = parse_block(config)
+    try:
+        sites, tied = parse_block(config)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     return config, sites, tied, read_tensors(folder / WEIGHTS_FILE, sites, config["quantization_config"])
 
 

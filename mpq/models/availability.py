@@ -58,9 +58,9 @@ def _has_weights(folder: Path) -> bool:
 def _check_folder(path: str, folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"model.path={path} has no config.json: it must be a folder that save_pretrained wrote")
+        raise UserError(f"{path} has no config.json: it must be a folder that save_pretrained wrote")
     if not _has_weights(folder):
-        raise UserError(f"model.path={path} has no weights: none of {', '.join(_WEIGHTS)}")
+        raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
     try:
         names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
     except (ValueError, AttributeError, OSError) as error:
@@ -74,7 +74,10 @@ def _check_hub(path: str) -> None:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
     from huggingface_hub.utils import validate_repo_id
 
-    get = f"`hf download {path}` where there is a network, or model.path=<folder> of a model saved by transformers"
+    get = (
+        f"`hf download {path}` where there is a network, or name the folder of a model saved by transformers "
+        "(model.path=FOLDER for scripts/run.py)"
+    )
     try:
         validate_repo_id(path)
         if constants.HF_HUB_OFFLINE:
@@ -83,7 +86,7 @@ def _check_hub(path: str) -> None:
     except UserError:
         raise
     except HFValidationError:
-        raise UserError(f"model.path={path} is neither a folder here nor a name on the Hub: {get}") from None
+        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
     except RepositoryNotFoundError:
         raise UserError(f"the Hub has no model {path}, or it is private and needs `hf auth login`") from None
     except Exception as error:  # whatever the network does, the user needs the same advice

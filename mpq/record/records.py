@@ -25,10 +25,14 @@ def load_records(root: Path | str) -> list[Result]:
     Raises UserError for a missing root, an unreadable record, or one whose folder names another experiment or seed:
     a record that can't be shown is never left out in silence.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}; make a first record there with: python scripts/run.py")
-    return [read_record(path) for path in sorted(root.rglob("result.json"))]
+    check_root(root)
+    return [read_record(path) for path in sorted(Path(root).rglob("result.json"))]
+
+
+def check_root(root: Path | str) -> None:
+    """Raise UserError where there is no folder `root` of records."""
+    if not Path(root).is_dir():
+        raise UserError(f"there is no folder {root}; make a first record there with: python scripts/run.py root={root}")
 
 
 def read_record(path: Path | str) -> Result:

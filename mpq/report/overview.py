@@ -11,7 +11,7 @@ from pathlib import Path
 from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.record.atomic import write_text
-from mpq.record.records import read_record
+from mpq.record.records import check_root, read_record
 from mpq.report.claims import claims_sheet
 from mpq.report.comma_separated import to_csv
 from mpq.report.fewer_updates import TABLE
@@ -34,6 +34,7 @@ def write_overview(root: Path | str) -> list[Path]:
     Raises: UserError where a record can't be read, or the README's marks are damaged.
     """
     root = Path(root)
+    check_root(root)
     paths, readme = [_every_run(root)], root / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else "# Experiments\n"
     text = replace_block(text, "claims", to_markdown([claims_sheet(root)]), readme)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpq.errors import UserError
-from mpq.record.records import load_records
+from mpq.record.records import check_root, load_records
 from mpq.record.result import Result
 from mpq.report.comma_separated import to_csv
 from mpq.report.latex import to_latex
@@ -30,6 +30,7 @@ def show_table(name: str, folder: Path, root: Path | str, format: str = "termina
     """
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
+    check_root(root)
     FORMATS[format](build_sheets(name, folder, root, scale))
 
 

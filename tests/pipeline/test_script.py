@@ -80,5 +80,10 @@ def test_a_mistake_inside_hydra_or_a_worker_process_is_still_one_sentence():
 
 def test_a_disk_that_takes_nothing_is_the_machines_fault_and_a_defect_is_ours(tmp_path):
     assert explain(OSError(28, "No space left on device", "out/x")) == "out/x can't be written: No space left on device"
+    (tmp_path / "file").touch()
+    for folder in ("file", "file/below"):
+        with pytest.raises(OSError) as refused:
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        assert str(explain(refused.value)).startswith(f"{tmp_path / folder} can't be written: ")
     assert explain(FileNotFoundError(2, "No such file", "x")) is None
     assert explain(KeyError("defect")) is None

@@ -57,6 +57,12 @@ def test_the_same_records_give_the_same_bytes_and_prose_stays(tmp_path, monkeypa
     assert contents(tmp_path) == first
 
 
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        write_overview(tmp_path / "experimnets")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_readme_with_one_mark_is_refused(tmp_path):
     begin = "<!-- tiny: made by scripts/overview.py -->\n"
     for text in (begin, "<!-- end of tiny -->\n", "<!-- end of tiny -->\n" + begin):

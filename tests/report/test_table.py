@@ -231,6 +231,7 @@ def test_the_script(tmp_path):
         (["table=x"], "unknown table 'x'; the tables are all, compression, demo"),
         (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown, latex, csv"),
         (["scale=big"], "unknown scale 'big'; the scales are tiny, mini, paper"),
+        (["root=nowhere"], "there is no folder nowhere; make a first record there with: python scripts/run.py root="),
         (["table=records", "root=conf"], "there is no record below conf; make a first one with: python scripts/run.py"),
     ],
 )
