@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mpq.report import lossless, paper, system_columns, time_factors
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.parts import Block
 from mpq.report.spread import mean_of
 from mpq.report.system import System

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.parts import Block
 from mpq.report.spread import Spread
 from mpq.report.table import Sheet

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq.report import paper
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.names import METHODS
 from mpq.report.system import System
 from mpq.report.system_columns import NOT_RUN

@@ -13,7 +13,8 @@ import pandas as pd
 
 from mpq.errors import UserError
 from mpq.report import columns, lossless, system_columns, time_factors
-from mpq.report.columns import Column, find, only
+from mpq.report.column import Column
+from mpq.report.columns import find, only
 from mpq.report.system import System
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mpq import conf
 from mpq.errors import UserError
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.names import label
 from mpq.report.operations import count, updates_of
 from mpq.report.parts import Block, with_values

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from mpq.report import columns, paper
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.spread import over_seeds
 from mpq.report.system import Comparison, System
 

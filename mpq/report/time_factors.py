@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpq.report import columns, paper
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.spread import mean_of
 from mpq.report.system import System
 from mpq.report.system_columns import NOT_RUN, lifted

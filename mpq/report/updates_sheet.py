@@ -10,7 +10,7 @@ from mpq.conf import CONF
 from mpq.record.result import Result
 from mpq.report import columns
 from mpq.report.caption import data_line
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.fewer_updates import ALL, TABLE, Change, compare_updates
 from mpq.report.load import load_tables
 from mpq.report.parts import Block

@@ -16,7 +16,8 @@ from mpq.record.records import write_record
 from mpq.record.result import Data
 from mpq.report import columns
 from mpq.report.card import card
-from mpq.report.columns import Column, find, judge, only
+from mpq.report.column import Column
+from mpq.report.columns import find, judge, only
 from mpq.report.load import load_table
 from mpq.report.markdown import to_markdown
 from mpq.report.parts import Part

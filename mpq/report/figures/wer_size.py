@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mpq.report import system_columns
-from mpq.report.columns import Column
+from mpq.report.column import Column
 from mpq.report.figures.style import GREY, look
 from mpq.report.lossless import methods
 from mpq.report.spread import Spread, mean_of

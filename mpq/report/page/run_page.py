@@ -13,7 +13,8 @@ from mpq.record.hypotheses import Texts, read_hypotheses, read_references
 from mpq.record.records import folder, read_record
 from mpq.record.result import Result
 from mpq.record.search import StageSearch, read_search
-from mpq.report.columns import Column, find, only
+from mpq.report.column import Column
+from mpq.report.columns import find, only
 from mpq.report.page.picture import Picture, picture
 from mpq.report.page.render import write_page
 from mpq.report.page.words import SetSamples, samples
