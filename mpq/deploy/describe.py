@@ -9,7 +9,7 @@ from mpq.errors import UserError
 from mpq.models import ctc
 
 # wav2vec2-conformer is traced without complaint and gives other logits: its table of positions grows with the audio.
-_TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech")
+_TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
 
 
 def describe(model: Any, processor: Any, layout: str, source: str) -> Description:

@@ -73,8 +73,8 @@ class Speed:
         tape = ir.tape.Tape(graph)
         quantized = integer_inputs(graph, inputs, weight.name.removesuffix(".weight"), self._scales)
         values = quantized.values if taps is None else _windows(graph, quantized.values, *taps)
-        stored, scale = _codes(graph, weight, codes)
-        product = tape.op("Cast", [tape.op("MatMulInteger", [values, stored, quantized.zero])], {"to": 1})
+        stored, stored_zero, scale = _codes(graph, weight, codes)
+        product = tape.op("Cast", [tape.op("MatMulInteger", [values, stored, quantized.zero, stored_zero])], {"to": 1})
         if quantized.per_token:
             return tape.op("Mul", [tape.op("Mul", [product, scale]), quantized.scale])
         # In this form and order ONNX Runtime merges product, cast and scales into one operation.
@@ -93,19 +93,18 @@ def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.
     return tape.op("Concat", taps, {"axis": 2}) if kernel > 1 else taps[0]
 
 
-def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[ir.Value, ir.Value]:
-    """`codes` `[in, out]` as int8 and their scale `[out]`; half-step grids as odd codes with half the scale."""
+def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """`codes` `[in, out]` as int8, their zero point, and their scale `[out]`, halved where a grid has half steps."""
     tape = ir.tape.Tape(graph)
-    value, scale = tape.initializer(weight.tensor(codes)), weight.scale
+    value, scale, zero = tape.initializer(weight.tensor(codes)), weight.scale, constant(graph, "zero", np.int8(0))
+    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
+        # Add and Mul know no int8, and int32 in between would take four times the memory when the file is opened.
+        bits, one = tape.op("Cast", [value], {"to": ir.DataType.UINT8}), constant(graph, "one", np.uint8(1))
+        value, scale = tape.op("BitShift", [bits, one], {"direction": "LEFT"}), scale / 2
+        zero = constant(graph, "minus_one", np.int8(-1))
     if value.dtype != ir.DataType.INT8:
         value = tape.op("Cast", [value], {"to": ir.DataType.INT8})
-    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
-        one, none = constant(graph, "one", np.int8(1)), constant(graph, "none", np.int8(0))
-        step, double = constant(graph, "step", np.float32(1)), constant(graph, "double_step", np.float32(2))
-        # ONNX's own Add knows no int8: int32 in between would take four times the memory when the file is opened.
-        terms = [value, double, none, one, step, none, step, none]
-        value, scale = tape.op("QLinearAdd", terms, domain="com.microsoft"), scale / 2
-    return value, constant(graph, f"{weight.name}_scale", scale)
+    return value, zero, constant(graph, f"{weight.name}_scale", scale)
 
 
 def _is_plain(conv: ir.Node) -> bool:
