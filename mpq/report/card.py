@@ -18,7 +18,8 @@ def card(
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
     for full precision. `licence`: what the compressed model's own card says of it, in the Hub's keys.
     """
-    front = _front(licence, base_model, result.recipe) | {"language": "en"}
+    language = {} if result.scale == "own" else {"language": "en"}  # which those of conf/model/ speak
+    front = _front(licence, base_model, result.recipe) | language
     what = _what(result) + "\n"
     return _joined(
         front, result.exp, what, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model)

@@ -254,6 +254,11 @@ assert not {{"torch", "pandas", "rich", "hydra"}} & set(sys.modules)
     assert done.returncode == 0 and "usage: python scripts/tables.py" in done.stdout, done.stderr
 
 
+def test_the_card_of_a_users_own_model_does_not_name_a_language():
+    first = several()[0]
+    assert "language: en\n" in card(first, None, {}) and "language:" not in card(replace(first, scale="own"), None, {})
+
+
 def test_the_model_card_counts_characters_where_the_record_does():
     first = several()[0]
     assert "CER" not in card(first, None, {})
