@@ -16,7 +16,7 @@ from mpq.search.allocate import check_candidates, check_uniform
 from mpq.search.allocate import check_target as check_bits
 from mpq.stages import check_stages
 
-OWN = "own"  # the scale of a model that is none of conf/model/
+OWN = "own"  # the scale of a model that is none of conf/model/, or another than is shipped under its name
 _PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # whose settings are those of their files, and no others
 
 
@@ -79,7 +79,8 @@ def settle(cfg: DictConfig) -> DictConfig:
     if cfg.smoke:
         cfg = OmegaConf.merge(cfg, OmegaConf.load(CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
-    if not conf.model(str(cfg.model.name)):
+    known = conf.model(str(cfg.model.name))
+    if not known or (known["scale"] == "tiny" and cfg.model.path != known["path"]):  # those that are shipped
         cfg.model.scale = OWN
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")

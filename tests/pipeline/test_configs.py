@@ -112,6 +112,9 @@ def test_a_run_is_named_by_what_it_is(overrides, name):
     [
         (["model=hubert_large", "model.path=/a/copy/of/it"], "paper"),
         (["model.path=/a/model", "model.name=mine"], "own"),
+        (["model.path=/a/model"], "own"),
+        (["model=tiny_hubert"], "tiny"),
+        (["model=mini_wav2vec2", "model.path=/where/it/was/trained"], "mini"),
         (["model=wav2vec2_base", "model.path=/a/model", "model.name=mine"], "own"),
     ],
 )

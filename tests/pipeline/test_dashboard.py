@@ -34,7 +34,7 @@ def test_a_run_is_named_grouped_and_tagged(logged):
         "name": f"{result.exp}-seed3",
         "group": result.exp,
         "job_type": "two_stage_gumbel",
-        "tags": ["tiny_wav2vec2", "two_stage_gumbel", "mini_speech", "tiny"],
+        "tags": ["tiny_wav2vec2", "two_stage_gumbel", "mini_speech", "own"],
         "project": "mpq",
     }
     assert file["run"]["config"]["target_bits"] == 3.5

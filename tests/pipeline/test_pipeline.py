@@ -76,7 +76,7 @@ def test_the_run_leaves_its_whole_record_and_nothing_half_done(run):
 def test_the_record_has_the_fields_of_the_contract(run):
     content = json.loads((run.folder / "result.json").read_text())
     assert content["schema"] == 1
-    assert (content["exp"], content["seed"], content["scale"], content["smoke"]) == (EXP, 0, "tiny", False)
+    assert (content["exp"], content["seed"], content["scale"], content["smoke"]) == (EXP, 0, "own", False)
     assert (content["model"], content["recipe"]) == ("tiny_wav2vec2", "one_stage")
     assert content["bits"]["target"] == 3.5 and 3.4 < content["bits"]["average"] <= 3.5
     assert {"parameters", "ideal_bits", "ideal_ratio", "file_bytes", "file_ratio"} <= content["size"].keys()
