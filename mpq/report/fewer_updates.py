@@ -20,8 +20,10 @@ from mpq.record.records import folder
 from mpq.report.system import System
 
 _Three = tuple[Texts, Texts, Texts]
+_Pair = tuple[str, int, int]  # recipe, updates, two stages' updates
 TABLE = "updates"
 ALL = "all"  # sets, seeds
+_ONE_STAGE = ("one_stage", "one_stage_early")
 _RATIOS = (1.5, 2)  # two stages' updates over one's: as the recipes have it, and twice as many
 
 
@@ -41,12 +43,13 @@ class _Count:
 
 @dataclass(frozen=True)
 class Change:
-    """One stage of `updates` against two stages of `others`: the WER of the first minus that of the second, in points.
+    """`recipe` of `updates` against two stages of `others`: the WER of the first minus that of the second, in points.
 
     seed, set_name: a seed and a set of the evaluation, or `all` of them. p is MAPSSWE's, `adjusted` its correction
     after Holm over the seeds and sets of these two systems; None for what is pooled over seeds (both) or sets.
     """
 
+    recipe: str
     updates: int
     others: int
     seed: str
@@ -76,13 +79,13 @@ def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Cha
     Raises: UserError for a file that can't be read, or that lacks utterances of the other one.
     """
     for system in systems:
-        if not system.runs or system.recipe != "one_stage":
+        if not system.runs or system.recipe not in _ONE_STAGE:
             continue
         for other in systems:
             if other.runs and other.recipe.startswith("two_stage"):
                 counts = total_updates(system), total_updates(other)
                 if counts[1] / counts[0] in _RATIOS:
-                    yield from _changes(counts, _texts(system, other, root))
+                    yield from _changes((system.recipe, *counts), _texts(system, other, root))
 
 
 def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]:
@@ -99,19 +102,19 @@ def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]
     return found
 
 
-def _changes(counts: tuple[int, int], texts: dict[int, _Three]) -> Iterator[Change]:
+def _changes(pair: _Pair, texts: dict[int, _Three]) -> Iterator[Change]:
     """Of each seed and set, then over all sets, over all seeds, and over both."""
     sets = list(dict.fromkeys(name for said, _, _ in texts.values() for name in said))
     found = {(seed, name): _count(*(part[name] for part in texts[seed])) for seed in texts for name in sets}
-    single = [_change(counts, str(seed), name, [count]) for (seed, name), count in found.items()]
+    single = [_change(pair, str(seed), name, [count]) for (seed, name), count in found.items()]
     adjusted = holm([change.p for change in single if change.p is not None])
     yield from (replace(change, adjusted=p) for change, p in zip(single, adjusted, strict=True))
     for seed in texts:
-        yield _change(counts, str(seed), ALL, [found[seed, name] for name in sets])
+        yield _change(pair, str(seed), ALL, [found[seed, name] for name in sets])
     for name in sets:
-        yield _change(counts, ALL, name, [found[seed, name] for seed in texts])
+        yield _change(pair, ALL, name, [found[seed, name] for seed in texts])
     if texts:
-        yield _change(counts, ALL, ALL, list(found.values()))
+        yield _change(pair, ALL, ALL, list(found.values()))
 
 
 def _count(said: Mapping[str, str], theirs: Mapping[str, str], mine: Mapping[str, str]) -> _Count:
@@ -124,11 +127,11 @@ def _count(said: Mapping[str, str], theirs: Mapping[str, str], mine: Mapping[str
     )
 
 
-def _change(counts: tuple[int, int], seed: str, set_name: str, parts: Sequence[_Count]) -> Change:
+def _change(pair: _Pair, seed: str, set_name: str, parts: Sequence[_Count]) -> Change:
     """Of all `parts` together, with MAPSSWE's p where they are of one seed."""
     more, words, speakers, segments = (
         np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Count)
     )
     difference = 100.0 * float(more.sum()) / float(words.sum())
     p = None if seed == ALL else z_test(segments).p
-    return Change(*counts, seed, set_name, difference, difference_interval(more, words, speakers), p)
+    return Change(*pair, seed, set_name, difference, difference_interval(more, words, speakers), p)

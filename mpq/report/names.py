@@ -8,6 +8,7 @@ LABELS = {
     "two_stage_hessian": "two-stage Hessian",
     "one_stage": "one-stage",
     "one_stage_pass2": "one-stage + pass 2",
+    "one_stage_early": "one-stage, short search",
     "ptq_gptq": "GPTQ",
     "ptq_gptq_kl": "GPTQ KL",
     "ptq_gptq_hessian": "GPTQ Hessian",

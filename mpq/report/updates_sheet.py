@@ -13,12 +13,14 @@ from mpq.report.caption import data_line
 from mpq.report.column import Column
 from mpq.report.fewer_updates import ALL, TABLE, Change, compare_updates
 from mpq.report.load import load_tables
+from mpq.report.names import label
 from mpq.report.parts import Block
 from mpq.report.system_table import SystemTable
 from mpq.report.systems import load_systems, models_of
 from mpq.report.table import Sheet
 
 _UPDATES = Column("Updates", lambda c: f"{c.updates} against {c.others}", "of one stage, of both stages together")
+_RECIPE = Column("System", lambda c: label(c.recipe), "one stage in one of its recipes")
 _SEED = Column("Seed", lambda c: c.seed, "of both runs")
 _CHANGE = (
     Column("Set", lambda c: c.set_name, "the evaluation set"),
@@ -61,7 +63,7 @@ def _comparisons(model: str, changes: Sequence[Change]) -> Iterator[Block]:
     """What is pooled over the seeds, and, folded, each seed."""
     title = "One stage against two stages of more updates"
     for pooled in (True, False):
-        shown = (_UPDATES, *_CHANGE) if pooled else (_UPDATES, _SEED, *_CHANGE, *_TEST)
+        shown = (_RECIPE, _UPDATES, *_CHANGE) if pooled else (_RECIPE, _UPDATES, _SEED, *_CHANGE, *_TEST)
         rows = [[column.function(c) for column in shown] for c in changes if (c.seed == ALL) == pooled]
         frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
         if rows:

@@ -18,8 +18,8 @@ from mpq.report.names import METHODS
 
 FORMATS = ("png", "svg")
 GREY = "#595959"
-_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#000000", "#56B4E9")
-_MARKERS = ("s", "o", "v", "D", "*", "P", "X")
+_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#000000", "#F0E442", "#56B4E9")
+_MARKERS = ("s", "o", "v", "D", "*", "P", "^", "X")
 _LOOKS = dict(zip(METHODS, zip(_COLOURS, _MARKERS, strict=True), strict=True))
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, hence the same everywhere
