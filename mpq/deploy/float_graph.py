@@ -51,15 +51,19 @@ def float_graph(model: nn.Module, attention_mask: bool, rate: int, opset: int) -
 
 
 def finish(model: ir.Model) -> None:
-    """Drop what a runtime doesn't need (traces, shapes of inner values, unused weights) and put the nodes in order."""
+    """Drop what a runtime doesn't need (traces, types and shapes of inner values, unused weights) and put the nodes in order."""
     graph = model.graph
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
+    results = {value for part in (graph, *graph.subgraphs()) for value in part.outputs}
     for node in graph.all_nodes():
         for value in node.outputs:
-            if value not in graph.outputs:
-                value.shape = None
+            value.shape = value.shape if value in graph.outputs else None
+            value.type = value.type if value in results else None
+    for value in graph.initializers.values():
+        value.shape, value.type = None, None  # the tensor has both
+        value.metadata_props.clear()
     for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):
         assert value.shape is not None
         value.shape = ir.Shape(["batch", name, *value.shape[2:]])
