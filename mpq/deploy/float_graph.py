@@ -51,7 +51,7 @@ def float_graph(model: nn.Module, attention_mask: bool, rate: int, opset: int) -
 
 
 def finish(model: ir.Model) -> None:
-    """Drop what a runtime doesn't need (traces, types and shapes of inner values, unused weights) and put the nodes in order."""
+    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and put the nodes in order."""
     graph = model.graph
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
