@@ -14,7 +14,6 @@ from mpq.record.atomic import replacing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from torch import nn
 
     from mpq.deploy.rewrite import Layout
 
@@ -79,13 +78,16 @@ def _check_writable(output: Path) -> None:
         raise UserError(f"{output} can't be written: {above} is no folder that you may write to")
 
 
-def _layout(name: str, model: "nn.Module") -> "Layout":
+def _layout(name: str, model: Any) -> "Layout":
     """The layout; `speed` quantizes inputs itself, in `memory` the model's own quantizers are traced with it."""
     from mpq.deploy.integer_inputs import take_activations
     from mpq.deploy.memory import Memory
     from mpq.deploy.speed import Speed
 
-    return Speed(take_activations(model)) if name == "speed" else Memory()
+    if name == "memory":
+        return Memory()
+    grouped = getattr(model.config, "feat_extract_norm", "layer") == "group"
+    return Speed(take_activations(model), frames_at_once=2 if grouped else 8)
 
 
 def _write(program: "ir.Model", output: Path, processor: Any) -> None:

@@ -3,8 +3,8 @@
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits as
 they come, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. A convolution becomes
 one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution. Its inputs have a scale for
-each slice of a recording (`slices`): one for the whole is too coarse where no layer norm holds them together
-(wav2vec2-base; experiments/LOG.md).
+each slice of a recording (`slices`), which must be a short one where no layer norm holds them together (wav2vec2-base;
+experiments/LOG.md).
 
 What is left becomes float32 at load: embeddings, convolutions with groups or padding, and the first, which hears audio.
 """
@@ -24,14 +24,12 @@ _TO_THE_END = sys.maxsize
 
 
 class Speed:
-    """See the module. `scales` are those of the packed model's quantized inputs (`integer_inputs.take_activations`)."""
+    """See the module."""
 
-    frames_at_once = (
-        2  # more round their inputs more: 4 change a quarter more transcripts, to save a twelfth of the time
-    )
-
-    def __init__(self, scales: Mapping[str, np.float32 | None]) -> None:
+    def __init__(self, scales: Mapping[str, np.float32 | None], frames_at_once: int = 8) -> None:
+        """Take the `scales` of the packed model's quantized inputs (`integer_inputs.take_activations`)."""
         self._scales = scales
+        self.frames_at_once = frames_at_once
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
