@@ -1,7 +1,7 @@
 """How every picture looks, and how it is saved: the same records give the same bytes.
 
 Figures are made without pyplot, whose global state and backends a report does not need. The colours are Okabe and Ito's
-(Color Universal Design, 2008), told apart with any colour vision; each method has a marker of its own as well.
+(Color Universal Design, 2008) and, in place of their yellow, a wine of Paul Tol's, told apart with any colour vision; each method has a marker of its own as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from mpq.report.names import METHODS
 
 FORMATS = ("png", "svg")
 GREY = "#595959"
-_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#000000", "#F0E442", "#56B4E9")
+_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#000000", "#882255", "#56B4E9")
 _MARKERS = ("s", "o", "v", "D", "*", "P", "^", "X")
 _LOOKS = dict(zip(METHODS, zip(_COLOURS, _MARKERS, strict=True), strict=True))
 _SETTINGS = {
