@@ -1,7 +1,8 @@
 """How every picture looks, and how it is saved: the same records give the same bytes.
 
 Figures are made without pyplot, whose global state and backends a report does not need. The colours are Okabe and Ito's
-(Color Universal Design, 2008) and, in place of their yellow, a wine of Paul Tol's, told apart with any colour vision; each method has a marker of its own as well.
+(Color Universal Design, 2008), a wine of Paul Tol's in place of their yellow; they are told apart with any colour
+vision, and each method has a marker of its own as well.
 """
 
 from collections.abc import Callable, Iterator
