@@ -28,7 +28,12 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors itself and ends the process
         warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|wandb)(\..*)?$")
         try:
-            return main(*arguments, **settings)
+            result = main(*arguments, **settings)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # who reads our output has seen enough: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its own last flush
+            sys.exit(1)
         except KeyboardInterrupt:
             print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
             sys.exit(130)

@@ -1,8 +1,13 @@
 """What a user reads after a wrong word: one sentence that lists the right ones, exit status 1, and nothing written."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from tiny_run import run_here
 
+from mpq.conf import REPOSITORY
 from mpq.errors import UserError
 from mpq.script import explain
 
@@ -87,3 +92,12 @@ def test_a_disk_that_takes_nothing_is_the_machines_fault_and_a_defect_is_ours(tm
         assert str(explain(refused.value)).startswith(f"{tmp_path / folder} can't be written: ")
     assert explain(FileNotFoundError(2, "No such file", "x")) is None
     assert explain(KeyError("defect")) is None
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head` does in the end
+    command = [sys.executable, str(REPOSITORY / "scripts" / "evaluate.py"), "--help"]
+    with os.fdopen(writing, "w") as stdout:
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
