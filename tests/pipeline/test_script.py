@@ -98,6 +98,7 @@ def test_a_reader_who_has_seen_enough_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)  # as `| head` does in the end
     command = [sys.executable, str(REPOSITORY / "scripts" / "evaluate.py"), "--help"]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}  # the text is short: nothing is written before the end
     with os.fdopen(writing, "w") as stdout:
-        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=buffered, check=False)
     assert (done.returncode, done.stderr) == (1, "")
