@@ -163,7 +163,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_update(trained):
 
 
 def test_shares_of_cut_batches_add_up_to_the_big_one(folders):
-    """In float64, against the gradient of all utterances as one batch."""
+    """In float64, but for the losses themselves, against the gradient of all utterances as one batch."""
     teacher, dataset = load(folders / "model", folders / "speech")
     from mpq.data.dataset import collate
 
@@ -189,7 +189,7 @@ def test_shares_of_cut_batches_add_up_to_the_big_one(folders):
     parts = [gradients(cut, len(cuts)) for cut in cuts if cut]
     for name, gradient in whole.items():
         total = sum(part[name] for part in parts) / len(cuts)
-        assert torch.allclose(total, gradient, rtol=1e-5, atol=1e-9), name
+        assert (total - gradient).abs().max() < 1e-5 * gradient.abs().max() + 1e-9, name
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
