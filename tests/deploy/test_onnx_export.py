@@ -106,6 +106,14 @@ def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request
         assert recognizer.transcribe(waveforms) == texts
 
 
+@pytest.mark.parametrize("model_type", ["wavlm", "data2vec-audio", "unispeech", "unispeech-sat"])
+def test_other_model_types_give_pytorchs_logits_too(model_type, tmp_path):
+    folder = packed_folder(tmp_path / "packed", model_type, False)
+    waveforms = [0.1 * np.random.default_rng().standard_normal(2_345).astype(np.float32)]
+    found = OnnxRecognizer(export(folder, tmp_path / "model.onnx", "memory"), threads=1).logits(waveforms)
+    assert difference(found, logits_and_text(folder, waveforms)[0]) < 1e-5
+
+
 @pytest.mark.parametrize("file", ["masked", "unmasked"])
 def test_weights_are_at_their_bits_on_disk(file, request):
     folder, path = request.getfixturevalue(file)
