@@ -47,12 +47,11 @@ def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
     """Word and character errors of every set, each with the interval of its rate."""
     scores = {}
     for name, texts in references.items():
-        errors, words = word_errors_per_utterance(texts, hypotheses[name])
-        counts = ErrorCounts(int(errors.sum()), int(words.sum()), len(errors))
-        wrong, letters = character_errors_per_utterance(texts, hypotheses[name])
-        counted = CharacterCounts(int(wrong.sum()), int(letters.sum()))
-        characters = CharacterErrors(**asdict(counted), interval=difference_interval(wrong, letters))
-        scores[name] = WordErrors(**asdict(counts), characters=characters, interval=difference_interval(errors, words))
+        words = word_errors_per_utterance(texts, hypotheses[name])
+        letters = character_errors_per_utterance(texts, hypotheses[name])
+        characters = CharacterErrors(**asdict(CharacterCounts.of(*letters)), interval=difference_interval(*letters))
+        counts = asdict(ErrorCounts.of(*words))
+        scores[name] = WordErrors(**counts, characters=characters, interval=difference_interval(*words))
     return scores
 
 

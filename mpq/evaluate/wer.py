@@ -31,6 +31,11 @@ class ErrorCounts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "wer", _percent(self.errors, self.words))
 
+    @classmethod
+    def of(cls, errors: np.ndarray, words: np.ndarray) -> "ErrorCounts":
+        """Add up what `word_errors_per_utterance` returns."""
+        return cls(int(errors.sum()), int(words.sum()), len(errors))
+
 
 @dataclass(frozen=True)
 class CharacterCounts:
@@ -47,6 +52,11 @@ class CharacterCounts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "cer", _percent(self.errors, self.characters))
 
+    @classmethod
+    def of(cls, errors: np.ndarray, characters: np.ndarray) -> "CharacterCounts":
+        """Add up what `character_errors_per_utterance` returns."""
+        return cls(int(errors.sum()), int(characters.sum()))
+
 
 def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> ErrorCounts:
     """Count the word errors of a set; both arguments map utterance ids to text.
@@ -57,8 +67,7 @@ def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     Raises:
         UserError: the ids differ, or there is no reference word.
     """
-    errors, words = word_errors_per_utterance(references, hypotheses)
-    return ErrorCounts(int(errors.sum()), int(words.sum()), len(errors))
+    return ErrorCounts.of(*word_errors_per_utterance(references, hypotheses))
 
 
 def word_errors_per_utterance(
@@ -83,8 +92,7 @@ def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str
     Raises:
         UserError: the ids differ, or there is no reference character.
     """
-    errors, characters = character_errors_per_utterance(references, hypotheses)
-    return CharacterCounts(int(errors.sum()), int(characters.sum()))
+    return CharacterCounts.of(*character_errors_per_utterance(references, hypotheses))
 
 
 def character_errors_per_utterance(
