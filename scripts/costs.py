@@ -33,7 +33,7 @@ def main(words: list[str]) -> None:
         return print(__doc__)
     chosen = key_values(words, DEFAULTS)
     from mpq.report.projection import Assumptions, projection_sheet  # here: torch takes seconds
-    from mpq.report.show import FORMATS
+    from mpq.report.show import printer
 
     try:
         low, high = map(float, chosen["utilisation"].split(","))
@@ -41,9 +41,8 @@ def main(words: list[str]) -> None:
         assumptions = Assumptions(float(chosen["peak"]) * 1e12, (low, high), int(chosen["gpus"]), price)
     except ValueError as error:
         raise UserError(f"peak, gpus and price are numbers, utilisation two of them: {error}") from None
-    if chosen["format"] not in FORMATS:
-        raise UserError(f"unknown format {chosen['format']!r}; the formats are {', '.join(FORMATS)}")
-    FORMATS[chosen["format"]]([projection_sheet(chosen["model"].split(","), assumptions)])
+    show = printer(chosen["format"])
+    show([projection_sheet(chosen["model"].split(","), assumptions)])
 
 
 if __name__ == "__main__":

@@ -28,10 +28,16 @@ def show_table(name: str, folder: Path, root: Path | str, format: str = "termina
     Raises UserError for an unknown table, format or scale, listing the valid ones; for a table of records, where there
     is none.
     """
+    show = printer(format)
+    check_root(root)
+    show(build_sheets(name, folder, root, scale))
+
+
+def printer(format: str) -> Callable[[Sequence[Sheet]], None]:
+    """What prints tables in `format`; raises UserError for an unknown one."""
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
-    check_root(root)
-    FORMATS[format](build_sheets(name, folder, root, scale))
+    return FORMATS[format]
 
 
 def build_sheets(name: str, folder: Path, root: Path | str, scale: str, claims: bool = False) -> list[Sheet]:
