@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from mpq.errors import UserError
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
 
@@ -13,6 +15,13 @@ def read(group: str, name: str) -> dict[str, Any]:
     """The values of `conf/<group>/<name>.yaml`, what it takes from other files not among them; none without a file."""
     path = CONF / group / f"{name}.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def required(group: str, name: str) -> dict[str, Any]:
+    """As `read`; raises UserError where there is no such file, listing those there are."""
+    if name not in names(group):
+        raise UserError(f"there is no {group}={name}; choose one of {', '.join(names(group))}")
+    return read(group, name)
 
 
 def names(group: str) -> list[str]:

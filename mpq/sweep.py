@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import settings
+from mpq import conf, settings
 from mpq.record.atomic import write_text
 from mpq.record.claim import TakenError
 from mpq.record.folder import RunFolder
@@ -48,7 +48,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
     Returns: the rows that were finished before, those that are now, and those that failed, which stop no other.
     Raises: UserError or Hydra's errors where a word can't be used.
     """
-    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
         configs = {row: _settled(row, words) for row in rows}
         before = [row for row in rows if _is_finished(configs[row])]
         todo = [row for row in rows if row not in before]
@@ -60,7 +60,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
 
 def unfinished(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     """The rows that a sweep would run."""
-    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
         return [row for row in rows if not _is_finished(_settled(row, words))]
 
 

@@ -6,9 +6,8 @@ python scripts/prepare.py mini --test-clean FOLDER --speechocean762 FOLDER
 import argparse
 from pathlib import Path
 
+from mpq.conf import CONF
 from mpq.script import guarded
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 @guarded

@@ -11,12 +11,11 @@ example: python scripts/tables.py table=time scale=paper format=markdown
 """
 
 import sys
-from pathlib import Path
 
 from mpq.arguments import key_values
+from mpq.conf import CONF
 from mpq.script import guarded
 
-TABLES = Path(__file__).resolve().parent.parent / "conf" / "table"
 DEFAULTS = {"table": "all", "scale": "tiny", "root": "experiments", "format": "terminal"}
 
 
@@ -28,7 +27,7 @@ def main(words: list[str]) -> None:
     choices = key_values(words, DEFAULTS)
     from mpq.report.show import show_table  # here, since pandas takes a second that --help need not wait for
 
-    show_table(choices["table"], TABLES, choices["root"], choices["format"], choices["scale"])
+    show_table(choices["table"], CONF / "table", choices["root"], choices["format"], choices["scale"])
 
 
 if __name__ == "__main__":

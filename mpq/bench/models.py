@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 from torch import nn
 
-from mpq.errors import UserError
+from mpq import conf
 from mpq.models import ctc
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites
 from mpq.search.allocate import allocate
-from mpq.settings import CONF, REPOSITORY
 
 CANDIDATES = (2, 4, 8)
 
@@ -27,14 +25,10 @@ def load_model(name: str) -> tuple[Any, Any]:
     Raises:
         UserError: there is no such model.
     """
-    config = CONF / "model" / f"{name}.yaml"
-    if not config.is_file():
-        known = ", ".join(sorted(path.stem for path in config.parent.glob("*.yaml")))
-        raise UserError(f"there is no model={name}; choose one of {known}")
-    settings: Any = OmegaConf.load(config).model
-    if (REPOSITORY / settings.path).is_dir():
-        return ctc.load(str(REPOSITORY / settings.path))
-    return ctc.from_scratch(OmegaConf.to_container(settings.architecture), seed=0)  # type: ignore[arg-type]
+    settings = conf.required("model", name)["model"]
+    if (conf.REPOSITORY / settings["path"]).is_dir():
+        return ctc.load(str(conf.REPOSITORY / settings["path"]))
+    return ctc.from_scratch(settings["architecture"], seed=0)
 
 
 def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict[str, WeightQuantizer]:

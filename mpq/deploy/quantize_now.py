@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import pipeline, settings
+from mpq import conf, pipeline, settings
 from mpq.data.corpus import Corpus
 from mpq.data.found import Found, find, recordings
 from mpq.deploy.output import check_output, compress_to, copy_model, quant_method
@@ -85,11 +85,11 @@ def _how_to_measure(model: str, bits: float, method: str) -> str:
 
 def _model(model: str) -> tuple[str, str | None]:
     """The path or Hub name of the model, and its group in conf/model if it has one."""
-    group = settings.CONF / "model" / f"{model}.yaml"
-    if not group.is_file() or Path(model).is_dir():
+    known = conf.model(model)
+    if not known or Path(model).is_dir():
         return model, None
-    path = str(OmegaConf.load(group).model.path)
-    return (str(settings.REPOSITORY / path) if (settings.REPOSITORY / path).is_dir() else path), model
+    local = conf.REPOSITORY / known["path"]
+    return (str(local) if local.is_dir() else known["path"]), model
 
 
 def _method(method: str, found: Found | None, small: bool) -> str:
@@ -119,7 +119,7 @@ def _config(
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
     words += [f"model={name}"] if name else [f"trainer={'tiny' if _is_small(path) else 'paper'}"]
     settings.register_resolvers()
-    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
         cfg = compose("config", words)
     own: dict[str, Any] = {"data.root": None, "data.corpus": None, "data.on_bad_audio": "skip"}
     if found and found.transcribed:

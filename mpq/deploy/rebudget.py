@@ -12,7 +12,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import pipeline, settings
+from mpq import conf, pipeline, settings
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.deploy.output import check_output, compress_to, copy_model
 from mpq.deploy.quantize_now import Quantized
@@ -76,7 +76,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     before = read_config(run)
     before.pop("recipe", None)
     settings.register_resolvers()
-    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
         cfg: Any = compose("config")
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe

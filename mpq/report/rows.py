@@ -8,7 +8,6 @@ those rows instead. A row's run name is computed as a run computes its own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -88,8 +87,4 @@ def _names(model: str, recipe: str, bits: Sequence[float], overrides: Sequence[s
 
 @cache
 def _load(group: str, name: str) -> Any:
-    path: Path = CONF / group / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise UserError(f"there is no {group}={name}; choose one of {', '.join(known)}")
-    return OmegaConf.load(path)
+    return OmegaConf.create(conf.required(group, name))
