@@ -1,8 +1,8 @@
 """Layout "memory": weights keep their bits in memory too, and inputs stay float32.
 
 Linear layers are ONNX Runtime's `MatMulNBits`, computing in float32 (accuracy level 1; level 4 would quantize the
-inputs to 8 bits). All other weights are computed from their codes at each use: ONNX Runtime does not fold
-DequantizeLinear.
+inputs to 8 bits). All other weights, those of narrow layers among them, are computed from their codes at each use: ONNX
+Runtime does not fold DequantizeLinear.
 """
 
 import math
@@ -15,6 +15,7 @@ from mpq.deploy.float_graph import constant
 from mpq.deploy.site_weight import SiteWeight
 
 _BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
+_NARROW = 512  # inputs below which a scale for each block makes the file more than a tenth larger
 _FLOAT32_COMPUTE = 1
 
 
@@ -27,6 +28,8 @@ class Memory:
         """See `Layout`."""
         tape = ir.tape.Tape(graph)
         out, width = weight.codes.shape
+        if width < _NARROW:
+            return _narrow(graph, inputs, weight)
         bits = weight.stored_bits
         block = _block_size(width, bits, tensors=2 if weight.offset else 1)
         # One scale a row, so the same for all of its blocks. The zero point may be a float number, and a half-step grid
@@ -53,6 +56,20 @@ class Memory:
             return value
         half = (weight.offset * weight.scale).reshape(-1, *[1] * (weight.codes.ndim - 1))
         return tape.op("Add", [value, constant(graph, f"{weight.name}_half_step", half)])
+
+
+def _narrow(graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
+    """`inputs` times the weight computed from its codes.
+
+    With the scale in DequantizeLinear, ONNX Runtime would make it and the MatMul a MatMulNBits of accuracy level 4.
+    """
+    tape = ir.tape.Tape(graph)
+    one = constant(graph, "one", np.float32(1))
+    values = tape.op("DequantizeLinear", [tape.initializer(weight.tensor(weight.codes.T)), one])
+    if weight.offset:
+        values = tape.op("Add", [values, constant(graph, "offset", np.float32(weight.offset))])
+    scaled = tape.op("Mul", [values, constant(graph, f"{weight.name}_scale", weight.scale)])
+    return tape.op("MatMul", [inputs, scaled])
 
 
 def _block_size(width: int, bits: int, tensors: int) -> int:

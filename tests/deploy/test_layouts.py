@@ -33,15 +33,30 @@ def quantized(inputs):
     return (np.clip(np.round(inputs / scale) + zero, 0, 255) - zero) * np.float64(scale)
 
 
-@pytest.mark.parametrize(("bits", "centred"), GRIDS)
-@pytest.mark.parametrize("width", [40, 256])
-def test_linear_in_memory_is_exact(bits, centred, width, rng):
+def linear_in_memory(rng, bits, centred, width):
+    """What a linear layer in the file gives, what it should give, and the file."""
     weight = random_weight(rng, (24, width), bits, centred)
     inputs = rng.standard_normal((2, 7, width)).astype(np.float32)
     found, model = run_layer(Memory(), weight, inputs, "MatMul")
-    close(found, inputs.astype(np.float64) @ values_of(weight).T, 1e-5)
+    return found, inputs.astype(np.float64) @ values_of(weight).T, model
+
+
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+@pytest.mark.parametrize("width", [512, 600])
+def test_linear_in_memory_is_exact(bits, centred, width, rng):
+    found, wanted, model = linear_in_memory(rng, bits, centred, width)
+    close(found, wanted, 1e-5)
     (node,) = [node for node in model.graph if node.op_type == "MatMulNBits"]
-    assert node.attributes["bits"].value == weight.stored_bits == min(n for n in (2, 4, 8) if n >= bits)
+    assert node.attributes["bits"].value == min(n for n in (2, 4, 8) if n >= bits)
+
+
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+def test_a_narrow_linear_in_memory_stores_one_scale_a_row(bits, centred, rng):
+    found, wanted, model = linear_in_memory(rng, bits, centred, width=40)
+    close(found, wanted, 1e-5)
+    assert stored_types(model) == {f"INT{min(n for n in (2, 4, 8) if n >= bits)}"}
+    floats = [value.const_value.size for value in model.graph.initializers.values() if value.dtype == ir.DataType.FLOAT]
+    assert sorted(floats) == [1] * (len(floats) - 1) + [24]
 
 
 @pytest.mark.parametrize(("bits", "centred"), GRIDS)
