@@ -2,9 +2,13 @@
 
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
+import atexit
 import copy
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +19,7 @@ from mpq.bench.workload import Workload
 from mpq.quant.sites import attach, find_sites
 from mpq.search.gumbel import GumbelSearch
 from mpq.train.distillation import Loss
+from mpq.train.posteriors import Posteriors
 from mpq.train.precisions import Precisions
 
 BITS = 4  # of the uniform systems
@@ -36,21 +41,25 @@ def uniform(work: Workload) -> Callable[..., None]:
 def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Callable[..., None]:
     """Our supernet of three candidates; with `everything` all weights are quantized, and a teacher gives targets.
 
-    `kept`: its targets were made before, as if read from a cache that costs nothing.
+    `kept`: after the first update they are read from disk (`distill.keep`).
     """
     teacher = copy.deepcopy(work.model).eval() if everything else None
-    if teacher is not None and kept:
-        with torch.no_grad():
-            targets = teacher(work.batch.inputs)
-        teacher.forward = lambda *_, **__: targets
+    posteriors = Posteriors(_temporary_folder(), teacher, attention_mask=False) if teacher and kept else None
     sites = find_sites(work.model) if everything else work.sites()
     quantizers = attach(work.model, sites, CANDIDATES, granularity="per_channel", clipping="minmax")
     search = GumbelSearch(CANDIDATES, freeze_at=1.0)
     search.bind(work.sites(), TARGET, seed=0)
     search.to(work.device)
     precisions = Precisions(search, quantizers)
-    loss = Loss(1.0, 1.0, 1.0, teacher, attention_mask=False) if teacher else None
+    loss = Loss(1.0, 1.0, 1.0, teacher, attention_mask=False, posteriors=posteriors) if teacher else None
     return work.step(loss, search, lambda: precisions.start_step(0, _STEPS))
+
+
+def _temporary_folder() -> Path:
+    """A folder that is gone when this process ends."""
+    folder = tempfile.mkdtemp(prefix="mpq-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def torchao(work: Workload) -> Callable[..., None]:

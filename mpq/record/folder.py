@@ -28,7 +28,7 @@ _OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
 # Float activations are the default, which the records made before there was a choice do not name.
 _OF_ACTIVATIONS = {"quantizer.activations", "quantizer.activation_percentile"}
 # What records made before there was a choice do not name, and what it was then.
-_ALWAYS = {"trainer.pad_seconds": "0.0"}
+_ALWAYS = {"trainer.pad_seconds": "0.0", "distill.keep": "False"}
 
 Needed = Literal["model", "hypotheses", "record"]
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models import ctc
+from mpq.train.posteriors import Posteriors
 from mpq.train.share import Share
 
 
@@ -35,11 +36,17 @@ class Loss:
     """
 
     def __init__(
-        self, ctc_weight: float, kl_weight: float, temperature: float, teacher: nn.Module | None, attention_mask: bool
+        self,
+        ctc_weight: float,
+        kl_weight: float,
+        temperature: float,
+        teacher: nn.Module | None,
+        attention_mask: bool,
+        posteriors: Posteriors | None = None,
     ) -> None:
         """Take the weights, the `temperature` of the posteriors, and the `teacher`, which `kl_weight` 0 does without.
 
-        `attention_mask` is that of `mpq.models.ctc.logits`.
+        `attention_mask` is that of `mpq.models.ctc.logits`. `posteriors` of the teacher are asked in its place.
 
         Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
         `kl_weight` without a teacher.
@@ -57,6 +64,7 @@ class Loss:
         # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.
         self._teacher = teacher.eval() if teacher is not None and kl_weight > 0 else None
         self._attention_mask = attention_mask
+        self._posteriors = posteriors
 
     def __call__(self, model: Any, batch: Batch, share: Share | None = None) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of `model` on `batch`, its `share` of an update's where that has other batches; its parts to log."""
@@ -68,9 +76,14 @@ class Loss:
             parts["ctc"] = ctc.ctc_loss(model, outputs, frame_counts, batch.labels)
             loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
         if self._teacher is not None:
-            self._teacher.to(outputs.device)
-            with torch.no_grad():
-                targets = ctc.logits(self._teacher, batch.inputs, batch.lengths, self._attention_mask)
+            targets = self._hear(batch) if self._posteriors is None else self._posteriors(batch, outputs.shape[1])
             parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)
             loss = loss + self._weights[1] * (parts["kl"] if share is None else share.frames * parts["kl"])
         return loss, {name: part.detach() for name, part in parts.items()}
+
+    def _hear(self, batch: Batch) -> Tensor:
+        """What the teacher says of the batch: `[batch, frames, vocabulary]` before softmax."""
+        assert self._teacher is not None
+        self._teacher.to(batch.inputs.device)
+        with torch.no_grad():
+            return ctc.logits(self._teacher, batch.inputs, batch.lengths, self._attention_mask)

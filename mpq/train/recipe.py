@@ -23,6 +23,7 @@ from mpq.train.distillation import Loss
 from mpq.train.fit import Machine
 from mpq.train.module import Optimization
 from mpq.train.packed_start import packed_start
+from mpq.train.posteriors import Posteriors, folder_of
 from mpq.train.quantizing import SEARCH
 from mpq.train.stage import LEDGER, run_stage
 
@@ -45,6 +46,10 @@ def run_recipe(
     if (folder / LEDGER).is_file():
         ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
     dataset = SpeechDataset(corpus.train, processor, cfg.data.on_bad_audio)
+    posteriors = None
+    if cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages:
+        kept = folder_of(cfg.cache, teacher, processor, corpus, cfg.trainer.precision)
+        posteriors = Posteriors(kept, teacher, attention_mask)
     model, assignment = teacher, {}
     for name, stage in cfg.recipe.stages.items():
         if stage.start_from == "teacher":
@@ -63,9 +68,10 @@ def run_recipe(
             activations=_activations(cfg),
             calibrate=hydra.utils.instantiate(stage.get("calibrate")),
             loss=Loss(
-                **cfg.distill,
+                **{key: value for key, value in cfg.distill.items() if key != "keep"},
                 teacher=None if stage.start_from == "scratch" else teacher,
                 attention_mask=attention_mask,
+                posteriors=posteriors,
             ),
             optimization=_optimization(cfg, stage),
             machine=Machine(**{key: cfg.trainer[key] for key in _MACHINE}),

@@ -78,7 +78,7 @@ def test_any_model_goes_with_any_recipe(model, recipe):
 @pytest.mark.parametrize("distill", GROUPS["distill"])
 def test_any_loss_can_be_chosen(distill):
     cfg = composed(f"distill={distill}")
-    assert set(cfg.distill) == {"ctc_weight", "kl_weight", "temperature"}
+    assert set(cfg.distill) == {"ctc_weight", "kl_weight", "temperature", "keep"}
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "search").glob("*.yaml")), ids=lambda path: path.stem)

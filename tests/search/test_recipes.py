@@ -16,6 +16,7 @@ from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits, from_json
 from mpq.search.kl import KLSensitivity
 from mpq.train.module import TrainingModule
+from mpq.train.posteriors import Posteriors
 from mpq.train.recipe import run_recipe
 
 SMALL = [
@@ -157,3 +158,16 @@ def test_a_search_after_decided_precisions_is_refused(experiment):
             "~recipe.stages.pass2.search.assignment",
             "target_bits=4",
         )
+
+
+@pytest.mark.parametrize("recipe", ["two_stage_gumbel", "one_stage"])
+def test_a_run_that_finds_the_posteriors_makes_the_same_model(experiment, monkeypatch, recipe):
+    arguments = [f"recipe={recipe}", "distill.keep=true", f"cache={experiment.folder / 'cache'}"]
+    first, assignment, _ = experiment.run("first", *arguments)
+    (kept,) = (experiment.folder / "cache").iterdir()
+    assert {file.stem for file in kept.iterdir()} <= {utterance.id for utterance in experiment.corpus.train}
+    monkeypatch.setattr(Posteriors, "_make", lambda *_: pytest.fail("the teacher was asked again"))
+    second, again, _ = experiment.run("second", *arguments)
+    assert again == assignment
+    want = first.state_dict()
+    assert all(torch.equal(value, want[name]) for name, value in second.state_dict().items())
