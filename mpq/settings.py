@@ -88,10 +88,16 @@ def settle(cfg: DictConfig) -> DictConfig:
 
 
 def _check_group(group: str, given: DictConfig) -> None:
-    """Refuse a setting that no file of the group has, which nothing would read."""
-    known = {str(key) for path in (CONF / group).glob("*.yaml") for key in OmegaConf.load(path)} - {"defaults"}
+    """Refuse a setting that no file of the group has, and any other word where true or false belongs."""
+    files = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")]
+    known = {str(key): value for file in files for key, value in file.items()}
     if unknown := [str(key) for key in given if key not in known]:
-        raise UserError(f"there is no setting {group}.{unknown[0]}; {group} has {', '.join(sorted(known))}")
+        raise UserError(
+            f"there is no setting {group}.{unknown[0]}; {group} has {', '.join(sorted({*known} - {'defaults'}))}"
+        )
+    for key, value in given.items():
+        if isinstance(known[str(key)], bool) and not isinstance(value, bool):
+            raise UserError(f"{group}.{key}={value} must be true or false")
 
 
 def model_path(cfg: DictConfig) -> str:

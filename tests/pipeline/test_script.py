@@ -20,6 +20,7 @@ from mpq.script import explain
         ("recipe=nonsense", ["there is no recipe=nonsense", "one_stage", "uniform"]),
         ("modl=tiny_hubert", ["there is no setting modl", "model", "target_bits"]),
         ("trainer.update=5", ["there is no setting trainer.update; trainer has accelerator", "updates"]),
+        ("distill.keep=maybe", ["distill.keep=maybe must be true or false"]),
         ("+target_bit=4", ["there is no setting target_bit", "target_bits"]),
         ("exp=tiny_hubert_fp32", ["+exp=tiny_hubert_fp32"]),
         ("tiny", ["'tiny' can't be read", "key=value"]),
