@@ -1,5 +1,6 @@
 """What lies in `conf/`, as plain values: for whoever asks about a model without composing a run's whole config."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def names(group: str) -> list[str]:
 def model(name: str) -> dict[str, Any]:
     """The settings `model.*` of a model of `conf/model/`; none where it is not one of them."""
     return read("model", name).get("model", {})
+
+
+def composing() -> AbstractContextManager[None]:
+    """Let Hydra's `compose` take its files from `conf/` while the block runs."""
+    from hydra import initialize_config_dir  # here, since whoever reads a file need not wait for it
+
+    return initialize_config_dir(str(CONF), version_base="1.3")
 
 
 def data_of(model_name: str) -> dict[str, Any]:

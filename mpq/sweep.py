@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
@@ -48,7 +47,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
     Returns: the rows that were finished before, those that are now, and those that failed, which stop no other.
     Raises: UserError or Hydra's errors where a word can't be used.
     """
-    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
+    with conf.composing():
         configs = {row: _settled(row, words) for row in rows}
         before = [row for row in rows if _is_finished(configs[row])]
         todo = [row for row in rows if row not in before]
@@ -60,7 +59,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
 
 def unfinished(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     """The rows that a sweep would run."""
-    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
+    with conf.composing():
         return [row for row in rows if not _is_finished(_settled(row, words))]
 
 

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
-from mpq.errors import UserError
+from mpq.script import guarded
 
 TINY = Path(__file__).resolve().parent.parent / "mpq" / "models" / "tiny_wav2vec2"
 
 
+@guarded
 def main() -> int:
     """Read the command line and transcribe file after file; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -30,7 +30,6 @@ def main() -> int:
     parser.add_argument("--margin-seconds", type=float, default=5.0, help="of a chunk, given up where cut (default: 5)")
     parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="where PyTorch computes")
     chosen = parser.parse_args()
-    warnings.filterwarnings("ignore", module=r"(torch|transformers)(\..*)?$")
     from mpq.deploy.files import transcribe_files  # here, since --help need not wait for it
     from mpq.deploy.recognizer import open_recognizer
 
@@ -40,9 +39,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

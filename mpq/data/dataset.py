@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpq.data import audio
 from mpq.data.librispeech import Utterance
+from mpq.data.worker import outlive_signals
 from mpq.errors import UserError
 from mpq.models.processor import spelling
 
@@ -145,6 +146,7 @@ def loader(
         collate_fn=partial(collate, multiple=multiple),
         num_workers=workers,
         pin_memory=pin,
+        worker_init_fn=outlive_signals if workers else None,
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, pipeline, settings
@@ -54,6 +54,8 @@ def quantize_now(
 
     Raises: UserError where the model, the bits or the data can't be used or `output` holds something else.
     """
+    if not 2 <= bits <= 8:
+        raise UserError(f"--bits {bits:g} must be a number from 2 to 8")
     found = find(data) if data else None
     path, name = _model(model)
     check_available(path)
@@ -119,7 +121,7 @@ def _config(
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
     words += [f"model={name}"] if name else [f"trainer={'tiny' if _is_small(path) else 'paper'}"]
     settings.register_resolvers()
-    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
+    with conf.composing():
         cfg = compose("config", words)
     own: dict[str, Any] = {"data.root": None, "data.corpus": None, "data.on_bad_audio": "skip"}
     if found and found.transcribed:

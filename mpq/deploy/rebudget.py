@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, pipeline, settings
@@ -76,7 +76,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     before = read_config(run)
     before.pop("recipe", None)
     settings.register_resolvers()
-    with initialize_config_dir(str(conf.CONF), version_base="1.3"):
+    with conf.composing():
         cfg: Any = compose("config")
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe

@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def _before_update(update, act):
 def signal_before(update, number):
     """The process gets a signal."""
     _before_update(update, lambda: os.kill(os.getpid(), number))
+
+
+def signal_to_all_before(update, number):
+    """The process and all that it started get a signal from another one, as SLURM sends it."""
+    os.setsid()
+    send = f"import os; os.killpg({os.getpid()}, {int(number)})"
+    _before_update(update, lambda: subprocess.run([sys.executable, "-c", send], start_new_session=True, check=True))
 
 
 def full_disk_before(update):

@@ -66,12 +66,18 @@ def test_whatever_happens_the_run_ends_as_the_uninterrupted_one(uninterrupted, t
         (functools.partial(mishaps.full_disk_before, 12), 1, 10, f"error: the training checkpoint {checkpoint} can't"),
         (functools.partial(mishaps.worker_dies_after, checkpoint), 1, 10, "error: a process that decodes audio has"),
         (functools.partial(mishaps.signal_before, 15, signal.SIGINT), 130, 10, "interrupted; the same command goes on"),
+        (
+            functools.partial(mishaps.signal_to_all_before, 11, signal.SIGTERM),
+            143,
+            12,
+            "stopped by SIGTERM after update",
+        ),
         (functools.partial(mishaps.signal_before, 17, signal.SIGUSR1), 138, 18, "stopped by SIGUSR1 after update 18: "),
         (functools.partial(mishaps.signal_before, 22, signal.SIGKILL), -9, 20, ""),
     ]
     for prepare, status, kept, told in happenings:
-        workers = "data.workers=1" if prepare.func is mishaps.worker_dies_after else "data.workers=0"
-        process = begin([*command, workers], log, prepare)
+        decoding = prepare.func in (mishaps.worker_dies_after, mishaps.signal_to_all_before)
+        process = begin([*command, f"data.workers={int(decoding)}"], log, prepare)
         assert end(process) == status, log.read_text()
         assert told in log.read_text() and "Traceback" not in log.read_text(), log.read_text()
         assert updates_in(checkpoint) == kept

@@ -1,0 +1,28 @@
+"""What a process that decodes audio does when a signal comes: it goes on until the run it works for ends it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+_NAMES = ("SIGTERM", "SIGUSR1")  # those at which a run writes a checkpoint and stops
+
+
+def outlive_signals(_: int) -> None:
+    """Heed SIGTERM from the process that we decode for alone; SLURM, for one, sends it to every process of a job.
+
+    Without us that process would miss its batches where it is to finish an update and write a checkpoint.
+    """
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
+        return
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None, "this is a DataLoader's worker"
+    signals = {getattr(signal, name) for name in _NAMES}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # here and in threads to come; the next one waits for them
+    threading.Thread(target=_until_told, args=(signals, parent.pid), daemon=True).start()
+
+
+def _until_told(signals: set[signal.Signals], by: int) -> None:
+    while signal.sigwaitinfo(signals).si_pid != by:
+        pass
+    os._exit(0)
