@@ -19,10 +19,13 @@ _RUNS = 100  # whose keys are read
 _SECONDS = 10
 
 
-def build(project: str, entity: str | None = None) -> str:
+def build(project: str, entity: str | None = None, address: str | None = None) -> str:
     """Make the view `NAME` in `entity`'s project (without `entity`: the login's own) and return its address.
 
-    Raises: UserError without a login, without the library, where W&B can't be reached, and where there is no run.
+    With the `address` of an earlier one, that is brought up to date.
+
+    Raises: UserError without a login, without the library, where W&B can't be reached or does not know the address, and
+    where there is no run.
     """
     if not has_login():
         raise UserError(
@@ -34,9 +37,10 @@ def build(project: str, entity: str | None = None) -> str:
     except ImportError:
         raise UserError("the dashboard needs the package wandb-workspaces: pip install -e '.[dashboard]'") from None
     entity, keys = _keys(project, entity)
-    view = ws.Workspace(entity=entity, project=project, name=NAME, sections=sections(keys))
-    view.runset_settings.groupby = [ws.Metric("Group")]  # the seeds of a system together
     try:
+        view = ws.Workspace.from_url(address) if address else ws.Workspace(entity=entity, project=project, name=NAME)
+        view.sections = sections(keys)
+        view.runset_settings.groupby = [ws.Metric("Group")]  # the seeds of a system together
         view.save()
         return view.url
     except Exception as error:  # many kinds, and no base class of them is documented

@@ -152,6 +152,12 @@ def test_the_keys_of_the_projects_runs_decide_what_is_shown(no_login, monkeypatc
     assert "wer/test-clean" in model.spec.model_dump_json(by_alias=True, exclude_none=True)
     assert (view.entity, view.project, view.name) == ("somebody", "mpq", workspace.NAME)
     assert "Training" not in [section.name for section in view.sections]
+    earlier = ws.Workspace(entity="somebody", project="mpq", name="mine")
+    monkeypatch.setattr(ws.Workspace, "from_url", {"https://wandb.example/view": earlier}.__getitem__)
+    workspace.build("mpq", address="https://wandb.example/view")
+    assert saved[1][0] is earlier and [s.name for s in earlier.sections] == [s.name for s in view.sections]
+    with pytest.raises(UserError, match="W&B refuses the view of somebody/mpq: "):
+        workspace.build("mpq", address="https://wandb.example/other")
     Api.found = []
     with pytest.raises(UserError, match="somebody/mpq has no finished run: upload offline ones with `wandb sync"):
         workspace.build("mpq")
