@@ -37,7 +37,6 @@ class Posteriors:
         self._folder = folder
         self._teacher = teacher.eval()
         self._attention_mask = attention_mask
-        self.heard = 0  # utterances that the teacher had to hear
 
     def __call__(self, batch: Batch, frames: int) -> Tensor:
         """Log posteriors `[batch, frames, vocabulary]`, float32, zeros where an utterance has ended.
@@ -65,7 +64,6 @@ class Posteriors:
     def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
         """Have the teacher hear one utterance of the batch, without its padding, and keep what it says."""
         self._teacher.to(batch.inputs.device)
-        self.heard += 1
         length = batch.lengths[row : row + 1]
         alone = batch.inputs[row : row + 1, : int(length)]
         with torch.no_grad():
@@ -97,6 +95,8 @@ def folder_of(cache: Path | str, teacher: Any, processor: Any, corpus: Corpus, p
             raise UserError(
                 f"distill.keep=true needs one name for each utterance, but {name} is in the training data twice"
             )
+    config = json.loads(teacher.config.to_json_string(use_diff=False))
+    config.pop("_name_or_path", None)  # where the teacher was read from
     extractor = processor.feature_extractor.to_json_string()
-    parts = [weights_digest(teacher), teacher.config.to_json_string(use_diff=False), extractor, corpus.hash, precision]
-    return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    parts = [weights_digest(teacher), config, extractor, corpus.hash, precision]
+    return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
