@@ -1,5 +1,7 @@
 """Write a compressed model as one ONNX file, every weight at its bits.
 
+ONNX has weights of 2, 4 and 8 bits: 3 take 4 there, and 5 to 7 take 8.
+
 usage: python scripts/export.py model=FOLDER [layout=speed] [output=FILE]
 
   model   a packed folder: the model/ of a run, or what mpq.save_packed wrote

@@ -68,6 +68,8 @@ def finish(model: ir.Model) -> None:
         assert value.shape is not None
         value.shape = ir.Shape(["batch", name, *value.shape[2:]])
     common.NameFixPass()(model)
+    for node in graph.all_nodes():
+        node.name = None  # which ONNX does without
 
 
 def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None = None) -> ir.Value:

@@ -91,7 +91,7 @@ def difference(found, wanted):
 
 @pytest.mark.parametrize(
     ("file", "tolerance"),
-    [("masked", 1e-5), ("unmasked", 0.05)],  # 8-bit inputs of the convolutions, which PyTorch does not have
+    [("masked", 5e-5), ("unmasked", 0.05)],  # 8-bit inputs of the convolutions, which PyTorch does not have
 )
 @pytest.mark.parametrize("lengths", [(3_000,), (4_321, 1_500, 2_222)])
 def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request):
@@ -111,7 +111,7 @@ def test_other_model_types_give_pytorchs_logits_too(model_type, tmp_path):
     folder = packed_folder(tmp_path / "packed", model_type, False)
     waveforms = [0.1 * np.random.default_rng().standard_normal(2_345).astype(np.float32)]
     found = OnnxRecognizer(export(folder, tmp_path / "model.onnx", "memory"), threads=1).logits(waveforms)
-    assert difference(found, logits_and_text(folder, waveforms)[0]) < 1e-5
+    assert difference(found, logits_and_text(folder, waveforms)[0]) < 5e-5
 
 
 @pytest.mark.parametrize("file", ["masked", "unmasked"])
