@@ -9,6 +9,26 @@ import yaml
 
 from mpq.record.result import Bits, Result, Size
 
+_LOADING = """\
+```python
+from transformers import pipeline
+
+recognise = pipeline("automatic-speech-recognition", model="FOLDER_OR_NAME")
+```
+"""
+_LOADING_PACKED = """\
+With the package `mpq` installed:
+
+```python
+import mpq  # teaches transformers to read this format
+from transformers import AutoModelForCTC, pipeline
+
+recognise = pipeline("automatic-speech-recognition", model="FOLDER_OR_NAME")
+model = AutoModelForCTC.from_pretrained("FOLDER_OR_NAME")  # float32 in memory
+small = AutoModelForCTC.from_pretrained("FOLDER_OR_NAME", quantization_config=mpq.MpqConfig(keep_packed=True))  # slower
+```
+"""
+
 
 def card(
     result: Result, base_model: str | None, bits: Mapping[str, int], licence: Mapping[str, object] | None = None
@@ -20,10 +40,9 @@ def card(
     """
     language = {} if result.scale == "own" else {"language": "en"}  # which those of conf/model/ speak
     front = _front(licence, base_model, result.recipe) | language
-    what = _what(result) + "\n"
-    return _joined(
-        front, result.exp, what, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model)
-    )
+    loading = _LOADING_PACKED if bits else _LOADING
+    parts = (loading, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model))
+    return _joined(front, result.exp, _what(result) + "\n", *parts)
 
 
 def card_without_errors(
@@ -46,7 +65,8 @@ def card_without_errors(
     )
     front = _front(licence, base_model, recipe)
     measured = f"WER not measured. {how}\n"
-    return _joined(front, name, what + "\n", measured, _precisions(sites), _licence(licence, base_model))
+    parts = (_LOADING_PACKED, measured, _precisions(sites), _licence(licence, base_model))
+    return _joined(front, name, what + "\n", *parts)
 
 
 def _front(licence: Mapping[str, object] | None, base_model: str | None, recipe: str) -> dict[str, object]:

@@ -111,7 +111,7 @@ def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder
 
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, untranscribed, here):
     before = sorted(here.iterdir())
-    with pytest.raises(UserError, match=r"target_bits=9.* must be between 2 and 8"):
+    with pytest.raises(UserError, match=r"--bits 9 must be a number from 2 to 8"):
         quantize_now(str(model_folder), 9.0)
     with pytest.raises(UserError, match="one_stage needs --data FOLDER with transcripts"):
         quantize_now(str(model_folder), 3.0, untranscribed, method="one_stage")

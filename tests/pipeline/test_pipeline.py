@@ -1,6 +1,7 @@
 """One run from its config to a table's cell, and what the same and other commands do afterwards."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from tiny_run import composed, words
 
 from mpq import pipeline
 from mpq.checkpoint import folder as stored
+from mpq.checkpoint.packed import load_packed
 from mpq.checkpoint.packing import packed_bytes
 from mpq.conf import CONF
 from mpq.errors import UserError
@@ -71,6 +73,21 @@ def test_the_run_leaves_its_whole_record_and_nothing_half_done(run):
     assert from_json((run.folder / "result.json").read_text()) == run.result
     assert (run.root / "references" / "mini_speech.jsonl").is_file()
     assert "Licence not stated." in (run.folder / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("text", ["the card", "the README"])
+def test_the_code_for_loading_the_model_does(run, text):
+    folder = run.folder / "model"
+    page = folder / "README.md" if text == "the card" else CONF.parent / "README.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    made: dict[str, Any] = {}
+    exec(code.replace("FOLDER_OR_NAME", "FOLDER").replace("FOLDER", str(folder)), made)
+    waveform = torch.randn(1, 12_345)
+    with torch.no_grad():
+        logits = [model(waveform).logits for model in (made["model"], made["small"], load_packed(folder)[0])]
+    assert torch.equal(logits[0], logits[2]) and torch.equal(logits[1], logits[2])
+    assert made["small"].get_memory_footprint() < made["model"].get_memory_footprint()
+    assert isinstance(made["recognise"](waveform[0].numpy())["text"], str)
 
 
 def test_the_record_has_the_fields_of_the_contract(run):
