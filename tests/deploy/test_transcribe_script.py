@@ -67,6 +67,15 @@ def here(monkeypatch, *words):
     return stop.value.code
 
 
+def refused(monkeypatch, capsys, *words):
+    """The one sentence with which the script ends."""
+    assert here(monkeypatch, *words) == 1
+    out, err = capsys.readouterr()
+    (sentence,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert out == "" and err.endswith(f"{sentence}\n")
+    return sentence
+
+
 def test_texts_are_those_of_transformers_pipeline(monkeypatch, capsys, speech, theirs):
     assert here(monkeypatch, *speech) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
@@ -116,9 +125,8 @@ def test_a_bad_file_costs_one_sentence_and_the_status(monkeypatch, capsys, speec
 
 
 def test_no_model_is_one_sentence(monkeypatch, capsys):
-    status = here(monkeypatch, "a.wav", "--model", "no/such-model")
-    assert status.startswith("error: the model no/such-model is neither a folder") and "\n" not in status
-    assert capsys.readouterr().out == ""
+    sentence = refused(monkeypatch, capsys, "a.wav", "--model", "no/such-model")
+    assert sentence.startswith("error: the model no/such-model is neither a folder")
 
 
 def edited(folder, **changes):
@@ -155,26 +163,23 @@ def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, t
     folder = tmp_path / "model"
     shutil.copytree(packed, folder)
     damage(folder)
-    status = here(monkeypatch, "a.wav", "--model", folder)
-    assert isinstance(status, str) and status.startswith("error: ") and sentence in status and "\n" not in status
-    assert capsys.readouterr().out == ""
+    assert sentence in refused(monkeypatch, capsys, "a.wav", "--model", folder)
 
 
-def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, tmp_path, speech):
+def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_path, speech):
     model, processor = ctc.load(str(TINY))
     torch.nn.init.constant_(model.get_parameter("lm_head.bias"), torch.nan)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
-    status = here(monkeypatch, speech[0], "--model", tmp_path / "model")
-    assert isinstance(status, str) and status.startswith("error: the model's outputs are no numbers")
+    sentence = refused(monkeypatch, capsys, speech[0], "--model", tmp_path / "model")
+    assert sentence.startswith("error: the model's outputs are no numbers")
 
 
-def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, tmp_path):
+def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     for name, sentence in {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}.items():
-        status = here(monkeypatch, "a.wav", "--model", tmp_path / name)
-        assert isinstance(status, str) and sentence in status and "\n" not in status
+        assert sentence in refused(monkeypatch, capsys, "a.wav", "--model", tmp_path / name)
 
 
 def test_a_packed_folder_says_what_the_evaluated_model_says(monkeypatch, capsys, packed, speech):

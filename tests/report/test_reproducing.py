@@ -50,4 +50,8 @@ def test_the_commands_are_there():
     for group, name in re.findall(r"(hydra/launcher|table|model)=(\w+)", TEXT):
         assert name in ("all",) or (CONF / group / f"{name}.yaml").is_file(), name
     for link in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
-        assert (ROOT / "experiments" / link).exists(), link
+        page, _, heading = link.partition("#")
+        text = (ROOT / "experiments" / page).read_text(encoding="utf-8")
+        headings = [line.lstrip("# ").lower() for line in text.splitlines() if line.startswith("#")]
+        anchors = [re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in headings]
+        assert not heading or heading in anchors, link
