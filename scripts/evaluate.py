@@ -30,6 +30,7 @@ def main(words: list[str]) -> None:
     if not choices["file"] or not choices["run"]:
         raise UserError("file=FILE.onnx and run=FOLDER must be given; --help says more")
     from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for
+    from mpq.evaluate.significance import in_words
 
     sets = [name for name in choices["sets"].split(",") if name]
     for result in compare_with_run(Path(choices["file"]), Path(choices["run"]), choices["cache"], sets):
@@ -37,7 +38,7 @@ def main(words: list[str]) -> None:
         low, high = verdict.interval
         print(
             f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({verdict.difference:+.2f}, 95 % interval "
-            f"{low:+.2f} to {high:+.2f}, MAPSSWE p = {verdict.p:.3f}); {result.changed} of {result.utterances} "
+            f"{low:+.2f} to {high:+.2f}, MAPSSWE {in_words(verdict.p)}); {result.changed} of {result.utterances} "
             "utterances changed"
         )
 

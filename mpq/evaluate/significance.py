@@ -82,3 +82,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted.tolist()
+
+
+def in_words(p: float) -> str:
+    """`p = 0.012`, or `p < 0.001` where three digits would say zero."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,6 +1,7 @@
 """What scripts/quantize.py says in the end: size, what it costs in words, and how to load it."""
 
 from mpq.deploy.quantize_now import Quantized
+from mpq.evaluate.significance import in_words
 from mpq.record.rates import Significance, WordErrors
 
 _HOW = {
@@ -43,5 +44,5 @@ def _wer(name: str, words: WordErrors, test: Significance | None) -> str:
     low, high = test.interval
     return (
         f"{line}; {test.difference:+.2f} against float32, 95 % interval [{low:+.2f}, {high:+.2f}], "
-        f"p = {test.p:.3f} (MAPSSWE)"
+        f"{in_words(test.p)} (MAPSSWE)"
     )

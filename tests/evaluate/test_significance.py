@@ -6,7 +6,7 @@ from random_texts import random_references, recognise
 
 from mpq.errors import UserError
 from mpq.evaluate.mapsswe import mapsswe
-from mpq.evaluate.significance import compare, holm
+from mpq.evaluate.significance import compare, holm, in_words
 from mpq.evaluate.wer import character_errors, word_errors
 
 
@@ -98,3 +98,10 @@ def test_holm_is_the_step_down_procedure():
             while left and p[left[0]] < alpha / len(left):
                 rejected.add(left.pop(0))
             assert {k for k, value in enumerate(holm(p.tolist())) if value < alpha} == rejected
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.001, "p = 0.001"), (1.0, "p = 1.000")]
+)
+def test_no_p_is_told_as_zero(p, text):
+    assert in_words(p) == text
