@@ -146,7 +146,7 @@ def loader(
         collate_fn=partial(collate, multiple=multiple),
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=outlive_signals if workers else None,
+        worker_init_fn=outlive_signals,
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
     )

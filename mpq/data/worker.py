@@ -5,8 +5,6 @@ import os
 import signal
 import threading
 
-_NAMES = ("SIGTERM", "SIGUSR1")  # those at which a run writes a checkpoint and stops
-
 
 def outlive_signals(_: int) -> None:
     """Heed SIGTERM from the process that we decode for alone; SLURM, for one, sends it to every process of a job.
@@ -17,7 +15,7 @@ def outlive_signals(_: int) -> None:
         return
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "this is a DataLoader's worker"
-    signals = {getattr(signal, name) for name in _NAMES}
+    signals = {signal.SIGTERM, signal.SIGUSR1}  # those at which a run writes a checkpoint and stops
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # here and in threads to come; the next one waits for them
     threading.Thread(target=_until_told, args=(signals, parent.pid), daemon=True).start()
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models import ctc
-from mpq.train.posteriors import Posteriors
+from mpq.train.posteriors import Posteriors, hear
 from mpq.train.share import Share
 
 
@@ -76,14 +76,10 @@ class Loss:
             parts["ctc"] = ctc.ctc_loss(model, outputs, frame_counts, batch.labels)
             loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
         if self._teacher is not None:
-            targets = self._hear(batch) if self._posteriors is None else self._posteriors(batch, outputs.shape[1])
+            if self._posteriors is None:
+                targets = hear(self._teacher, batch.inputs, batch.lengths, self._attention_mask)
+            else:
+                targets = self._posteriors(batch, outputs.shape[1])
             parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)
             loss = loss + self._weights[1] * (parts["kl"] if share is None else share.frames * parts["kl"])
         return loss, {name: part.detach() for name, part in parts.items()}
-
-    def _hear(self, batch: Batch) -> Tensor:
-        """What the teacher says of the batch: `[batch, frames, vocabulary]` before softmax."""
-        assert self._teacher is not None
-        self._teacher.to(batch.inputs.device)
-        with torch.no_grad():
-            return ctc.logits(self._teacher, batch.inputs, batch.lengths, self._attention_mask)

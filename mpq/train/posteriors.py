@@ -29,6 +29,13 @@ from mpq.record.atomic import replacing
 _KEY = "posteriors"
 
 
+def hear(teacher: nn.Module, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
+    """What the teacher says, without gradients, on the device of `inputs`; shapes as in `ctc.logits`."""
+    teacher.to(inputs.device)
+    with torch.no_grad():
+        return ctc.logits(teacher, inputs, lengths, attention_mask)
+
+
 class Posteriors:
     """Reads a teacher's posteriors from `folder`, and has the teacher make those that are not there."""
 
@@ -43,12 +50,10 @@ class Posteriors:
 
         Raises: UserError where what the teacher made can't be written.
         """
-        counts = ctc.frames(self._teacher, batch.lengths).tolist()
-        found = [self._read(name, count) for name, count in zip(batch.ids, counts, strict=True)]
-        rows = [
-            self._make(batch, row, count) if kept is None else kept.to(batch.inputs.device)
-            for row, (kept, count) in enumerate(zip(found, counts, strict=True))
-        ]
+        rows = []
+        for row, count in enumerate(ctc.frames(self._teacher, batch.lengths).tolist()):
+            kept = self._read(batch.ids[row], count)
+            rows.append(self._make(batch, row, count) if kept is None else kept.to(batch.inputs.device))
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return nn.functional.pad(padded, (0, 0, 0, frames - padded.shape[1]))
 
@@ -63,11 +68,8 @@ class Posteriors:
 
     def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
         """Have the teacher hear one utterance of the batch, without its padding, and keep what it says."""
-        self._teacher.to(batch.inputs.device)
         length = batch.lengths[row : row + 1]
-        alone = batch.inputs[row : row + 1, : int(length)]
-        with torch.no_grad():
-            outputs = ctc.logits(self._teacher, alone, length, self._attention_mask)
+        outputs = hear(self._teacher, batch.inputs[row : row + 1, : int(length)], length, self._attention_mask)
         posteriors = outputs[0, :frames].float().log_softmax(-1)
         path = self._path(batch.ids[row])
         try:
