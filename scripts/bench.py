@@ -5,6 +5,7 @@ usage: python scripts/bench.py WHAT [key=value ...]
   inference  running a model: PyTorch, ONNX Runtime, OpenVINO, ours
   peers      packing a model: torchao, optimum-quanto, NNCF, ours; file sizes and logit errors
   train      a training step: full precision, quantization-aware, the supernet, and peers doing the same
+  kernels    the quantizers alone, plain and compiled, beside a copy of the weight: how far from memory's limit
   growth     cost against the number of sites, parameters and utterances
 
 `python scripts/bench.py WHAT --help` shows the arguments of one. Peers come with pip install -e '.[bench]'.
@@ -18,7 +19,7 @@ import sys
 from mpq.errors import UserError
 from mpq.script import guarded
 
-BENCHES = ("inference", "peers", "train", "growth")
+BENCHES = ("inference", "peers", "train", "kernels", "growth")
 
 
 @guarded

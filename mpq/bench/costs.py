@@ -85,7 +85,7 @@ def mixture(parameters: int) -> Callable[[], object]:
 
 def starting_scale(parameters: int) -> Callable[[], object]:
     """The starting scales at 4 bits, by least squared error, a scale a channel."""
-    from mpq.quant.fake_quantize import grid
+    from mpq.quant.grid import grid
     from mpq.quant.initial_scale import initial_scale
 
     weights = _weights(parameters)

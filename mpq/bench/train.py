@@ -22,6 +22,7 @@ from mpq.bench.waiting import utterances_of, waiting_share
 from mpq.bench.workload import Workload
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
+from mpq.quant import compiled
 
 REFERENCE = "full_precision"
 
@@ -29,11 +30,12 @@ REFERENCE = "full_precision"
 @dataclass(frozen=True)
 class Options:
     """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
-    device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. threads: on a CPU, 0 for as many as there are cores.
-    systems: which, or all. repeats: measurements of each one's memory, 0 for none. batches: after which the share of
-    time that waits for data is known, 0 for not measured. workers: processes that decode audio for it, one number a
-    measurement. root, split: the speech for it, in LibriSpeech's layout; without a root synthetic speech, which lies
-    in cache. label: ends the record's name. output: the record's folder.
+    device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. compile: our quantizers by torch.compile, likewise.
+    threads: on a CPU, 0 for as many as there are cores. systems: which, or all. repeats: measurements of each one's
+    memory, 0 for none. batches: after which the share of time that waits for data is known, 0 for not measured.
+    workers: processes that decode audio for it, one number a measurement. root, split: the speech for it, in
+    LibriSpeech's layout; without a root synthetic speech, which lies in cache. label: ends the record's name. output:
+    the record's folder.
     """
 
     model: str = "tiny_wav2vec2"
@@ -42,6 +44,7 @@ class Options:
     rounds: int = 15
     device: str = "auto"
     bf16: str = "auto"
+    compile: str = "auto"
     threads: int = 0
     systems: tuple[str, ...] = ("all",)
     repeats: int = 1
@@ -58,7 +61,7 @@ def run(options: Options) -> list[dict[str, Any]]:
     """Return one row a system: step time and peak memory as ratios to full precision; one on the wait for data.
 
     Raises:
-        UserError: an unknown model, system, device or bf16.
+        UserError: an unknown model, system, device, bf16 or compile.
     """
     options = settled(options)
     names = list(SYSTEMS) if options.systems == ("all",) else [REFERENCE, *options.systems]
@@ -91,7 +94,7 @@ def run(options: Options) -> list[dict[str, Any]]:
 
 
 def settled(options: Options) -> Options:
-    """Return the options with `device` and `bf16` decided.
+    """Return the options with `device`, `bf16` and `compile` decided.
 
     Raises:
         UserError: a value that is none of theirs, or a GPU asked for where there is none.
@@ -99,11 +102,13 @@ def settled(options: Options) -> Options:
     has_gpu = torch.cuda.is_available()
     if options.device not in ("auto", "cpu", "cuda") or (options.device == "cuda" and not has_gpu):
         raise UserError(f"device={options.device} must be auto, cpu, or cuda where PyTorch finds a GPU")
-    if options.bf16 not in ("auto", "on", "off"):
-        raise UserError(f"bf16={options.bf16} must be auto, on or off")
+    for name in ("bf16", "compile"):
+        if getattr(options, name) not in ("auto", "on", "off"):
+            raise UserError(f"{name}={getattr(options, name)} must be auto, on or off")
     device = ("cuda" if has_gpu else "cpu") if options.device == "auto" else options.device
     bf16 = ("on" if device == "cuda" else "off") if options.bf16 == "auto" else options.bf16
-    return replace(options, device=device, bf16=bf16)
+    compile = ("on" if device == "cuda" else "off") if options.compile == "auto" else options.compile
+    return replace(options, device=device, bf16=bf16, compile=compile)
 
 
 def make_workload(options: Options) -> Workload:
@@ -112,7 +117,8 @@ def make_workload(options: Options) -> Workload:
 
 
 def make_step(name: str, options: Options) -> Callable[[], None]:
-    """Return the function that does one update with a system."""
+    """Return the function that does one update with a system; of this process, all quantizers are compiled or none."""
+    compiled.choose(options.compile == "on")
     return SYSTEMS[name](make_workload(options))
 
 

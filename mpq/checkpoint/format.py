@@ -24,7 +24,7 @@ from typing import Any
 
 from mpq.checkpoint.packing import packed_bytes
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import Grid, grid
+from mpq.quant.grid import Grid, grid
 
 QUANT_METHOD = "mpq"
 FORMAT_VERSION = 1

@@ -15,7 +15,7 @@ from mpq.checkpoint.config_file import complete_config
 from mpq.checkpoint.format import PackedSite, make_block, packed_name, scale_name
 from mpq.checkpoint.parameters import stored_tensors
 from mpq.quant.activations import BITS as ACTIVATION_BITS
-from mpq.quant.fake_quantize import grid
+from mpq.quant.grid import grid
 from mpq.quant.sites import Site
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.quant.clipping import spanning_scale
-from mpq.quant.fake_quantize import dequantize, fake_quantize, grid, quantize
+from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
+from mpq.quant.grid import grid
 
 BITS = 8
 GRID = grid(BITS)

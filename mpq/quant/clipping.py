@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import Grid, quantize
+from mpq.quant.fake_quantize import quantize
+from mpq.quant.grid import Grid
 from mpq.quant.initial_scale import Granularity, check_granularity, initial_scale
 
 Clipping = Literal["mse", "minmax", "percentile", "entropy"]

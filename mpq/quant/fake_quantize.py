@@ -5,48 +5,15 @@ plain differentiable operations the same formula keeps 12 bytes a weight alive b
 weight, which lives anyway, is all that is kept.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mpq.errors import UserError
+from mpq.quant import compiled
 from mpq.quant.blocks import of_rows, row_blocks
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The levels of one precision: `scale * (code + offset)` for the integer codes `low..high`.
-
-    `offset` 0 is a mid-tread grid (zero is a level, one negative level has no positive counterpart); 0.5 is a centred
-    grid, symmetric and without a zero: `{-1.5, -0.5, 0.5, 1.5} * scale` at 2 bits.
-    """
-
-    low: int
-    high: int
-    offset: float
-
-    @property
-    def top(self) -> float:
-        """The largest level, in units of the scale."""
-        return self.high + self.offset
-
-
-def grid(bits: int, centred: bool = True) -> Grid:
-    """Return the grid of an n-bit weight: codes from -2^(n-1) to 2^(n-1) - 1.
-
-    One bit is always centred (otherwise it had no positive level), two bits are when `centred` is true; from three bits
-    on the wasted level no longer matters and the grid is mid-tread, as in LSQ (Esser et al. 2020, section 2).
-
-    Raises:
-        UserError: `bits` is not a whole number from 1 to 8.
-    """
-    if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-        raise UserError(f"a precision of {bits!r} bits is not possible: it must be a whole number from 1 to 8.")
-    offset = 0.5 if bits == 1 or (bits == 2 and centred) else 0.0
-    return Grid(low=-(2 ** (bits - 1)), high=2 ** (bits - 1) - 1, offset=offset)
+from mpq.quant.grid import Grid
 
 
 def quantize(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
@@ -130,6 +97,8 @@ class _FakeQuantize(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
         ctx.save_for_backward(weight, scale)
         ctx.grid = grid
+        if compiled.wanted(weight):
+            return compiled.quantized(weight, scale[None], None, [grid])
         result = torch.empty_like(weight)
         for rows in row_blocks(weight):
             part = of_rows(scale, rows)
@@ -142,9 +111,13 @@ class _FakeQuantize(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, Tensor, None]:
         weight, scale = ctx.saved_tensors
-        grad_weight, grad_scale = torch.empty_like(weight), torch.zeros_like(scale)
-        for rows in row_blocks(weight):
-            grad, part, levels = grad_outputs[0][rows], weight[rows], torch.empty_like(weight[rows])
-            _, by_scale = lsq_gradients(grad, part, of_rows(scale, rows), ctx.grid, levels, grad_weight[rows])
-            of_rows(grad_scale, rows).add_(by_scale)
+        if compiled.wanted(weight):
+            grad_weight, grad_scale, _ = compiled.gradients(grad_outputs[0], weight, scale[None], None, [ctx.grid])
+            grad_scale = grad_scale[0]
+        else:
+            grad_weight, grad_scale = torch.empty_like(weight), torch.zeros_like(scale)
+            for rows in row_blocks(weight):
+                grad, part, levels = grad_outputs[0][rows], weight[rows], torch.empty_like(weight[rows])
+                _, by_scale = lsq_gradients(grad, part, of_rows(scale, rows), ctx.grid, levels, grad_weight[rows])
+                of_rows(grad_scale, rows).add_(by_scale)
         return grad_weight, grad_scale.mul_(gradient_scale(weight, scale, ctx.grid)), None

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import Grid, dequantize, quantize
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.grid import Grid
 from mpq.quant.places import Place, tensor_places
 from mpq.search.calibration import Calibration
 from mpq.search.share import block_name

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import Grid, dequantize, quantize
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.grid import Grid
 
 Granularity = Literal["per_tensor", "per_channel"]
 _BINS = 2**14

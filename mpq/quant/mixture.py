@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mpq.quant import compiled
 from mpq.quant.blocks import of_rows, row_blocks
-from mpq.quant.fake_quantize import Grid, gradient_scale, lsq_gradients, unit_levels
+from mpq.quant.fake_quantize import gradient_scale, lsq_gradients, unit_levels
+from mpq.quant.grid import Grid
 
 
 def mixture(weight: Tensor, scales: Tensor, lambdas: Tensor, grids: Sequence[Grid]) -> Tensor:
@@ -31,6 +33,8 @@ class _Mixture(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, scales: Tensor, lambdas: Tensor, grids: tuple[Grid, ...]) -> Tensor:
         ctx.save_for_backward(weight, scales, lambdas)
         ctx.grids = grids
+        if compiled.wanted(weight):
+            return compiled.quantized(weight, scales, lambdas, grids)
         total = torch.zeros_like(weight)
         for rows in row_blocks(weight):
             levels = torch.empty_like(weight[rows])
@@ -45,17 +49,26 @@ class _Mixture(torch.autograd.Function):
         ctx: Any, *grad_outputs: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None]:
         weight, scales, lambdas = ctx.saved_tensors
-        grad_weight, grad_scales = torch.zeros_like(weight), torch.zeros_like(scales)
-        grad_lambdas = torch.zeros_like(lambdas)
-        for rows in row_blocks(weight):
-            part, grad = weight[rows], grad_outputs[0][rows]
-            levels, inside = torch.empty_like(part), torch.empty_like(part)
-            for b, grid in enumerate(ctx.grids):
-                scale = of_rows(scales[b], rows)
-                by_level, by_scale = lsq_gradients(grad, part, scale, grid, levels, inside)
-                grad_weight[rows].addcmul_(inside, lambdas[b])
-                grad_lambdas[b] += (by_level * scale).sum()
-                of_rows(grad_scales[b], rows).add_(by_scale)
+        gradients = compiled.gradients if compiled.wanted(weight) else _gradients
+        grad_weight, grad_scales, grad_lambdas = gradients(grad_outputs[0], weight, scales, lambdas, ctx.grids)
         for b, grid in enumerate(ctx.grids):
             grad_scales[b] *= lambdas[b] * gradient_scale(weight, scales[b], grid)
         return grad_weight, grad_scales, grad_lambdas, None
+
+
+def _gradients(
+    grad: Tensor, weight: Tensor, scales: Tensor, lambdas: Tensor, grids: Sequence[Grid]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `compiled.gradients`."""
+    grad_weight, grad_scales = torch.zeros_like(weight), torch.zeros_like(scales)
+    grad_lambdas = torch.zeros_like(lambdas)
+    for rows in row_blocks(weight):
+        part, rows_grad = weight[rows], grad[rows]
+        levels, inside = torch.empty_like(part), torch.empty_like(part)
+        for b, grid in enumerate(grids):
+            scale = of_rows(scales[b], rows)
+            by_level, by_scale = lsq_gradients(rows_grad, part, scale, grid, levels, inside)
+            grad_weight[rows].addcmul_(inside, lambdas[b])
+            grad_lambdas[b] += (by_level * scale).sum()
+            of_rows(grad_scales[b], rows).add_(by_scale)
+    return grad_weight, grad_scales, grad_lambdas

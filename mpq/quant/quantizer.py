@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.quant.clipping import Clipping, starting_scale
-from mpq.quant.fake_quantize import Grid, fake_quantize
-from mpq.quant.fake_quantize import grid as grid_of
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import Grid
+from mpq.quant.grid import grid as grid_of
 from mpq.quant.initial_scale import Granularity
 from mpq.quant.mixture import mixture
 

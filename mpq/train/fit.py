@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpq.errors import UserError
+from mpq.quant import compiled
 from mpq.train import processes
 from mpq.train.callbacks import StopAtSignal, UpdatesBar
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
@@ -35,6 +36,7 @@ class Machine:
     """What a stage runs on, in Lightning's words; `threads` 0 chooses.
 
     gradient_checkpointing: keep only the inputs of each layer and compute the rest again on the way back.
+    compile: the quantizers by torch.compile, see `mpq.quant.compiled.choose`.
     """
 
     accelerator: str = "auto"
@@ -44,6 +46,7 @@ class Machine:
     precision: str = "32-true"
     threads: int = 0
     gradient_checkpointing: bool = False
+    compile: compiled.Choice = "auto"
 
 
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:

@@ -27,7 +27,7 @@ from mpq.train.posteriors import Posteriors, folder_of
 from mpq.train.quantizing import SEARCH
 from mpq.train.stage import LEDGER, run_stage
 
-_MACHINE = ("accelerator", "devices", "nodes", "strategy", "precision", "threads", "gradient_checkpointing")
+_MACHINE = tuple(field.name for field in fields(Machine))
 
 
 def run_recipe(

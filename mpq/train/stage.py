@@ -10,6 +10,7 @@ from torch import nn
 
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
+from mpq.quant import compiled
 from mpq.quant.activation_scales import Activations
 from mpq.quant.gptq import Gptq
 from mpq.quant.sites import find_sites
@@ -59,6 +60,7 @@ def run_stage(
     Raises: UserError where the settings can't be used.
     """
     choose_threads(student, machine.threads)
+    compiled.choose(machine.compile)
     if not optimization.train_feature_encoder:
         student.freeze_feature_encoder()  # type: ignore[operator]  # every CTC model of transformers has it
     if calibrate is not None and search is None:

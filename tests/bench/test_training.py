@@ -12,7 +12,8 @@ from tiny_speech import write_speech
 from mpq.bench import costs, growth, train, train_systems, waiting
 from mpq.bench.workload import Workload
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import grid
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
 from mpq.train.posteriors import Posteriors
@@ -95,7 +96,9 @@ def test_the_branches_sum_to_the_mixture(monkeypatch):
     torch.testing.assert_close(branches(inputs), F.linear(inputs, mixed, linear.bias))
 
 
-@pytest.mark.parametrize("options", [{"device": "tpu"}, {"bf16": "maybe"}, {"systems": ("no_such",)}])
+@pytest.mark.parametrize(
+    "options", [{"device": "tpu"}, {"bf16": "maybe"}, {"compile": "maybe"}, {"systems": ("no_such",)}]
+)
 def test_a_wrong_choice_is_refused(options):
     with pytest.raises(UserError):
         train.run(train.Options(**options))

@@ -6,7 +6,7 @@ import onnxruntime
 
 from mpq.deploy.rewrite import rewrite
 from mpq.deploy.site_weight import SiteWeight
-from mpq.quant.fake_quantize import grid
+from mpq.quant.grid import grid
 
 NAME = "layer.weight"
 

@@ -9,7 +9,8 @@ from transformers import BertConfig, BertForMaskedLM
 
 import mpq
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import dequantize, grid, quantize
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 
 

@@ -7,7 +7,8 @@ from scipy.stats import entropy
 
 from mpq.errors import UserError
 from mpq.quant.clipping import BINS, PERCENTILE, STEP, starting_scale
-from mpq.quant.fake_quantize import grid, quantize
+from mpq.quant.fake_quantize import quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 from mpq.quant.quantizer import WeightQuantizer
 

@@ -5,7 +5,8 @@ import torch
 
 from mpq.errors import UserError
 from mpq.quant import blocks
-from mpq.quant.fake_quantize import dequantize, fake_quantize, grid, quantize
+from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
+from mpq.quant.grid import grid
 
 ALL_GRIDS = [grid(bits) for bits in range(1, 9)] + [grid(2, centred=False)]
 SCALE_SHAPES = {"per_tensor": (1, 1, 1), "per_channel": (6, 1, 1)}

@@ -11,8 +11,9 @@ from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.clipping import starting_scale
-from mpq.quant.fake_quantize import dequantize, fake_quantize, grid, quantize
+from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
 from mpq.quant.gptq import Gptq, compensated_codes
+from mpq.quant.grid import grid
 from mpq.quant.places import tensor_places
 from mpq.quant.sites import attach, find_sites
 from mpq.search.calibration import Calibration

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 
 DISTRIBUTIONS = {

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from mpq.quant import blocks
-from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import grid
 from mpq.quant.mixture import mixture
 
 CANDIDATES = (1, 2, 4, 8)

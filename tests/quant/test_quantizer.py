@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 from mpq.quant.mixture import mixture
 from mpq.quant.quantizer import WeightQuantizer

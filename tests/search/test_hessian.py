@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import fake_quantize, grid
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 from mpq.quant.sites import find_sites
 from mpq.search.calibration import Calibration, draw_batches

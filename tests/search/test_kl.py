@@ -8,7 +8,8 @@ from scipy.special import log_softmax
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
-from mpq.quant.fake_quantize import dequantize, grid, quantize
+from mpq.quant.fake_quantize import dequantize, quantize
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 from mpq.quant.sites import find_sites
 from mpq.search.calibration import Calibration, draw_batches

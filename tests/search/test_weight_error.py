@@ -11,7 +11,7 @@ from test_recipes import Experiment
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
 from mpq.quant import quantizer
-from mpq.quant.fake_quantize import grid
+from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
 from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.record.search import read_search

@@ -1,0 +1,114 @@
+"""How far the quantizers' kernels are from the limit that memory sets: time a weight beside a copy of it.
+
+The least that must be moved is counted, in float32: forward reads the weight and writes the quantized one, backward
+reads weight and gradient and writes a gradient; a copy reads and writes once. Scales are few and left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mpq.bench.interleaved import compared, interleave
+from mpq.bench.models import CANDIDATES
+from mpq.bench.system import usable_threads
+from mpq.bench.train_systems import BITS
+from mpq.errors import UserError
+from mpq.quant import compiled
+from mpq.quant.quantizer import WeightQuantizer
+
+REFERENCE = "copy"
+_FORWARD, _BACKWARD = 8, 12  # bytes a weight
+_QUANTIZERS = {f"lsq_{BITS}bit": (BITS,), f"mixture_of_{len(CANDIDATES)}": CANDIDATES}
+_KERNELS: dict[str, compiled.Choice] = {"plain": False, "compiled": True}
+
+
+@dataclass(frozen=True)
+class Options:
+    """rows, columns: of the weight; a scale a row. device: auto, cpu or cuda. threads: on a CPU, 0 for as many as there
+    are cores. rounds: of the interleaved measurements. kernels: plain, compiled (by torch.compile) or both. output: the
+    record's folder.
+    """
+
+    rows: int = 4096
+    columns: int = 1024
+    device: str = "auto"
+    threads: int = 0
+    rounds: int = 31
+    kernels: tuple[str, ...] = ("plain", "compiled")
+    output: str = "experiments/local/bench"
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """Return a row for the copy and each quantizer, one way and both ways: times, bytes, share of the copy's bandwidth.
+
+    Raises:
+        UserError: an unknown device or kernel, no weight, no round.
+    """
+    has_gpu = torch.cuda.is_available()
+    if options.device not in ("auto", "cpu", "cuda") or (options.device == "cuda" and not has_gpu):
+        raise UserError(f"device={options.device} must be auto, cpu, or cuda where PyTorch finds a GPU")
+    if unknown := [name for name in options.kernels if name not in _KERNELS]:
+        raise UserError(f"there are no kernels {unknown[0]!r}; choose among {', '.join(_KERNELS)}")
+    if not (options.rows and options.columns and options.rounds):
+        raise UserError("rows, columns and rounds must be 1 or more")
+    device = ("cuda" if has_gpu else "cpu") if options.device == "auto" else options.device
+    torch.set_num_threads(usable_threads(options.threads))
+    weight = (torch.randn(options.rows, options.columns, device=device) * 0.02).requires_grad_()
+    systems, moved = _systems(weight, options.kernels)
+    try:
+        times = interleave({name: _waiting(call, device) for name, call in systems.items()}, options.rounds)
+    finally:
+        compiled.choose("auto")
+    figures = compared(times, REFERENCE)
+    rate = {name: moved[name] * weight.numel() / figures[name]["seconds"]["median"] for name in systems}
+    rows: list[dict[str, Any]] = []
+    for name in systems:
+        if compiled.failed() and "compiled" in name:
+            rows.append({"system": name, "problem": "PyTorch can't compile here"})
+            continue
+        shares = {"gigabytes_a_second": rate[name] / 1e9, "share_of_bandwidth": rate[name] / rate[REFERENCE]}
+        rows.append({"system": name, **figures[name], "bytes_a_weight": str(moved[name]), **shares})
+    return rows
+
+
+def _systems(weight: Tensor, kernels: tuple[str, ...]) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
+    """What is measured, and the bytes it must move, by name."""
+    target, gradient = torch.empty_like(weight, requires_grad=False), torch.randn_like(weight)
+    systems: dict[str, Callable[[], object]] = {REFERENCE: lambda: target.copy_(weight.detach())}
+    moved = {REFERENCE: _FORWARD}
+    for name, candidates in _QUANTIZERS.items():
+        quantizer = WeightQuantizer(weight, candidates, "per_channel", clipping="minmax").to(weight.device)
+        if len(candidates) > 1:
+            quantizer.lambdas = torch.full((len(candidates),), 1 / len(candidates), device=weight.device)
+            quantizer.lambdas.requires_grad_()
+        for kernel in kernels:
+            systems[f"{name}_{kernel}"] = _pass(quantizer, weight, None, _KERNELS[kernel])
+            systems[f"{name}_{kernel}_both_ways"] = _pass(quantizer, weight, gradient, _KERNELS[kernel])
+            moved |= {f"{name}_{kernel}": _FORWARD, f"{name}_{kernel}_both_ways": _FORWARD + _BACKWARD}
+    return systems, moved
+
+
+def _pass(
+    quantizer: WeightQuantizer, weight: Tensor, gradient: Tensor | None, choice: compiled.Choice
+) -> Callable[[], object]:
+    def call() -> None:
+        compiled.choose(choice)
+        result = quantizer(weight)
+        if gradient is not None:
+            torch.autograd.grad(result, [weight, quantizer.log_scales], gradient)
+
+    return call
+
+
+def _waiting(call: Callable[[], object], device: str) -> Callable[[], None]:
+    """`call`, which returns when a GPU has done its work."""
+
+    def wait() -> None:
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return wait
