@@ -1,8 +1,6 @@
 """The compiled quantizers against the plain ones."""
 
 import logging
-import os
-import shutil
 
 import pytest
 import torch
@@ -12,8 +10,6 @@ from mpq.quant import compiled
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.mixture import mixture
-
-NO_COMPILER = not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +47,11 @@ def compare(shape, rows, candidates):
 
 
 # Every shape and number of candidates is code of its own, which takes ten seconds to compile.
-@pytest.mark.skipif(NO_COMPILER, reason="torch.compile needs a C++ compiler")
 def test_compiled_kernels_compute_what_the_plain_operations_do():
+    try:
+        torch.compile(lambda values: values + 1)(torch.ones(2))
+    except Exception as error:  # no C++ compiler, no headers of Python, ...
+        pytest.skip(f"torch.compile can't compile here: {error}")
     for bits in (1, 2, 3, 8):  # one version serves all grids and all matrices
         rows = int(torch.randint(2, 40, ()))
         plain, found = compare((rows, int(torch.randint(2, 90, ()))), rows, (bits,))
