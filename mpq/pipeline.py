@@ -33,6 +33,8 @@ from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
 from mpq.stages import check_starts
 from mpq.train import processes
+from mpq.train.machine import check as check_machine
+from mpq.train.machine import machine_of
 from mpq.train.recipe import learned, run_recipe
 
 
@@ -77,6 +79,7 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
 
 
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:
+    check_machine(machine_of(cfg.trainer))
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
     baseline = _run(settings.full_precision(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)

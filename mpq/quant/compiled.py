@@ -31,9 +31,14 @@ def choose(choice: Choice) -> None:
         UserError: another word.
     """
     global _choice
+    check(choice)
+    _choice = choice
+
+
+def check(choice: object) -> None:
+    """Raise UserError unless `choice` is one that `choose` knows."""
     if choice not in ("auto", True, False):
         raise UserError(f"trainer.compile={choice} must be auto, true or false")
-    _choice = choice
 
 
 def wanted(weight: Tensor) -> bool:

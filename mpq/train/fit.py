@@ -1,59 +1,28 @@
 """Runs one stage's updates with Lightning, resuming where an earlier, killed run stopped."""
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mpq.errors import UserError
-from mpq.quant import compiled
 from mpq.train import processes
 from mpq.train.callbacks import StopAtSignal, UpdatesBar
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 from mpq.train.convolutions import strided_in_float32
+from mpq.train.machine import Machine, placement, refused
 from mpq.train.module import TrainingModule
 from mpq.train.optimization import Optimization
 
-_SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
 _LAST, _SUFFIX = "last", ".safetensors"
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a stage runs on, in Lightning's words; `threads` 0 chooses.
-
-    gradient_checkpointing: keep only the inputs of each layer and compute the rest again on the way back.
-    compile: the quantizers by torch.compile, see `mpq.quant.compiled.choose`.
-    """
-
-    accelerator: str = "auto"
-    devices: int | str = 1
-    nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
-    threads: int = 0
-    gradient_checkpointing: bool = False
-    compile: compiled.Choice = "auto"
-
-
-def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
-    """Set PyTorch's number of threads: `threads`, or for 0 one for small models and all cores for others."""
-    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_MODEL
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or (1 if small else cores))
 
 
 def fit(
@@ -67,14 +36,10 @@ def fit(
     that decodes audio dies, or the checkpoint is damaged; KeyboardInterrupt at Ctrl-C; SystemExit, after a checkpoint,
     at SIGTERM and SIGUSR1.
     """
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     stop = StopAtSignal()
     callbacks = [_checkpoint(folder), UpdatesBar(title, optimization.updates), stop]
-    try:
+    with refused():
         trainer = _trainer(optimization, machine, folder, logger, callbacks)
-    except (ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
     last = folder / f"{_LAST}{_SUFFIX}"
     on_cpu = trainer.strategy.root_device.type == "cpu"
     float32 = strided_in_float32(module.model, on_cpu and machine.precision == "bf16-mixed")
@@ -126,25 +91,14 @@ def _checkpoint(folder: Path) -> ModelCheckpoint:
 def _trainer(
     o: Optimization, machine: Machine, folder: Path, logger: Any, callbacks: list[Callback]
 ) -> lightning.Trainer:
-    plugins: list[Any] = [SafetensorsCheckpointIO()]
-    if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # its handler may save in the middle of an update
-    strategy = machine.strategy
-    if processes.count() > 1 and strategy in ("auto", "ddp"):
-        strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once they are frozen
     return lightning.Trainer(
         max_steps=o.updates,
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        num_nodes=machine.nodes,
-        strategy=strategy,
-        precision=machine.precision,  # type: ignore[arg-type]  # Lightning itself lists the choices in its error
+        **placement(machine, SafetensorsCheckpointIO()),
         accumulate_grad_batches=o.accumulate,
         gradient_clip_val=o.clip or None,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         callbacks=callbacks,
-        plugins=plugins,
         logger=logger,
         log_every_n_steps=min(10, o.interval),
         enable_progress_bar=False,

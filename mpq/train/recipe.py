@@ -20,14 +20,12 @@ from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.stages import START_FROM
 from mpq.train.distillation import Loss
-from mpq.train.fit import Machine
+from mpq.train.machine import machine_of
 from mpq.train.module import Optimization
 from mpq.train.packed_start import packed_start
 from mpq.train.posteriors import Posteriors, folder_of
 from mpq.train.quantizing import SEARCH
 from mpq.train.stage import LEDGER, run_stage
-
-_MACHINE = tuple(field.name for field in fields(Machine))
 
 
 def run_recipe(
@@ -74,7 +72,7 @@ def run_recipe(
                 posteriors=posteriors,
             ),
             optimization=_optimization(cfg, stage),
-            machine=Machine(**{key: cfg.trainer[key] for key in _MACHINE}),
+            machine=machine_of(cfg.trainer),
             dataset=dataset,
             seed=cfg.seed,
             folder=folder,

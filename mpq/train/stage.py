@@ -21,7 +21,8 @@ from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.train import processes
 from mpq.train.distillation import Loss
-from mpq.train.fit import Machine, choose_threads, fit
+from mpq.train.fit import fit
+from mpq.train.machine import Machine, choose_threads
 from mpq.train.module import Optimization, TrainingModule
 from mpq.train.precisions import Precisions
 from mpq.train.quantizing import BITS, SEARCH, calibration, quantized

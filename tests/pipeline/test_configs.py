@@ -13,7 +13,7 @@ from mpq.errors import UserError
 from mpq.models.availability import check_available
 from mpq.quant.gptq import Gptq
 from mpq.search.base import PrecisionSearch
-from mpq.train.fit import Machine
+from mpq.train.machine import Machine
 from mpq.train.optimization import Optimization
 
 ROWS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))

@@ -184,6 +184,14 @@ def test_other_settings_under_the_same_name_are_refused_by_name(run):
     assert snapshot(run.root) == before
 
 
+@pytest.mark.parametrize("word", ["accelerator=abacus", "precision=3-bit", "strategy=luck", "compile=maybe"])
+def test_a_machine_that_can_not_be_had_is_refused_before_an_older_run_is_replaced(run, word):
+    before = snapshot(run.root)
+    with pytest.raises(UserError, match=word.split("=")[1]):
+        pipeline.run(composed(*run.command, f"trainer.{word}", "overwrite=true"))
+    assert snapshot(run.root) == before
+
+
 def test_another_budget_shares_the_baseline(run):
     before = snapshot(run.root / BASELINE)
     result = pipeline.run(composed(*run.command, "recipe=uniform", "target_bits=2", "trainer.updates=2"))

@@ -20,7 +20,8 @@ from mpq.search.gumbel import GumbelSearch
 from mpq.train import processes
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 from mpq.train.distillation import Loss
-from mpq.train.fit import Machine, fit
+from mpq.train.fit import fit
+from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
 from mpq.train.share import share_of
 

@@ -15,7 +15,7 @@ from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
 from mpq.search.uniform import UniformSearch
 from mpq.train.distillation import Loss
-from mpq.train.fit import Machine
+from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
 from mpq.train.stage import run_stage
 

@@ -156,7 +156,8 @@ def test_batches_whose_files_are_all_bad_leave_the_weights_alone(model_folder, t
 
 
 def test_settings_of_the_machine_that_lightning_refuses_are_told(loaded, tmp_path):
-    from mpq.train.fit import Machine, fit
+    from mpq.train.fit import fit
+    from mpq.train.machine import Machine
 
     teacher, dataset = loaded
     settings = optimization()

@@ -1,0 +1,87 @@
+"""What a stage runs on: the settings of `trainer` that are Lightning's, threads, and what is compiled."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from mpq.errors import UserError
+from mpq.quant import compiled
+from mpq.train import processes
+
+_SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a stage runs on, in Lightning's words; `threads` 0 chooses.
+
+    gradient_checkpointing: keep only the inputs of each layer and compute the rest again on the way back.
+    compile: the quantizers by torch.compile, see `mpq.quant.compiled.choose`.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    threads: int = 0
+    gradient_checkpointing: bool = False
+    compile: compiled.Choice = "auto"
+
+
+def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
+    """Set PyTorch's number of threads: `threads`, or for 0 one for small models and all cores for others."""
+    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_MODEL
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or (1 if small else cores))
+
+
+def machine_of(trainer: Mapping[str, Any]) -> Machine:
+    """Return the machine that the settings of `trainer` describe."""
+    return Machine(**{field.name: trainer[field.name] for field in fields(Machine)})
+
+
+def check(machine: Machine) -> None:
+    """Ask, before anything is written, whether `machine` can be had here.
+
+    Raises: UserError where it can't.
+    """
+    compiled.check(machine.compile)
+    with refused():
+        lightning.Trainer(**placement(machine), logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def placement(machine: Machine, *plugins: Any) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that say where it runs."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if SLURMEnvironment.detect():
+        plugins += (SLURMEnvironment(auto_requeue=False),)  # its handler may save in the middle of an update
+    strategy = machine.strategy
+    if processes.count() > 1 and strategy in ("auto", "ddp"):
+        strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once they are frozen
+    return {
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+        "num_nodes": machine.nodes,
+        "strategy": strategy,
+        "precision": machine.precision,  # Lightning itself lists the choices in its error
+        "plugins": list(plugins),
+    }
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Turn what Lightning says of settings that it can't take into a UserError, for what is done in the block."""
+    try:
+        yield
+    except (ValueError, MisconfigurationException) as error:
+        raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
