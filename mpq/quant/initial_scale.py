@@ -4,9 +4,7 @@ Not the one that just reaches the largest weight: at 2 bits that makes nearly ev
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -38,9 +36,8 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
     channels = weight.shape[0] if granularity == "per_channel" else 1
     rows = weight.reshape(channels, -1)
     together = max(1, _CHUNK // rows.shape[1]) if rows.device.type == "cpu" else channels
-    chunks = rows.split(together)
-    with _one_thread_each() as threads, ThreadPoolExecutor(min(threads, len(chunks))) as pool:
-        scale = torch.cat(list(pool.map(partial(_least_squares_scale, grid=grid), chunks)))
+    with _one_thread():
+        scale = torch.cat([_least_squares_scale(chunk, grid) for chunk in rows.split(together)])
     return scale.reshape(channels, *[1] * (weight.dim() - 1))
 
 
@@ -51,17 +48,16 @@ def check_granularity(granularity: str) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[int]:
-    """Let each operation of PyTorch use one thread, and then as many as before, which is what the block is given.
+def _one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread of the CPU, and then as many as before.
 
     Hundreds of thousands of operations of some 20 microseconds follow each other. Waiting for two threads at the end of
-    each saved a third on an idle machine, and cost up to 160 times the whole where another process wanted a core. So
-    threads share the chunks, each with operations of its own: a chunk's scales are the same whoever searches them.
+    each saved a third on an idle machine, and cost up to 160 times the whole where another process wanted a core.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)
 

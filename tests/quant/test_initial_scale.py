@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mpq.errors import UserError
-from mpq.quant import initial_scale as initial_scales
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.initial_scale import initial_scale
@@ -62,17 +61,3 @@ def test_a_grid_is_its_own_best_scale():
 def test_unknown_granularity():
     with pytest.raises(UserError, match="'per_tensor' or 'per_channel'"):
         initial_scale(torch.randn(2, 3), grid(4), "per_row")
-
-
-@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
-def test_threads_change_nothing_but_the_time(granularity, monkeypatch):
-    monkeypatch.setattr(initial_scales, "_CHUNK", 500)
-    weight, before, found = torch.randn(40, 130), torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            found.append(initial_scale(weight, grid(3), granularity))
-            assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
