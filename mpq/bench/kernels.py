@@ -15,6 +15,7 @@ from mpq.bench.interleaved import compared, interleave
 from mpq.bench.models import CANDIDATES
 from mpq.bench.system import usable_threads
 from mpq.bench.train_systems import BITS
+from mpq.bench.workload import chosen_device
 from mpq.errors import UserError
 from mpq.quant import compiled
 from mpq.quant.quantizer import WeightQuantizer
@@ -47,14 +48,11 @@ def run(options: Options) -> list[dict[str, Any]]:
     Raises:
         UserError: an unknown device or kernel, no weight, no round.
     """
-    has_gpu = torch.cuda.is_available()
-    if options.device not in ("auto", "cpu", "cuda") or (options.device == "cuda" and not has_gpu):
-        raise UserError(f"device={options.device} must be auto, cpu, or cuda where PyTorch finds a GPU")
+    device = chosen_device(options.device)
     if unknown := [name for name in options.kernels if name not in _KERNELS]:
         raise UserError(f"there are no kernels {unknown[0]!r}; choose among {', '.join(_KERNELS)}")
     if not (options.rows and options.columns and options.rounds):
         raise UserError("rows, columns and rounds must be 1 or more")
-    device = ("cuda" if has_gpu else "cpu") if options.device == "auto" else options.device
     torch.set_num_threads(usable_threads(options.threads))
     weight = (torch.randn(options.rows, options.columns, device=device) * 0.02).requires_grad_()
     systems, moved = _systems(weight, options.kernels)

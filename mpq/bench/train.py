@@ -19,7 +19,7 @@ from mpq.bench.interleaved import compared, interleave
 from mpq.bench.system import usable_threads
 from mpq.bench.train_systems import SYSTEMS
 from mpq.bench.waiting import utterances_of, waiting_share
-from mpq.bench.workload import Workload
+from mpq.bench.workload import Workload, chosen_device
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 from mpq.quant import compiled
@@ -99,16 +99,13 @@ def settled(options: Options) -> Options:
     Raises:
         UserError: a value that is none of theirs, or a GPU asked for where there is none.
     """
-    has_gpu = torch.cuda.is_available()
-    if options.device not in ("auto", "cpu", "cuda") or (options.device == "cuda" and not has_gpu):
-        raise UserError(f"device={options.device} must be auto, cpu, or cuda where PyTorch finds a GPU")
+    device, switches = chosen_device(options.device), {}
     for name in ("bf16", "compile"):
-        if getattr(options, name) not in ("auto", "on", "off"):
-            raise UserError(f"{name}={getattr(options, name)} must be auto, on or off")
-    device = ("cuda" if has_gpu else "cpu") if options.device == "auto" else options.device
-    bf16 = ("on" if device == "cuda" else "off") if options.bf16 == "auto" else options.bf16
-    compile = ("on" if device == "cuda" else "off") if options.compile == "auto" else options.compile
-    return replace(options, device=device, bf16=bf16, compile=compile)
+        choice = getattr(options, name)
+        if choice not in ("auto", "on", "off"):
+            raise UserError(f"{name}={choice} must be auto, on or off")
+        switches[name] = ("on" if device == "cuda" else "off") if choice == "auto" else choice
+    return replace(options, device=device, **switches)
 
 
 def make_workload(options: Options) -> Workload:

@@ -9,10 +9,23 @@ from torch import nn
 
 from mpq.bench.models import load_model
 from mpq.data.dataset import Batch
+from mpq.errors import UserError
 from mpq.quant.sites import find_sites
 from mpq.train.distillation import Loss
 
 _CHARACTERS = 10  # of each utterance's made-up transcript
+
+
+def chosen_device(device: str) -> str:
+    """Return cpu or cuda; auto is a GPU where there is one.
+
+    Raises:
+        UserError: another word, or a GPU asked for where there is none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not has_gpu):
+        raise UserError(f"device={device} must be auto, cpu, or cuda where PyTorch finds a GPU")
+    return ("cuda" if has_gpu else "cpu") if device == "auto" else device
 
 
 class Workload:
