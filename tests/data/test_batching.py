@@ -21,6 +21,16 @@ def within(batch, seconds, limit):
     return len(batch) == 1 or max(seconds[k] for k in batch) * len(batch) <= limit
 
 
+def epochs(plan, utterances, count):
+    """The batches of each of the first `count` epochs."""
+    batches = plan.batches(0, 10**6)
+    for _ in range(count):
+        epoch = []
+        while sum(map(len, epoch)) < utterances:
+            epoch.append(next(batches))
+        yield epoch
+
+
 def test_evaluation_hears_everything_once_longest_first(seconds, limit):
     batches = by_length(seconds, limit)
     order = [k for batch in batches for k in batch]
@@ -36,17 +46,16 @@ def test_batches_are_full(rng):
 
 def test_an_epoch_hears_everything_once(rng, seconds, limit):
     plan = BatchPlan(seconds, limit, int(rng.integers(2**60)))
-    batches = plan.batches(0, 10**6)
-    orders = []
-    for _ in range(3):
-        heard = []
-        while len(heard) < len(seconds):
-            batch = next(batches)
-            assert within(batch, seconds, limit)
-            heard += batch
-        assert sorted(heard) == list(range(len(seconds)))
-        orders.append(tuple(heard))
-    assert len(set(orders)) == 3  # epochs differ
+    for batches in epochs(plan, len(seconds), 3):
+        assert all(within(batch, seconds, limit) for batch in batches)
+        assert sorted(k for batch in batches for k in batch) == list(range(len(seconds)))
+
+
+def test_epochs_share_hardly_a_batch(rng):
+    seconds = list(rng.uniform(1, 5, 200))  # so many that none of 1,000 draws had three batches in a hundred in common
+    plan = BatchPlan(seconds, 20.0, int(rng.integers(2**60)))
+    one, two, three = ({frozenset(batch) for batch in epoch} for epoch in epochs(plan, 200, 3))
+    assert max(len(one & two), len(one & three), len(two & three)) < len(one) / 5
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
