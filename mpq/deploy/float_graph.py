@@ -56,12 +56,13 @@ def finish(model: ir.Model) -> None:
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
-    results = {value for part in (graph, *graph.subgraphs()) for value in part.outputs}
+    parts = (graph, *graph.subgraphs())
+    results = {value for part in parts for value in part.outputs}
     for node in graph.all_nodes():
         for value in node.outputs:
             value.shape = value.shape if value in graph.outputs else None
             value.type = value.type if value in results else None
-    for value in graph.initializers.values():
+    for value in (value for part in parts for value in part.initializers.values()):
         value.shape, value.type = None, None  # the tensor has both
         value.metadata_props.clear()
     for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):

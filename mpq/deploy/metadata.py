@@ -11,7 +11,7 @@ from typing import Any
 from mpq.errors import UserError
 
 KEY = "mpq"
-_VERSION = 1
+_VERSION = 2  # 1: files that could not add exactly on every processor (`saturation`)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq.deploy.metadata import KEY, from_json
+from mpq.deploy.saturation import add_exactly, saturates
 from mpq.errors import UserError
 
 FILE = "model.onnx"  # in a folder that is given in place of a file
@@ -39,10 +40,14 @@ class OnnxRecognizer:
             options.intra_op_num_threads = threads
         # When a length comes again, ONNX Runtime would plan one block for it, beside the pool that it has by then.
         options.enable_mem_pattern = False
-        self._session = _session(path, options)
+        self._session: Any = _session(path, options)
+        self.description = from_json(self._session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
+        if self.description.layout == "speed" and saturates():
+            add_exactly(options)
+            self._session = None  # the memory of one, not of two
+            self._session = _session(path, options)
         self._give_back = onnxruntime.RunOptions()
         self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self.description = from_json(self._session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
 
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the logits `[frames, vocabulary]` of each waveform `[samples]`, at the model's sampling rate.

@@ -75,6 +75,8 @@ class _Slices:
         joined = self._joined(self._tape.op("Loop", [turns, always], {"body": body}), features)
         for node, position in later:
             node.replace_input_with(position, joined)
+        for name in _read_by_these_alone(nodes):  # ONNX Runtime's option for exact sums (`saturation`) looks there
+            body.register_initializer(self._graph.initializers.pop(name))
 
     def _padded(self) -> ir.Value:
         """The recordings with zeros behind, so that the last slice is as long as the others."""
@@ -102,6 +104,12 @@ class _Slices:
 
     def _whole(self, number: int) -> ir.Value:
         return constant(self._graph, f"number_{number}", np.array([number]))
+
+
+def _read_by_these_alone(nodes: Sequence[ir.Node]) -> list[str]:
+    """The names of the initializers that no other node reads, sorted."""
+    read = {value for node in nodes for value in node.inputs if value is not None and value.is_initializer()}
+    return sorted(str(value.name) for value in read if all(user in nodes for user, _ in value.uses()))
 
 
 def _between(audio: ir.Value, features: ir.Value, ahead: Sequence[ir.Value]) -> list[ir.Node]:

@@ -71,8 +71,9 @@ class Speed:
         tape = ir.tape.Tape(graph)
         quantized = integer_inputs(graph, inputs, weight.name.removesuffix(".weight"), self._scales)
         values = quantized.values if taps is None else _windows(graph, quantized.values, *taps)
-        stored, stored_zero, scale = _codes(graph, weight, codes)
-        product = tape.op("Cast", [tape.op("MatMulInteger", [values, stored, quantized.zero, stored_zero])], {"to": 1})
+        (stored, *stored_zero), scale = _codes(graph, weight, codes)
+        sums = tape.op("MatMulInteger", [values, stored, quantized.zero, *stored_zero])
+        product = tape.op("Cast", [sums], {"to": ir.DataType.FLOAT})
         if quantized.per_token:
             return tape.op("Mul", [tape.op("Mul", [product, scale]), quantized.scale])
         # In this form and order ONNX Runtime merges product, cast and scales into one operation.
@@ -91,18 +92,21 @@ def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.
     return tape.op("Concat", taps, {"axis": 2}) if kernel > 1 else taps[0]
 
 
-def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """`codes` `[in, out]` as int8, their zero point, and their scale `[out]`, halved where a grid has half steps."""
+def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[list[ir.Value], ir.Value]:
+    """`codes` `[in, out]` as int8, their zero point unless it is 0, and their scale `[out]`.
+
+    A grid of half steps becomes one of whole steps of half the scale.
+    """
     tape = ir.tape.Tape(graph)
-    value, scale, zero = tape.initializer(weight.tensor(codes)), weight.scale, constant(graph, "zero", np.int8(0))
+    value, scale, zero = tape.initializer(weight.tensor(codes)), weight.scale, []
     if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
         # Add and Mul know no int8, and int32 in between would take four times the memory when the file is opened.
         bits, one = tape.op("Cast", [value], {"to": ir.DataType.UINT8}), constant(graph, "one", np.uint8(1))
         value, scale = tape.op("BitShift", [bits, one], {"direction": "LEFT"}), scale / 2
-        zero = constant(graph, "minus_one", np.int8(-1))
+        zero = [constant(graph, "minus_one", np.int8(-1))]
     if value.dtype != ir.DataType.INT8:
         value = tape.op("Cast", [value], {"to": ir.DataType.INT8})
-    return value, zero, constant(graph, f"{weight.name}_scale", scale)
+    return [value, *zero], constant(graph, f"{weight.name}_scale", scale)
 
 
 def _is_plain(conv: ir.Node) -> bool:

@@ -5,7 +5,9 @@ import onnx_ir as ir
 import onnxruntime
 
 from mpq.deploy.rewrite import rewrite
+from mpq.deploy.saturation import add_exactly, saturates
 from mpq.deploy.site_weight import SiteWeight
+from mpq.deploy.speed import Speed
 from mpq.quant.grid import grid
 
 NAME = "layer.weight"
@@ -47,6 +49,8 @@ def run_layer(layout, weight, inputs, operator, attributes=None):
     ir.passes.common.NameFixPass()(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
+    if isinstance(layout, Speed) and saturates():
+        add_exactly(options)
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
     return *session.run(None, {"inputs": inputs}), model
 

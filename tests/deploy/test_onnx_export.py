@@ -125,12 +125,14 @@ def test_weights_are_at_their_bits_on_disk(file, request):
     assert "GroupNormalization" not in {node.op_type for node in model.graph.node}  # slow in ONNX Runtime
     sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
     bits = {name: min(n for n in (2, 4, 8) if n >= site["bits"]) for name, site in sites.items()}
-    sizes = {tensor.name: len(tensor.raw_data) for tensor in model.graph.initializer}
+    loops = [attribute.g for node in model.graph.node for attribute in node.attribute if attribute.g.node]
+    tensors = [tensor for graph in (model.graph, *loops) for tensor in graph.initializer]
+    sizes = {tensor.name: len(tensor.raw_data) for tensor in tensors}
     for name, site in sites.items():
         count = np.prod(site["shape"])
         stored = sizes.get(name) or sizes[f"{name}_codes"]  # the latter in blocks, filled up
         assert stored == -(-count * bits[name] // 8) or (name not in sizes and stored >= count * bits[name] / 8)
-    largest = max(t for t in (len(x.raw_data) for x in model.graph.initializer if x.data_type == 1))
+    largest = max(t for t in (len(x.raw_data) for x in tensors if x.data_type == 1))
     assert largest <= 4 * 520  # biases, norms, scales: nothing of a weight's size is float
     assert not [node for node in model.graph.node if node.doc_string or node.metadata_props]
     assert {file.name for file in path.parent.iterdir()} >= {"vocab.json", "tokenizer_config.json"}

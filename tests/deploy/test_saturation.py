@@ -1,0 +1,91 @@
+"""8-bit products are added exactly, whatever the processor: against integers, and ONNX's reference implementation."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import transformers
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+
+from mpq.checkpoint.packed import save_packed
+from mpq.deploy import runtime, saturation
+from mpq.deploy.onnx_export import export
+from mpq.models.processor import letters_processor
+from mpq.quant.sites import attach, find_sites
+
+SIZES = {
+    "vocab_size": 32,
+    "hidden_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 40,
+    "conv_dim": (12, 16),
+    "conv_kernel": (10, 4),
+    "conv_stride": (8, 4),
+    "num_conv_pos_embeddings": 6,
+    "num_conv_pos_embedding_groups": 2,
+}
+
+
+@pytest.fixture
+def rng():
+    seed = np.random.SeedSequence().entropy
+    print("seed:", seed)
+    torch.manual_seed(seed % 2**63)
+    return np.random.default_rng(seed)
+
+
+def product(codes=None):
+    """A model that is one MatMulInteger, with `codes` as its constant weight or none."""
+    inputs = [helper.make_tensor_value_info("a", TensorProto.UINT8, None)]
+    constants = []
+    if codes is None:
+        inputs.append(helper.make_tensor_value_info("b", TensorProto.INT8, None))
+    else:
+        constants.append(onnx.numpy_helper.from_array(codes, "b"))
+    outputs = [helper.make_tensor_value_info("c", TensorProto.INT32, None)]
+    graph = helper.make_graph([helper.make_node("MatMulInteger", ["a", "b"], ["c"])], "g", inputs, outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=5).SerializeToString()
+
+
+def test_the_probe_is_one_integer_product():
+    assert product() == saturation._PROBE
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_the_probe_tells_of_this_processor_and_the_option_mends_it(rows, rng):
+    import onnxruntime
+
+    inputs = rng.integers(0, 256, (rows, 96)).astype(np.uint8)
+    codes = rng.integers(-128, 128, (96, 32)).astype(np.int8)
+    wanted = inputs.astype(np.int64) @ codes
+    plain = onnxruntime.InferenceSession(product(codes)).run(None, {"a": inputs})[0]
+    assert np.array_equal(plain, wanted) != saturation.saturates()
+    options = onnxruntime.SessionOptions()
+    saturation.add_exactly(options)
+    exact = onnxruntime.InferenceSession(product(codes), options).run(None, {"a": inputs})[0]
+    assert np.array_equal(exact, wanted)
+
+
+@pytest.mark.parametrize("model_type", ["wav2vec2", "hubert"])
+@pytest.mark.parametrize("saturates", [True, None])
+def test_a_file_for_speed_adds_exactly(model_type, saturates, rng, tmp_path, monkeypatch):
+    """Also where this processor has no need of the option: the file must be one that bears it."""
+    if saturates is not None:
+        monkeypatch.setattr(runtime, "saturates", lambda: saturates)
+    norm = {"feat_extract_norm": "layer", "conv_bias": True} if model_type == "hubert" else {}
+    model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(model_type, **SIZES, **norm))
+    for quantizer in attach(model.eval(), find_sites(model), (8,), 8, "per_channel").values():
+        quantizer.freeze(8)
+    processor = letters_processor()
+    processor.feature_extractor.return_attention_mask = False
+    save_packed(tmp_path / "packed", model, processor)
+    path = export(tmp_path / "packed", tmp_path / "model.onnx", "speed")
+    audio = rng.standard_normal(1_500).astype(np.float32)
+    recognizer = runtime.OnnxRecognizer(path, threads=1)
+    (found,) = recognizer.logits([audio])
+    heard = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7) if recognizer.description.do_normalize else audio
+    (wanted,) = ReferenceEvaluator(onnx.load(path)).run(None, {"input_values": heard[None]})[0]
+    # A value on the border of two 8-bit steps may fall to either side; cut-off sums are 0.05 away.
+    assert np.sqrt(((found - wanted) ** 2).mean()) < 2e-3 * wanted.std()
