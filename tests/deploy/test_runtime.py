@@ -98,7 +98,7 @@ def test_what_is_not_ours_is_refused_in_a_sentence(tmp_path):
         tmp_path: "is not a file",
         tmp_path / "text.onnx": "not an ONNX file that can be loaded",
         write(tmp_path / "foreign.onnx", PLAIN, "{}"): "not written by this version of mpq",
-        write(tmp_path / "newer.onnx", replace(PLAIN, version=2)): "not written by this version of mpq",
+        write(tmp_path / "newer.onnx", replace(PLAIN, version=PLAIN.version + 1)): "not written by this version of mpq",
     }
     for path, told in cases.items():
         with pytest.raises(UserError, match=told) as caught:
