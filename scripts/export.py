@@ -1,6 +1,7 @@
 """Write a compressed model as one ONNX file, every weight at its bits.
 
-ONNX has weights of 2, 4 and 8 bits: 3 take 4 there, and 5 to 7 take 8.
+ONNX has weights of 2, 4 and 8 bits: 3 take 4 there, and 5 to 7 take 8. Programs of your own that run a file of layout
+speed on x86 without VNNI must set ONNX Runtime's session option session.x64quantprecision=1; mpq does so itself.
 
 usage: python scripts/export.py model=FOLDER [layout=speed] [output=FILE]
 
