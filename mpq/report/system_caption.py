@@ -38,9 +38,9 @@ def _comparisons(systems: Sequence[System]) -> list[str]:
         "A comparison is one seed of a system on one set against 32 bits: MAPSSWE, two-tailed, alpha "
         f"{ALPHA:g}, worse where the WER is higher. “Lossless”: none of a system's comparisons is significantly worse. "
         "Holm's correction is over the comparisons of a system, its seeds x sets, which that claim unites; “p Holm, "
-        f"all” (Table 2) corrects over all comparisons recorded of a model: {family}. “Alone” judges each without a "
-        "correction, as if it were the only one: of twelve without any loss, one or more is then worse by chance in "
-        "about one case of four.",
+        f"all” (Table 2) corrects over all comparisons of a model in these tables: {family}. “Alone” judges each "
+        "without a correction, as if it were the only one: of twelve without any loss, one or more is then worse by "
+        "chance in about one case of four.",
         "No significant increase is no proof of equality: Table 2's “Up to” is the largest increase still possible.",
     ]
 

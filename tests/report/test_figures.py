@@ -10,6 +10,7 @@ from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
+from mpq.record.rates import CharacterChange
 from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
 from mpq.report.figures.gallery import _intervals, draw_all, pictures
 from mpq.report.figures.places import place, projections
@@ -121,6 +122,25 @@ def test_character_error_rates_have_pictures_where_every_run_has_them(root, syst
     uniform = next(system for system in counted if system.label == "uniform, 8 bits")
     mean = np.mean([run.wer["dev-clean"].characters.cer for run in uniform.runs])
     assert round(mean, 9) in {round(line.get_ydata()[0], 9) for line in panel.lines}
+
+
+@pytest.mark.parametrize("rate", ["wer", "cer"])
+@pytest.mark.parametrize("low", [-0.1, 0.1])
+def test_hollow_is_what_is_worse_in_the_rate_that_is_shown(systems, rate, low):
+    """The uniform 2-bit system is significantly worse in words; in characters its interval says so or does not."""
+    counted = [replace(system, runs=tuple(map(with_characters, system.runs))) for system in systems]
+    (far,) = (system for system in counted if system.label == "uniform, 2 bits")
+    changes = [replace(one.test, characters=CharacterChange(0.3, (low, 0.5))) for one in far.comparisons]
+    compared = tuple(replace(one, test=test) for one, test in zip(far.comparisons, changes, strict=True))
+    assert any(one.worse for one in compared)
+    with style():
+        figure = wer_size.draw([replace(far, comparisons=compared)], {}, rate)
+    worse = rate == "wer" or low > 0
+    for axes in figure.axes:
+        faces = {line.get_markerfacecolor() for line in axes.lines if line.get_marker() == look("uniform")[1]}
+        assert faces == ({"white"} if worse else {look("uniform")[0]})
+    told = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert (wer_size.RATES[rate][2] in told) == worse
 
 
 def test_the_bit_map_shows_every_weight():

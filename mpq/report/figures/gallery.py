@@ -58,7 +58,8 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
     """
     found = pictures(scale, root)
     if not found:
-        raise UserError(f"no model of scale {scale} has a record below {root}; make one with: python scripts/sweep.py")
+        command = f"python scripts/sweep.py model={models_of(scale)[0]}"
+        raise UserError(f"no model of scale {scale} has a record below {root}; make one with: {command}")
     return [path for picture in found for path in save(picture.draw, Path(output), picture.name)]
 
 

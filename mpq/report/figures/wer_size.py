@@ -7,7 +7,7 @@ with its rate beside it, so that it does not press all others onto one line.
 
 The interval of the 32-bit system is that of its own rate: it says how far another test set could move all points
 together. Whether a system is worse is tested on the same utterances, which finds far smaller differences; those that
-are hollow.
+are hollow: by MAPSSWE where words are counted, by the paired interval where characters are, of which there is no test.
 """
 
 import statistics
@@ -21,15 +21,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from mpq.report import system_columns
-from mpq.report.column import Column
 from mpq.report.figures.style import GREY, look
 from mpq.report.lossless import methods
 from mpq.report.spread import Spread, mean_of
 from mpq.report.system import System
 
 RATES = {
-    "wer": (system_columns.wer, "word error rate"),
-    "cer": (system_columns.cer, "character error rate"),
+    "wer": (system_columns.wer, "word error rate", "significantly more word errors (Holm), in any seed"),
+    "cer": (system_columns.cer, "character error rate", "more character errors by the paired interval, in any seed"),
 }
 FAR = 1.5
 """A rate of more than so many times that of 32 bits stands at the upper edge."""
@@ -41,7 +40,7 @@ class Point:
     """One system on one set: bits a weight, error rate in percent, its standard deviation over the seeds (0 for one).
 
     `place` is where it stands on the axis. `worse`: significantly more word errors than 32 bits in one seed or more,
-    after Holm's correction.
+    after Holm's correction; or, of characters, an interval of the change in CER that lies above 0.
     """
 
     bits: float
@@ -56,13 +55,13 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
     run = [system for system in systems if system.runs]
     baseline = next((system for system in run if system.recipe == "full_precision"), None)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
-    errors, told = RATES[rate]
+    errors, told, hollow = RATES[rate]
     places, ticks, edges = _places(run)
     figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0]
     for name, axes in zip(sets, panels, strict=True):
         points = {
-            method.name: [_point(system.only(name), errors, places[system.exp]) for system in method.systems]
+            method.name: [_point(system.only(name), rate, places[system.exp]) for system in method.systems]
             for method in methods(run)
         }
         unpressed = mean_of(errors.function(baseline.only(name))) if baseline else None
@@ -77,7 +76,8 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
     panels[-1].set_xticks(list(ticks), list(ticks.values()))
     panels[-1].set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
     figure.suptitle(f"{systems[0].model}: {told} against size")
-    figure.legend(handles=_legend(run, bool(intervals)), loc="outside lower center", ncols=4)
+    hollow = hollow if any(_is_worse(system, rate) for system in run) else None
+    figure.legend(handles=_legend(run, bool(intervals), hollow), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -106,10 +106,17 @@ def _places(systems: Sequence[System]) -> tuple[dict[str, float], dict[float, st
     return places, ticks, edges[:-1]
 
 
-def _point(system: System, errors: Column, place: float) -> Point:
-    rate = errors.function(system)
-    deviation = rate.deviation if isinstance(rate, Spread) else 0.0
-    return Point(system.bits or 32.0, mean_of(rate), deviation, any(one.worse for one in system.comparisons), place)
+def _point(system: System, rate: str, place: float) -> Point:
+    errors = RATES[rate][0].function(system)
+    deviation = errors.deviation if isinstance(errors, Spread) else 0.0
+    return Point(system.bits or 32.0, mean_of(errors), deviation, _is_worse(system, rate), place)
+
+
+def _is_worse(system: System, rate: str) -> bool:
+    if rate == "wer":
+        return any(one.worse for one in system.comparisons)
+    changes = [one.test.characters for one in system.comparisons]
+    return any(change.interval[0] > 0 for change in changes if change)
 
 
 def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tuple[float, float] | None) -> None:
@@ -132,7 +139,12 @@ def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
     axes.plot([p.place for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
     for point in points:
         if point.rate > top:
-            axes.annotate(f"↑ {point.rate:.1f}", (point.place, top), (6, 0), textcoords="offset points", va="center")
+            below: dict[str, Any] = {
+                "textcoords": "offset points",
+                "ha": "center",
+                "va": "top",
+            }  # the front is beside it
+            axes.annotate(f"↑ {point.rate:.1f}", (point.place, top), (0, -7), **below)
         axes.errorbar(
             point.place, min(point.rate, top), point.deviation if point.deviation and point.rate <= top else None,
             color=colour, marker=marker, markersize=10 if marker == "*" else 7,
@@ -141,7 +153,7 @@ def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
         )  # fmt: skip
 
 
-def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
+def _legend(systems: Sequence[System], band: bool, hollow: str | None) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = []
     for method in methods(systems):
         colour, marker = look(method.name)
@@ -150,7 +162,7 @@ def _legend(systems: Sequence[System], band: bool) -> list[Line2D | Patch]:
     if band:
         handles.append(Patch(color="#EFEFEF", label="its 95 % interval, unpaired"))
     handles.append(Line2D([], [], color=GREY, alpha=0.7, label="Pareto front of a method"))
-    if any(one.worse for system in systems for one in system.comparisons):
-        hollow: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
-        handles.append(Line2D([], [], color=GREY, **hollow, label="significantly more word errors"))
+    if hollow:
+        look_of_it: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
+        handles.append(Line2D([], [], color=GREY, **look_of_it, label=hollow))
     return handles
