@@ -23,13 +23,6 @@ def joined(samples, size, margin):
     return np.concatenate(list(chunked_logits(local_model, np.split(samples, cuts), len(samples), size, margin, STEP)))
 
 
-@pytest.fixture
-def rng():
-    seed = int(np.random.SeedSequence().entropy) % 2**32
-    print("numpy seed:", seed)
-    return np.random.default_rng(seed)
-
-
 def test_short_audio_is_heard_whole():
     for samples in (1, STEP, 20 * STEP):
         (only,) = chunks(samples, 20 * STEP, 4 * STEP, STEP)

@@ -13,13 +13,6 @@ from mpq.quant.activations import ActivationQuantizer
 GRIDS = [(bits, centred) for bits in range(1, 9) for centred in ((True, False) if bits == 2 else (True,))]
 
 
-@pytest.fixture
-def rng():
-    seed = np.random.SeedSequence().entropy
-    print("seed:", seed)
-    return np.random.default_rng(seed)
-
-
 def close(found, wanted, tolerance=2e-6):
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()

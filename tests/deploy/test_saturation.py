@@ -3,7 +3,6 @@
 import numpy as np
 import onnx
 import pytest
-import torch
 import transformers
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -26,14 +25,6 @@ SIZES = {
     "num_conv_pos_embeddings": 6,
     "num_conv_pos_embedding_groups": 2,
 }
-
-
-@pytest.fixture
-def rng():
-    seed = np.random.SeedSequence().entropy
-    print("seed:", seed)
-    torch.manual_seed(seed % 2**63)
-    return np.random.default_rng(seed)
 
 
 def product(codes=None):

@@ -65,14 +65,6 @@ def operators(traced):
     return [node.op_type for node in traced.graph]
 
 
-@pytest.fixture
-def rng():
-    seed = np.random.SeedSequence().entropy
-    print("seed:", seed)
-    torch.manual_seed(seed % 2**63)
-    return np.random.default_rng(seed)
-
-
 @pytest.mark.parametrize("norm", ["group", "none"])
 @pytest.mark.parametrize("bias", [False, True])
 def test_slices_give_what_the_whole_gives(norm, bias, rng):
