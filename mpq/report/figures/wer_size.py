@@ -139,12 +139,8 @@ def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
     axes.plot([p.place for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
     for point in points:
         if point.rate > top:
-            below: dict[str, Any] = {
-                "textcoords": "offset points",
-                "ha": "center",
-                "va": "top",
-            }  # the front is beside it
-            axes.annotate(f"↑ {point.rate:.1f}", (point.place, top), (0, -7), **below)
+            shown, below = f"↑ {point.rate:.1f}", (0, -7)  # beside the marker the front's line passes
+            axes.annotate(shown, (point.place, top), below, textcoords="offset points", ha="center", va="top")
         axes.errorbar(
             point.place, min(point.rate, top), point.deviation if point.deviation and point.rate <= top else None,
             color=colour, marker=marker, markersize=10 if marker == "*" else 7,
