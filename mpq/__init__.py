@@ -7,7 +7,7 @@ first used; transformers' `from_pretrained` loads packed folders from then on.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mpq import torchaudio_cpu, transformers_plugin
+from mpq import import_hooks
 
 if TYPE_CHECKING:
     from mpq.checkpoint.hf import MpqConfig
@@ -26,8 +26,8 @@ _HOMES = {
 }
 __all__ = ["MpqConfig", "UserError", "detach", "load_packed", "quantize", "save_packed"]
 
-torchaudio_cpu.install()
-transformers_plugin.install()
+import_hooks.import_torchaudio_without_cuda()
+import_hooks.register_with_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -10,28 +10,27 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
-from mpq.checkpoint import folder as model_folder
-from mpq.checkpoint.parameters import count_parameters, weights_digest
+from mpq.checkpoint import packed as model_folder
+from mpq.checkpoint.size import bits_and_size
+from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
+from mpq.files import write_text
 from mpq.models import ctc
-from mpq.models.licence import stated_licence
+from mpq.models.hub import stated_licence
 from mpq.record import provenance
-from mpq.record.atomic import write_text
-from mpq.record.dashboard import log_result
-from mpq.record.folder import Needed, RunFolder
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
-from mpq.record.logger import check as check_logger
-from mpq.record.logger import run_logger
-from mpq.record.rates import Baseline, Significance
-from mpq.record.result import Bits, Data, Result, Size, Time
+from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
+from mpq.record.run_folder import Needed, RunFolder
 from mpq.record.search import write_search
-from mpq.record.sizes import measure
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
-from mpq.stages import check_starts
+from mpq.settings import check_starts
+from mpq.tracking.content import log_result
+from mpq.tracking.logger import check as check_logger
+from mpq.tracking.logger import run_logger
 from mpq.train import processes
 from mpq.train.machine import check as check_machine
 from mpq.train.machine import machine_of
@@ -128,11 +127,11 @@ def compress(
     parameters = count_parameters(teacher)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
-    model_folder.save(folder.model, model, processor)
+    model_folder.save_model(folder.model, model, processor)
     if assignment:
         to_json(assignment, folder.path / "bits.json")
         write_search(folder.search, learned(cfg, folder.work))
-    bits, size = measure(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
+    bits, size = bits_and_size(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
     return bits, size, ledger.time(), assignment, digest
 
 
@@ -155,7 +154,7 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
     """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
-    model, processor = model_folder.load(folder.model)
+    model, processor = model_folder.load_model(folder.model)
     ctc.to_accelerator(model, cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(
         model, processor, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio

@@ -22,11 +22,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, settings
-from mpq.record.atomic import write_text
-from mpq.record.claim import TakenError
-from mpq.record.folder import RunFolder
-from mpq.report.rows import Row
-from mpq.script import explain
+from mpq.cli import explain
+from mpq.files import TakenError, write_text
+from mpq.record.run_folder import RunFolder
+from mpq.report.tables.planned import Row
 
 settings.register_resolvers()  # here, because a launcher's worker process imports this module and nothing before it
 LOG = "failed.log"

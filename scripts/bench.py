@@ -16,8 +16,8 @@ example: python scripts/bench.py inference model=wav2vec2_base seconds=5
 import importlib
 import sys
 
+from mpq.cli import guarded
 from mpq.errors import UserError
-from mpq.script import guarded
 
 BENCHES = ("inference", "peers", "train", "kernels", "growth")
 
@@ -29,15 +29,16 @@ def main(words: list[str]) -> None:
         return print(__doc__)
     if words[0] not in BENCHES:
         raise UserError(f"there is no bench {words[0]!r}; choose one of {', '.join(BENCHES)}")
-    from mpq.bench import options, page, record  # here, since benches import what --help need not wait for
+    from mpq import cli
+    from mpq.bench import record  # here, since benches import what --help need not wait for
 
     bench = importlib.import_module(f"mpq.bench.{words[0]}")
     if {"-h", "--help"} & set(words):
-        return print(options.describe(bench.Options))
-    chosen = options.read(bench.Options, words[1:])
+        return print(cli.describe_options(bench.Options))
+    chosen = cli.read_options(bench.Options, words[1:])
     rows = bench.run(chosen)
     path = record.write(words[0], chosen, rows, record.name(words[0], chosen))
-    print(page.section(path.stem, record.read(path)), f"\nrecord  {path}\npage    {path.parent / 'README.md'}")
+    print(record.section(path.stem, record.read(path)), f"\nrecord  {path}\npage    {path.parent / 'README.md'}")
 
 
 if __name__ == "__main__":

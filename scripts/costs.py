@@ -16,9 +16,8 @@ example: python scripts/costs.py model=hubert_large gpus=4 price=2
 
 import sys
 
-from mpq.arguments import key_values
+from mpq.cli import guarded, key_values
 from mpq.errors import UserError
-from mpq.script import guarded
 
 DEFAULTS = {
     "model": "wav2vec2_base,hubert_large", "peak": "312", "utilisation": "0.15,0.5", "gpus": "8", "price": "",
@@ -32,8 +31,8 @@ def main(words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         return print(__doc__)
     chosen = key_values(words, DEFAULTS)
-    from mpq.report.projection import Assumptions, projection_sheet  # here: torch takes seconds
-    from mpq.report.show import printer
+    from mpq.report.forecast.costs import Assumptions, projection_sheet  # here: torch takes seconds
+    from mpq.report.tables.show import printer
 
     try:
         low, high = map(float, chosen["utilisation"].split(","))

@@ -9,8 +9,7 @@ usage: python scripts/dashboard.py project=mpq [entity=NAME] [view=ADDRESS]
 
 import sys
 
-from mpq.arguments import key_values
-from mpq.script import guarded
+from mpq.cli import guarded, key_values
 
 
 @guarded
@@ -19,7 +18,7 @@ def main(words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         return print(__doc__)
     chosen = key_values(words, {"project": "mpq", "entity": "", "view": ""})
-    from mpq.report.workspace import build  # here, since wandb takes a second that --help need not wait for
+    from mpq.tracking.workspace import build  # here, since wandb takes a second that --help need not wait for
 
     print(build(chosen["project"], chosen["entity"] or None, chosen["view"] or None))
 

@@ -15,9 +15,8 @@ example: python scripts/export.py model=experiments/local/tiny_wav2vec2_3p5bit/s
 import sys
 from pathlib import Path
 
-from mpq.arguments import key_values
+from mpq.cli import guarded, key_values
 from mpq.errors import UserError
-from mpq.script import guarded
 
 DEFAULTS = {"model": "", "layout": "speed", "output": ""}
 

@@ -11,8 +11,7 @@ example: python scripts/figures.py scale=mini output=pictures
 
 import sys
 
-from mpq.arguments import key_values
-from mpq.script import guarded
+from mpq.cli import guarded, key_values
 
 DEFAULTS = {"scale": "tiny", "root": "experiments", "output": "experiments/figures"}
 

@@ -9,8 +9,7 @@ The same records give the same bytes; no model is loaded.
 
 import sys
 
-from mpq.arguments import key_values
-from mpq.script import guarded
+from mpq.cli import guarded, key_values
 
 
 @guarded

@@ -6,8 +6,8 @@ python scripts/prepare.py mini --test-clean FOLDER --speechocean762 FOLDER
 import argparse
 from pathlib import Path
 
+from mpq.cli import guarded
 from mpq.conf import CONF
-from mpq.script import guarded
 
 
 @guarded
@@ -38,23 +38,23 @@ def main() -> None:
 
     conf = OmegaConf.load(CONF / "data" / f"{chosen.data}.yaml")
     if chosen.data == "synthetic":
-        from mpq.data import synthetic
+        from mpq.data.synthetic import corpus
 
-        folder = synthetic.make(chosen.cache, **conf.corpus)
-        print(f"{folder} (content {synthetic.content_hash(folder)})\nNow: python scripts/run.py cache={chosen.cache}")
+        folder = corpus.make(chosen.cache, **conf.corpus)
+        print(f"{folder} (content {corpus.content_hash(folder)})\nNow: python scripts/run.py cache={chosen.cache}")
         return
     if chosen.data == "mini":
         if not (chosen.test_clean and chosen.speechocean762):
             parser.error("mini needs --test-clean FOLDER and --speechocean762 FOLDER")
-        from mpq.data import mini
+        from mpq.data import prepare
 
-        counts = mini.arrange(Path(chosen.root) / "mini", chosen.test_clean, chosen.speechocean762)
+        counts = prepare.arrange_mini(Path(chosen.root) / "mini", chosen.test_clean, chosen.speechocean762)
         told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
         print(f'{chosen.root}/mini has utterances: {told}\nNow: experiments/README.md, "Scale mini"')
         return
-    from mpq.data import download
+    from mpq.data import prepare
 
-    folder = download.librispeech(chosen.root, chosen.splits or [*conf.train, *conf.test])
+    folder = prepare.download_librispeech(chosen.root, chosen.splits or [*conf.train, *conf.test])
     print(f"{folder} is there\nNow: python scripts/run.py +exp=hubert_large_3p5bit data.root={folder}")
 
 

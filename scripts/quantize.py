@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mpq.script import guarded
+from mpq.cli import guarded
 
 
 @guarded
@@ -31,8 +31,8 @@ def main() -> None:
     )
     parser.add_argument("--updates", type=int, help="of one_stage (default: 600 for a small model, 2000 for others)")
     chosen = parser.parse_args()
-    from mpq.deploy.quantize_now import quantize_now  # here, since --help need not wait for it
-    from mpq.report.quantized import summary
+    from mpq.compress.output import summary
+    from mpq.compress.quantize_now import quantize_now  # here, since --help need not wait for it
 
     changes = {} if chosen.updates is None else {"trainer.updates": chosen.updates}
     print(summary(quantize_now(chosen.model, chosen.bits, chosen.data, chosen.output, chosen.method, changes)))

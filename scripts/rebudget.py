@@ -20,9 +20,8 @@ Then "pass 2" polishes it: python scripts/run.py model=MODEL recipe=pass2 target
 import sys
 from pathlib import Path
 
-from mpq.arguments import key_values
+from mpq.cli import guarded, key_values
 from mpq.errors import UserError
-from mpq.script import guarded
 
 SWITCHES = {"evaluate": "true", "calibrate": "true", "overwrite": "false"}
 DEFAULTS = {"run": "", "target_bits": "", "output": "", "cache": ".cache", **SWITCHES}
@@ -43,8 +42,8 @@ def main(words: list[str]) -> None:
     switches = {key: chosen[key] == "true" for key in SWITCHES}
     if wrong := [key for key in switches if chosen[key] not in ("true", "false")]:
         raise UserError(f"{wrong[0]}={chosen[wrong[0]]} must be true or false")
-    from mpq.deploy.rebudget import rebudget  # here, since --help need not wait for it
-    from mpq.report.quantized import summary
+    from mpq.compress.output import summary
+    from mpq.compress.rebudget import rebudget  # here, since --help need not wait for it
 
     output = Path(chosen["output"]) if chosen["output"] else None
     print(summary(rebudget(Path(chosen["run"]), target, output, cache=chosen["cache"], **switches)))

@@ -11,9 +11,8 @@ example: python scripts/report.py run=experiments/tiny_wav2vec2_3p5bit/seed0
 
 import sys
 
-from mpq.arguments import key_values
+from mpq.cli import guarded, key_values
 from mpq.errors import UserError
-from mpq.script import guarded
 
 
 @guarded

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mpq.cli import guarded
 from mpq.conf import CONF
-from mpq.script import guarded
 from mpq.settings import register_resolvers
 from mpq.sweep import run_row
 
@@ -26,9 +26,9 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_row(cfg)
     from mpq.pipeline import run  # here, since it takes seconds that --help need not wait for
-    from mpq.record.folder import RunFolder
+    from mpq.record.run_folder import RunFolder
     from mpq.report.page.run_page import write_run_page
-    from mpq.report.show import show_run
+    from mpq.report.tables.show import show_run
 
     result = run(cfg)
     if result is None:  # one of several processes, not the first

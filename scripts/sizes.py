@@ -10,8 +10,7 @@ Takes seconds; nothing is downloaded.
 import sys
 from pathlib import Path
 
-from mpq.arguments import key_values
-from mpq.script import guarded
+from mpq.cli import guarded, key_values
 
 
 @guarded
@@ -21,8 +20,8 @@ def main(words: list[str]) -> None:
         return print(__doc__)
     path = Path(key_values(words, {"root": "experiments"})["root"])
     from mpq.record.shapes import FILE, write_shapes  # here, since torch takes seconds that --help need not wait for
-    from mpq.report.predicted import predict
-    from mpq.report.systems import models_of
+    from mpq.report.forecast.sizes import predict
+    from mpq.report.tables.system import models_of
 
     shapes = {exp: shapes for model in models_of("paper") for exp, shapes in predict(model)}
     write_shapes(path / FILE, shapes)

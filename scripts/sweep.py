@@ -15,7 +15,7 @@ example: python scripts/sweep.py table=updates model=tiny_wav2vec2 --list
 
 import sys
 
-from mpq.script import guarded
+from mpq.cli import guarded
 
 DEFAULTS = {"table": "compression", "model": "tiny_wav2vec2,tiny_hubert", "root": "experiments"}
 
@@ -26,7 +26,7 @@ def main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return 0
-    from mpq.report.rows import planned  # here, since it takes seconds that --help need not wait for
+    from mpq.report.tables.planned import planned  # here, since it takes seconds that --help need not wait for
     from mpq.sweep import is_hydras, sweep, unfinished
 
     pairs = dict(word.split("=", 1) for word in words if word.split("=", 1)[0] in DEFAULTS)

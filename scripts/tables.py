@@ -12,9 +12,8 @@ example: python scripts/tables.py table=time scale=paper format=markdown
 
 import sys
 
-from mpq.arguments import key_values
+from mpq.cli import guarded, key_values
 from mpq.conf import CONF
-from mpq.script import guarded
 
 DEFAULTS = {"table": "all", "scale": "tiny", "root": "experiments", "format": "terminal"}
 
@@ -25,7 +24,7 @@ def main(words: list[str]) -> None:
     if {"-h", "--help"} & set(words):
         return print(__doc__)
     choices = key_values(words, DEFAULTS)
-    from mpq.report.show import show_table  # here, since pandas takes a second that --help need not wait for
+    from mpq.report.tables.show import show_table  # here, since pandas takes a second that --help need not wait for
 
     show_table(choices["table"], CONF / "table", choices["root"], choices["format"], choices["scale"])
 

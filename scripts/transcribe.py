@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mpq.script import guarded
+from mpq.cli import guarded
 
 TINY = Path(__file__).resolve().parent.parent / "mpq" / "models" / "tiny_wav2vec2"
 
@@ -30,8 +30,10 @@ def main() -> int:
     parser.add_argument("--margin-seconds", type=float, default=5.0, help="of a chunk, given up where cut (default: 5)")
     parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="where PyTorch computes")
     chosen = parser.parse_args()
-    from mpq.deploy.files import transcribe_files  # here, since --help need not wait for it
-    from mpq.deploy.recognizer import open_recognizer
+    from mpq.deploy.transcribe import (
+        open_recognizer,
+        transcribe_files,  # here, since --help need not wait for it
+    )
 
     recognizer = open_recognizer(chosen.model, chosen.device)
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)

@@ -7,25 +7,176 @@ from typing import Any
 
 import numpy as np
 
-from mpq.bench import costs
+_SITE_PARAMETERS = 768 * 768  # of a site of wav2vec2-base
+_CANDIDATES = (2, 4, 8)
+_VOCABULARY, _WORDS = 2_000, 20  # of the made-up utterances
+_ERROR_RATES = (0.03, 0.01, 0.01)  # substitutions, deletions, insertions
+
+
+def _sizes(sites: int) -> np.ndarray:
+    """Parameters of each site, as irregular as pruned layers would be."""
+    return np.random.default_rng(0).integers(_SITE_PARAMETERS // 4, 4 * _SITE_PARAMETERS, sites)
+
+
+def search_step(sites: int) -> Callable[[], object]:
+    """One update of the Gumbel search: noise, budget, lambdas, and the gradient of the logits."""
+    from mpq.quant.sites import Site
+    from mpq.search.gumbel import GumbelSearch
+
+    search = GumbelSearch(_CANDIDATES)
+    search.bind([Site(f"site{k}", (int(n),), int(n), True) for k, n in enumerate(_sizes(sites))], 3.5, seed=0)
+
+    def step() -> None:
+        lambdas = search.start_step(0, 100)
+        assert lambdas is not None
+        lambdas.square().sum().backward()
+
+    return step
+
+
+def allocation(sites: int) -> Callable[[], object]:
+    """The knapsack over scores as a search learns them."""
+    from mpq.search.allocate import allocate
+
+    scores = np.log(np.random.default_rng(1).dirichlet(np.ones(len(_CANDIDATES)), sites))
+    return lambda: allocate(scores, _sizes(sites), _CANDIDATES, 3.5)
+
+
+def tied_allocation(sites: int) -> Callable[[], object]:
+    """The knapsack over scores in proportion to the sizes, its hardest case: every bit is worth nearly the same."""
+    from mpq.search.allocate import allocate
+
+    worth = np.log(np.array(_CANDIDATES)) * (1 + 1e-3 * np.random.default_rng(1).random((sites, 1)))
+    return lambda: allocate(_sizes(sites)[:, None] * worth, _sizes(sites), _CANDIDATES, 3.5)
+
+
+def _weights(parameters: int) -> list[Any]:
+    """As many matrices of 1024 x 1024 as there are parameters for: a model grows by weights."""
+    import torch
+
+    return [torch.randn(1024, 1024).mul_(0.02) for _ in range(max(1, parameters // 2**20))]
+
+
+def _passes(parameters: int, candidates: tuple[int, ...]) -> Callable[[], object]:
+    """Forward and backward through the quantizers of weights, one after the other."""
+    import torch
+
+    from mpq.quant.quantizer import WeightQuantizer
+
+    weights = [weight.requires_grad_() for weight in _weights(parameters)]
+    quantizers = [WeightQuantizer(weight, candidates, "per_channel", clipping="minmax") for weight in weights]
+    for quantizer in quantizers:
+        quantizer.lambdas = torch.tensor([0.2, 0.5, 0.3], requires_grad=True) if len(candidates) > 1 else None
+
+    def pass_all() -> None:
+        for quantizer, weight in zip(quantizers, weights, strict=True):
+            quantizer(weight).sum().backward()
+
+    return pass_all
+
+
+def fake_quantization(parameters: int) -> Callable[[], object]:
+    """Forward and backward through the weights' quantizers, 4 bits."""
+    return _passes(parameters, (4,))
+
+
+def mixture(parameters: int) -> Callable[[], object]:
+    """Forward and backward through the weights' mixtures."""
+    return _passes(parameters, _CANDIDATES)
+
+
+def starting_scale(parameters: int) -> Callable[[], object]:
+    """The starting scales at 4 bits, by least squared error, a scale a channel."""
+    from mpq.quant.grid import grid
+    from mpq.quant.scales import initial_scale
+
+    weights = _weights(parameters)
+    return lambda: [initial_scale(weight, grid(4), "per_channel") for weight in weights]
+
+
+def packing(parameters: int) -> Callable[[], object]:
+    """Codes to bytes."""
+    from mpq.checkpoint.packing import pack
+
+    codes = np.random.default_rng(0).integers(-8, 8, parameters).astype(np.int8)
+    return lambda: pack(codes, 4)
+
+
+def unpacking(parameters: int) -> Callable[[], object]:
+    """Bytes to codes."""
+    from mpq.checkpoint.packing import pack, unpack
+
+    packed = pack(np.random.default_rng(0).integers(-8, 8, parameters).astype(np.int8), 4)
+    return lambda: unpack(packed, 4, parameters)
+
+
+def texts(utterances: int, seed: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Return made-up references and hypotheses with some errors, by utterance."""
+    words = [f"w{k}" for k in range(_VOCABULARY)]
+    said = np.random.default_rng(0).integers(_VOCABULARY, size=(utterances, _WORDS))
+    draws = np.random.default_rng(seed).random((utterances, _WORDS))
+    substituted, deleted, inserted = np.cumsum(_ERROR_RATES)
+    references, hypotheses = {}, {}
+    for k, (row, draw) in enumerate(zip(said.tolist(), draws.tolist(), strict=True)):
+        references[str(k)] = " ".join(words[word] for word in row)
+        heard = []
+        for word, chance in zip(row, draw, strict=True):
+            if not substituted <= chance < deleted:
+                heard.append(words[word if chance >= substituted else word - 1])
+            if deleted <= chance < inserted:
+                heard.append(words[word - 2])
+        hypotheses[str(k)] = " ".join(heard)
+    return references, hypotheses
+
+
+def mapsswe(utterances: int) -> Callable[[], object]:
+    """MAPSSWE of two systems with 5 percent errors each, 20 words an utterance, alignment included."""
+    from mpq.evaluate.mapsswe import mapsswe as test
+
+    references, first = texts(utterances, 1)
+    second = texts(utterances, 2)[1]
+    return lambda: test(references, first, second)
+
+
+def bootstrap(utterances: int) -> Callable[[], object]:
+    """10,000 resamples of utterances."""
+    from mpq.evaluate.bootstrap import difference_interval
+
+    difference, words = _counts(utterances)
+    return lambda: difference_interval(difference, words)
+
+
+def speaker_bootstrap(utterances: int) -> Callable[[], object]:
+    """10,000 resamples of the utterances' speakers."""
+    from mpq.evaluate.bootstrap import difference_interval
+
+    difference, words = _counts(utterances)
+    speakers = [str(k % 250) for k in range(utterances)]
+    return lambda: difference_interval(difference, words, speakers)
+
+
+def _counts(utterances: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    return generator.integers(-3, 4, utterances), generator.integers(1, 60, utterances)
+
 
 _TICK = 1e-6  # seconds: the finest step of the processor clock
 BY_SITES = {
-    "search step": costs.search_step,
-    "allocation": costs.allocation,
-    "allocation, scores like sizes": costs.tied_allocation,
+    "search step": search_step,
+    "allocation": allocation,
+    "allocation, scores like sizes": tied_allocation,
 }
 BY_PARAMETERS = {
-    "fake quantization, 4 bits": costs.fake_quantization,
-    "mixture of 2, 4, 8 bits": costs.mixture,
-    "starting scales, 4 bits": costs.starting_scale,
-    "packing, 4 bits": costs.packing,
-    "unpacking, 4 bits": costs.unpacking,
+    "fake quantization, 4 bits": fake_quantization,
+    "mixture of 2, 4, 8 bits": mixture,
+    "starting scales, 4 bits": starting_scale,
+    "packing, 4 bits": packing,
+    "unpacking, 4 bits": unpacking,
 }
 BY_UTTERANCES = {
-    "MAPSSWE": costs.mapsswe,
-    "bootstrap": costs.bootstrap,
-    "bootstrap of 250 speakers": costs.speaker_bootstrap,
+    "MAPSSWE": mapsswe,
+    "bootstrap": bootstrap,
+    "bootstrap of 250 speakers": speaker_bootstrap,
 }
 
 

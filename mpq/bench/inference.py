@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mpq.bench import alone
-from mpq.bench.files import Files
-from mpq.bench.interleaved import compared, interleave
-from mpq.bench.models import file_bytes, noise
-from mpq.bench.system import Logits, System, usable_threads
-from mpq.bench.systems import all_systems
+from mpq.bench import measuring
+from mpq.bench.measuring import compared, interleave
+from mpq.bench.models import Files, file_bytes, noise
+from mpq.bench.systems import Logits, System, all_systems, usable_threads
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
@@ -112,7 +110,7 @@ def _alone(name: str, path: Path, options: Options, threads: int) -> list[dict[s
     """What fresh processes tell, at the longest audio; empty where they fail, which loading here will explain."""
     try:
         seconds = max(options.seconds)
-        return [asdict(alone.measure(name, path, seconds, threads)) for _ in range(options.repeats)]
+        return [asdict(measuring.measure(name, path, seconds, threads)) for _ in range(options.repeats)]
     except RuntimeError:
         return []
 

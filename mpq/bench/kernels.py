@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpq.bench.interleaved import compared, interleave
+from mpq.bench.measuring import compared, interleave
 from mpq.bench.models import CANDIDATES
-from mpq.bench.system import usable_threads
-from mpq.bench.train_systems import BITS
-from mpq.bench.workload import chosen_device
+from mpq.bench.systems import usable_threads
+from mpq.bench.train_steps import BITS, chosen_device
 from mpq.errors import UserError
 from mpq.quant import compiled
 from mpq.quant.quantizer import WeightQuantizer

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mpq.bench.files import Files
 from mpq.bench.inference import why
-from mpq.bench.models import file_bytes, load_model, noise
+from mpq.bench.models import Files, file_bytes, load_model, noise
 from mpq.data.corpus import open_corpus
 from mpq.errors import UserError
 
@@ -109,7 +108,7 @@ def nncf(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarr
     """OpenVINO's form: linear layers and convolutions at `bits`, symmetric; in groups of 32 weights at 4."""
     if bits not in (8, 4):
         raise ValueError("its integer modes are of 8 and 4 bits")
-    from mpq.bench.runtime_systems import OpenVino
+    from mpq.bench.systems import OpenVino
 
     system = OpenVino(f"openvino_int{bits}", (), f"int{bits}")
     system.make(files).rename(path)

@@ -1,8 +1,221 @@
-"""The systems that `mpq.bench.inference` compares, by name."""
+"""The ways to run a model that `mpq.bench.inference` compares: PyTorch, ONNX Runtime, OpenVINO, and our files.
 
-from mpq.bench.runtime_systems import OpenVino, OrtFloat, OrtInt8, OurOnnx
-from mpq.bench.system import System
-from mpq.bench.torch_systems import TorchFloat, TorchInt8, TorchPacked
+A system is a file to make, and loading it, which gives a function of audio. Heavy libraries are imported where a system
+loads, so that a process that loads one system alone has only that system's memory.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# The peers are an optional extra.
+# pyright: reportMissingImports=false
+
+
+Logits = Callable[[np.ndarray], np.ndarray]  # float32 [samples] -> float32 [frames, vocabulary]
+
+
+@dataclass(frozen=True)
+class System(ABC):
+    """One way to run the model. `libraries` are imported before the clock of loading starts."""
+
+    name: str
+    libraries: tuple[str, ...]
+
+    @abstractmethod
+    def make(self, files: Any) -> Path:
+        """Write what `load` reads, with the help of `files` (`mpq.bench.models.Files`), and return its path."""
+
+    @abstractmethod
+    def load(self, path: Path, threads: int) -> Logits:
+        """Return the function from audio to logits, which computes with `threads` threads."""
+
+
+def usable_threads(threads: int) -> int:
+    """Return `threads`, or for 0 the number of cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads or cores
+
+
+class TorchFloat(System):
+    """transformers' model as it is."""
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        return files.float_folder()
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        return _torch_logits(_torch_model(path), threads)
+
+
+class TorchInt8(System):
+    """PyTorch's dynamic quantization: linear layers with 8-bit weights, inputs to 8 bits as they come.
+
+    It has no safe file format; what is loaded is the float32 folder, and quantized there.
+    """
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        return files.float_folder()
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        import warnings
+
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.ao is to move to torchao
+            model = torch.ao.quantization.quantize_dynamic(_torch_model(path), {torch.nn.Linear}, dtype=torch.qint8)
+        return _torch_logits(model, threads)
+
+
+@dataclass(frozen=True)
+class TorchPacked(System):
+    """Our packed folder, loaded by transformers, its weights packed in memory and computed at each use."""
+
+    bits: float
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        return files.packed(self.bits)
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        from mpq.checkpoint.hf import MpqConfig
+
+        return _torch_logits(_torch_model(path, quantization_config=MpqConfig(keep_packed=True)), threads)
+
+
+def _torch_model(path: Path, **settings: Any) -> Any:
+    from transformers import AutoModelForCTC
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return AutoModelForCTC.from_pretrained(path, **settings).eval()
+
+
+def _torch_logits(model: Any, threads: int) -> Logits:
+    import torch
+
+    def logits(audio: np.ndarray) -> np.ndarray:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return model(torch.from_numpy(audio)[None]).logits[0].numpy()
+
+    return logits
+
+
+class OrtFloat(System):
+    """ONNX Runtime on PyTorch's own export."""
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        return files.float_onnx()
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        import onnxruntime
+
+        options: Any = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda audio: session.run(None, {"input_values": audio[None]})[0][0]
+
+
+class OrtInt8(OrtFloat):
+    """ONNX Runtime's dynamic quantization of matrix products, 8-bit weights a channel."""
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        import logging
+
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        def make(path: Path) -> None:
+            logging.getLogger().setLevel(logging.ERROR)  # its advice on pre-processing
+            operators = ["MatMul", "Gemm"]  # its integer convolution is slower than the float one
+            quantize_dynamic(files.float_onnx(), path, operators, per_channel=True, weight_type=QuantType.QInt8)
+
+        return files.once("dynamic_int8.onnx", make)
+
+
+@dataclass(frozen=True)
+class OurOnnx(System):
+    """Our ONNX file in one of its two layouts, at `bits` on average."""
+
+    bits: float
+    layout: str
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+        from mpq.deploy.onnx_export import export
+
+        return files.once(
+            f"ours_{self.bits:g}_{self.layout}.onnx", lambda path: export(files.packed(self.bits), path, self.layout)
+        )
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        from mpq.deploy.runtime import OnnxRecognizer
+
+        recognizer = OnnxRecognizer(path, threads=threads)
+        return lambda audio: recognizer.logits([audio])[0]
+
+
+@dataclass(frozen=True)
+class OpenVino(System):
+    """OpenVINO on PyTorch's own export, after NNCF made `mode` of it; at its own choice of inference precision.
+
+    mode: int8 and int4 are `compress_weights`, static_int8 is `quantize`, activations included, calibrated on noise.
+    """
+
+    mode: str
+
+    def make(self, files: Any) -> Path:
+        """See `System`."""
+
+        def make(path: Path) -> None:
+            import openvino
+
+            path.mkdir()
+            # weights of fp32 in the file too, for what NNCF leaves alone
+            openvino.save_model(self._compressed(files.float_onnx()), path / "model.xml", compress_to_fp16=False)
+
+        return files.once(f"openvino_{self.mode}", make)
+
+    def _compressed(self, onnx: Path) -> Any:
+        import logging
+
+        import nncf
+        import openvino
+
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        model = openvino.Core().read_model(onnx)
+        if self.mode == "static_int8":
+            clips = [np.random.default_rng(k).standard_normal((1, 48_000)).astype(np.float32) for k in range(4)]
+            return nncf.quantize(
+                model, nncf.Dataset(clips), subset_size=len(clips), model_type=nncf.ModelType.TRANSFORMER
+            )
+        mode = {"int8": nncf.CompressWeightsMode.INT8_SYM, "int4": nncf.CompressWeightsMode.INT4_SYM}[self.mode]
+        whole = {} if self.mode == "int8" else {"all_layers": True, "group_size": 32}
+        return nncf.compress_weights(model, mode=mode, **whole)
+
+    def load(self, path: Path, threads: int) -> Logits:
+        """See `System`."""
+        import openvino
+
+        settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        compiled = openvino.Core().compile_model(path / "model.xml", "CPU", settings)
+        return lambda audio: compiled(audio[None])[0][0]
+
 
 BITS = (8.0, 4.0, 3.5, 2.0)
 LAYOUTS = ("speed", "memory")

@@ -1,13 +1,15 @@
 """A training step: quantization-aware and the supernet beside full precision, and peers doing the same work.
 
 All systems train the same model on the same batch of noise with CTC and AdamW; the quantized ones at the encoder's
-linear layers. One row more is the update as one-stage compression runs it: every weight quantized, and a teacher.
+linear layers. One more row is the update as one-stage compression runs it: every weight quantized, and a teacher. Also
+measured: the share of training time that is spent waiting for data.
 """
 
 import gc
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -15,12 +17,13 @@ from typing import Any
 import torch
 
 from mpq.bench.inference import why
-from mpq.bench.interleaved import compared, interleave
-from mpq.bench.system import usable_threads
-from mpq.bench.train_systems import SYSTEMS
-from mpq.bench.waiting import utterances_of, waiting_share
-from mpq.bench.workload import Workload, chosen_device
-from mpq.data.corpus import corpus_name
+from mpq.bench.measuring import compared, interleave
+from mpq.bench.systems import usable_threads
+from mpq.bench.train_steps import SYSTEMS, Workload, chosen_device
+from mpq.data.batching import BatchPlan
+from mpq.data.corpus import corpus_name, open_corpus
+from mpq.data.dataset import SpeechDataset, loader
+from mpq.data.librispeech import Utterance, read_split
 from mpq.errors import UserError
 from mpq.quant import compiled
 
@@ -142,7 +145,7 @@ def peak_bytes(name: str, options: Options) -> int | None:
 
 
 def _alone(name: str, settings: dict[str, Any]) -> int | None:
-    from mpq.bench.alone import resident_bytes
+    from mpq.bench.measuring import resident_bytes
 
     torch.set_num_threads(usable_threads(settings["threads"]))
     step = make_step(name, Options(**settings))
@@ -153,3 +156,32 @@ def _alone(name: str, settings: dict[str, Any]) -> int | None:
 
 if __name__ == "__main__":
     print(json.dumps(_alone(sys.argv[1], json.loads(sys.argv[2]))))
+
+
+_UTTERANCES = {"train": 64, "dev-clean": 0, "dev-other": 0, "test-clean": 2, "test-other": 2}
+
+
+def waiting_share(work: Workload, batches: int, workers: int, utterances: list[Utterance]) -> float:
+    """Return the share of the time of `batches` one-stage updates on `utterances` that is spent waiting for data.
+
+    Batches hold as much audio as the batch of `work`, and are decoded by `workers` processes.
+    """
+    dataset = SpeechDataset(utterances, work.processor, "stop")
+    plan = BatchPlan([utterance.seconds for utterance in utterances], work.batch.seconds, seed=0)
+    data = iter(loader(dataset, plan.batches(0, batches + 1), workers, pin=work.device.type == "cuda"))
+    update = SYSTEMS["one_stage_update"](work)
+    update(next(data).to(work.device))  # workers have started, buffers are there
+    waited, begin = 0.0, time.perf_counter()
+    for _ in range(batches):
+        start = time.perf_counter()
+        batch = next(data).to(work.device)
+        waited += time.perf_counter() - start
+        update(batch)
+    return waited / (time.perf_counter() - begin)
+
+
+def utterances_of(root: str, split: str, cache: str) -> list[Utterance]:
+    """Return `split` of the folder `root`, of LibriSpeech's layout; without one some synthetic speech, from `cache`."""
+    if root:
+        return read_split(root, split).utterances
+    return open_corpus(None, {"seed": 0, "utterances": _UTTERANCES}, ["train"], ["test-clean"], "stop", cache).train

@@ -16,7 +16,7 @@ from transformers.initialization import no_init_weights
 
 from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
-from mpq.checkpoint.parameters import stored_tensors
+from mpq.checkpoint.tensors import stored_tensors
 from mpq.errors import UserError
 from mpq.quant.sites import fold_weight_norm
 

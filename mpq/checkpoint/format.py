@@ -1,4 +1,4 @@
-"""The packed format, version 1: names, the `quantization_config` block and its checks.
+"""The packed format, version 1: names, the `quantization_config` block in config.json, and their checks.
 
 A packed folder is a transformers folder (`model.safetensors`, `config.json`, the processor's files) in which each
 quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, [bytes], see `packing`) and
@@ -14,13 +14,20 @@ quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, 
       "config_sha256": of everything in config.json but this entry
     }
 
-Two digests, because transformers rewrites config.json when it saves a model again; the tensors' digest survives that.
+There are two digests because transformers rewrites config.json when it saves a model again; the tensors' digest
+survives that. The config's digest finds what no shape check can: a flipped digit in the number of attention heads loads
+without complaint and computes something else.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from mpq.checkpoint.packing import packed_bytes
 from mpq.errors import UserError
@@ -118,3 +125,54 @@ def _parse_site(name: str, fields: Any) -> PackedSite:
     if type(offset) is not float or offset not in offsets:
         raise UserError(f"site {name} at {bits} bits must have an offset of {offsets}, but has {offset!r}")
     return PackedSite(bits, offset, tuple(shape))
+
+
+_LARGEST_FILE = 16 << 20  # bytes; a real one has some tens of kilobytes
+
+
+def complete_config(model: PreTrainedModel, block: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of config.json for `model`: every value of its config spelled out, `block`, and the digest."""
+    # All values, not transformers' short form: a default that changes in a later version must not change the model.
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    config.pop("_name_or_path", None)  # a path of the machine that it was loaded on
+    config |= {"architectures": [type(model).__name__], "dtype": "float32", "quantization_config": dict(block)}
+    config["quantization_config"]["config_sha256"] = _digest(config)
+    return config
+
+
+def write_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Write what `complete_config` gave; the same config, the same bytes."""
+    path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read config.json and check its digest, where it holds one: transformers drops it when it saves a model again.
+
+    Raises:
+        UserError: the file cannot be read, is no JSON object, or was changed after it was written.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise UserError(f"{path} must have at most {_LARGEST_FILE} bytes, but has {path.stat().st_size}")
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is damaged: it must hold a JSON object")
+    block = config.get("quantization_config")
+    known = isinstance(block, dict) and block.get("format_version") == FORMAT_VERSION  # else `parse_block` refuses it
+    if isinstance(block, dict) and known and block.get("config_sha256", digest := _digest(config)) != digest:
+        raise UserError(f"{path} was changed or damaged after it was written: its checksum does not hold")
+    return config
+
+
+def canonical(value: Any) -> bytes:
+    """Return JSON bytes that are the same whatever the order of keys and the white space."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    block = {key: value for key, value in config["quantization_config"].items() if key != "config_sha256"}
+    return hashlib.sha256(canonical({**config, "quantization_config": block})).hexdigest()

@@ -1,6 +1,6 @@
 """Packed folders in transformers' own hands: `from_pretrained`, `save_pretrained`, `pipeline`.
 
-`import mpq` registers the two classes below under the quant_method "mpq" (see `mpq.transformers_plugin`); then
+`import mpq` registers the two classes below under the quant_method "mpq" (see `mpq.import_hooks`); then
 
     model = AutoModelForCTC.from_pretrained(folder)                                                  float weights
     model = AutoModelForCTC.from_pretrained(folder, quantization_config=MpqConfig(keep_packed=True))  packed in memory

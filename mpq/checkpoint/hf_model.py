@@ -12,14 +12,20 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import PreTrainedModel
 
 from mpq.checkpoint.activations import restore_activations
-from mpq.checkpoint.config_file import complete_config, write_config
 from mpq.checkpoint.empty_model import check_fits, check_tensors
-from mpq.checkpoint.format import CONFIG_FILE, PackedSite, packed_name, parse_block, scale_name
+from mpq.checkpoint.format import (
+    CONFIG_FILE,
+    PackedSite,
+    complete_config,
+    packed_name,
+    parse_block,
+    scale_name,
+    write_config,
+)
 from mpq.checkpoint.packed import read_folder
 from mpq.checkpoint.packed_weights import hold_packed, hold_unpacked, is_packed
 from mpq.checkpoint.packing import pack
-from mpq.checkpoint.parameters import put_tensor, stored_tensors
-from mpq.checkpoint.tensors import digest
+from mpq.checkpoint.tensors import digest, put_tensor, stored_tensors
 from mpq.errors import UserError
 from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize

@@ -1,39 +1,43 @@
 """Packed folders: a model with its quantized weights as bit-packed codes, saved and loaded.
 
-The loader gives plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
+The loader returns plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
 of training, so in float32 the logits are equal, not close. Nothing in a folder is executed: the tensors are safetensors
-and the class comes from transformers' own list of CTC models.
+and the class comes from transformers' own list of CTC models. `save_model` and `load_model` also take a model without
+quantizers, which they store as transformers does.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoProcessor, PreTrainedModel
 
 from mpq.checkpoint.activations import activations_entry
-from mpq.checkpoint.config_file import complete_config, read_config, write_config
 from mpq.checkpoint.empty_model import check_fits, empty_model
 from mpq.checkpoint.format import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     PackedSite,
+    complete_config,
     make_block,
     packed_name,
     parse_block,
+    read_config,
     scale_name,
+    write_config,
 )
 from mpq.checkpoint.packing import pack, unpack
-from mpq.checkpoint.parameters import put_tensor, stored_tensors
-from mpq.checkpoint.tensors import check_scale, digest, read_tensors
+from mpq.checkpoint.tensors import check_scale, digest, put_tensor, read_tensors, stored_tensors
 from mpq.errors import UserError
+from mpq.files import replacing
+from mpq.models import ctc
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
-from mpq.record.atomic import replacing
 
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
@@ -154,3 +158,25 @@ def _load_processor(folder: Path) -> Any:
     except Exception as error:  # transformers raises whatever it likes on damaged files
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise UserError(f"the processor's files in {folder} are damaged: {reason}") from error
+
+
+def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
+    """Write `model` and `processor` to `folder`, whole or not at all."""
+    if quantizers_of(model):
+        save_packed(folder, model, processor)  # type: ignore[arg-type]  # every model here is transformers'
+        return
+    with replacing(folder) as temporary:
+        model.save_pretrained(temporary)  # type: ignore[operator]
+        processor.save_pretrained(temporary)
+
+
+def load_model(folder: Path) -> tuple[nn.Module, Any]:
+    """Read back what `save` wrote, into plain float32 layers.
+
+    Raises: UserError where the folder is missing or damaged.
+    """
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} is not a model's folder: {CONFIG_FILE} can't be read ({error})") from None
+    return load_packed(folder) if "quantization_config" in config else ctc.load(str(folder))

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mpq.checkpoint.config_file import complete_config
-from mpq.checkpoint.format import PackedSite, make_block, packed_name, scale_name
-from mpq.checkpoint.parameters import stored_tensors
+from mpq.checkpoint.format import PackedSite, complete_config, make_block, packed_name, scale_name
+from mpq.checkpoint.tensors import stored_tensors
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.grid import grid
 from mpq.quant.sites import Site

@@ -1,9 +1,9 @@
-"""The reader of LibriSpeech's folder layout.
+"""The reader of LibriSpeech's folder layout, and of any other folder of recordings.
 
-`<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` a
-chapter (`ID TEXT` a line), as OpenSLR ships it. The same layout with .wav, .ogg, .opus or .mp3 files is read too.
+`<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` per
+chapter (`ID TEXT` per line), as OpenSLR ships it. The same layout with .wav, .ogg, .opus or .mp3 files is read too.
 
-Headers are read with soundfile: 0.1 ms of processor time a file, 3 s for the 28,539 files of train-clean-100.
+Headers are read with soundfile: 0.1 ms of processor time per file, 3 s for the 28,539 files of train-clean-100.
 """
 
 import os
@@ -123,3 +123,57 @@ def _header(path: Path) -> float | str:
         return audio.header(path)
     except audio.BadAudioError as error:
         return str(error)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder in the words of `conf/data`; a split in both `train` and `test` is divided (`mpq.data.corpus`)."""
+
+    root: Path
+    train: list[str]
+    test: list[str]
+    transcribed: bool
+
+
+def find(folder: Path) -> Found:
+    """Tell the splits of `folder`, and whether it has transcripts (`*.trans.txt`).
+
+    With transcripts at `<split>/<speaker>/<chapter>/`, as in LibriSpeech, the splits whose names begin with "train" are
+    trained on and the others evaluated on; with transcripts anywhere else the folder itself is the only split.
+
+    Raises: UserError where it is no folder or holds no audio.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name one that holds recordings")
+    files = files_below(folder.resolve())
+    if not any(file.suffix.lower() in audio.SUFFIXES for file in files):
+        raise UserError(f"{folder} holds no audio: no file in it ends in one of {', '.join(audio.SUFFIXES)}")
+    places = [file.relative_to(folder.resolve()).parts for file in files if file.name.endswith(".trans.txt")]
+    if not places:
+        return Found(folder.resolve(), [], [], transcribed=False)
+    if any(len(parts) != 4 for parts in places):
+        only = [folder.resolve().name]
+        return Found(folder.resolve().parent, only, only, transcribed=True)
+    splits = sorted({parts[0] for parts in places})
+    train = [split for split in splits if split.startswith("train")] or splits
+    test = [split for split in splits if split not in train] or train
+    return Found(folder.resolve(), train, test, transcribed=True)
+
+
+def recordings(folder: Path) -> Split:
+    """All recordings below `folder`, without transcripts; what can't be read is left out with a message.
+
+    Raises: UserError where none can be read.
+    """
+    paths = [file for file in files_below(folder) if file.suffix.lower() in audio.SUFFIXES]
+    with ThreadPoolExecutor() as pool:  # opening files waits for the disk
+        headers = list(pool.map(_header, paths))
+    good = [
+        Utterance(str(path.relative_to(folder)), folder.name, path.parent.name, path, "", seconds)
+        for path, seconds in zip(paths, headers, strict=True)
+        if not isinstance(seconds, str)
+    ]
+    problems = [message for message in headers if isinstance(message, str)]
+    if not good:
+        raise UserError(f"no recording in {folder} can be read; the first: {problems[0]}")
+    return Split(folder.name, good, problems)

@@ -12,8 +12,8 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
-from mpq.record.config import read_config
 from mpq.record.hypotheses import read_hypotheses
+from mpq.record.run_folder import read_config
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _data(run: Path) -> dict[str, Any]:
 
 def _test_sets(data: dict[str, Any], sets: list[str], cache: str) -> dict[str, list[Utterance]]:
     from mpq.data.librispeech import read_split
-    from mpq.data.synthetic import make
+    from mpq.data.synthetic.corpus import make
 
     folder = Path(data["root"]) if data["root"] else make(cache, **data["corpus"])
     return {name: read_split(folder, name, data["on_bad_audio"]).utterances for name in sets}

@@ -11,8 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from mpq.deploy.float_graph import constant
-from mpq.deploy.site_weight import SiteWeight
+from mpq.deploy.graph import SiteWeight, constant
 
 _BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
 _NARROW = 512  # inputs below which a scale for each block makes the file more than a tenth larger

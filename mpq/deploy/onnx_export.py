@@ -1,7 +1,8 @@
 """Writes a packed folder as one ONNX file, every weight at its bits.
 
-The graph is traced from the model in float32, then each weight that is packed in the folder is put in as its codes
-(`rewrite`), in one of two layouts: `speed` or `memory`. Codes and scales are the packed file's own, never requantized.
+The model is traced in float32, then each weight that is packed in the folder is replaced by its codes
+(`graph.rewrite`), in one of two layouts: `speed` or `memory`. Codes and scales are those of the packed file, never
+requantized.
 """
 
 import importlib.util
@@ -10,12 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq.errors import UserError
-from mpq.record.atomic import replacing
+from mpq.files import replacing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from mpq.deploy.rewrite import Layout
+    from mpq.deploy.graph import Layout
+
+import torch
+
+from mpq.deploy.runtime import Description
+from mpq.models import ctc
 
 LAYOUTS = ("speed", "memory")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -36,25 +42,24 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     output = Path(output)
     _check_writable(output)
     from mpq.checkpoint.packed import load_packed, read_folder
-    from mpq.deploy import describe, float_graph, metadata
-    from mpq.deploy.rewrite import rewrite
-    from mpq.deploy.site_weight import read_weights
+    from mpq.deploy import graph, runtime
+    from mpq.deploy.graph import read_weights, rewrite
     from mpq.deploy.slices import in_slices
 
     config, sites, tied, stored = read_folder(Path(folder))
     model, processor = load_packed(folder)
-    description = describe.describe(model, processor, layout, config["quantization_config"]["sha256"])
+    description = describe(model, processor, layout, config["quantization_config"]["sha256"])
     weights = read_weights(sites, stored)
     choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
-    program = float_graph.float_graph(model, description.attention_mask, description.sampling_rate, _OPSET)
+    program = graph.float_graph(model, description.attention_mask, description.sampling_rate, _OPSET)
     rewrite(program.graph, weights, tied, choice)
     convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
     in_slices(program.graph, convolutions, choice.frames_at_once)
-    float_graph.finish(program)
+    graph.finish(program)
     program.opset_imports["com.microsoft"] = _MICROSOFT
     program.ir_version = _IR_VERSION
     program.producer_name = "mpq"
-    program.metadata_props[metadata.KEY] = description.to_json()
+    program.metadata_props[runtime.METADATA_KEY] = description.to_json()
     _write(program, output, processor)
     return output
 
@@ -80,9 +85,8 @@ def _check_writable(output: Path) -> None:
 
 def _layout(name: str, model: Any) -> "Layout":
     """The layout; `speed` quantizes inputs itself, in `memory` the model's own quantizers are traced with it."""
-    from mpq.deploy.integer_inputs import take_activations
     from mpq.deploy.memory import Memory
-    from mpq.deploy.speed import Speed
+    from mpq.deploy.speed import Speed, take_activations
 
     if name == "memory":
         return Memory()
@@ -102,3 +106,49 @@ def _write(program: "ir.Model", output: Path, processor: Any) -> None:
         processor.save_pretrained(output.parent)
     except OSError as error:
         raise UserError(f"{output} can't be written: {os.strerror(error.errno or 0)}") from error
+
+
+# wav2vec2-conformer is traced without complaint and gives other logits: its table of positions grows with the audio.
+_TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
+
+
+def describe(model: Any, processor: Any, layout: str, source: str) -> Description:
+    """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
+
+    Raises:
+        UserError: no processor, a model type whose export was not tried, or a tokenizer that is not
+            transformers' `Wav2Vec2CTCTokenizer`, whose text the runtime could not repeat.
+    """
+    if processor is None:
+        raise UserError("the folder has no processor: add the files that its save_pretrained writes")
+    if model.config.model_type not in _TRIED:
+        raise UserError(
+            f"only the model types {', '.join(_TRIED)} were seen to give PyTorch's logits as ONNX, "
+            f"but this is {model.config.model_type}"
+        )
+    tokenizer, extractor = processor.tokenizer, processor.feature_extractor
+    if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
+        raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, but is a {type(tokenizer).__name__}")
+    description = Description(
+        layout=layout,
+        sampling_rate=int(extractor.sampling_rate),
+        do_normalize=bool(extractor.do_normalize),
+        attention_mask=bool(extractor.return_attention_mask),
+        vocabulary=tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size))),
+        blank=tokenizer.pad_token,
+        word_delimiter=tokenizer.word_delimiter_token,
+        lower_case=bool(tokenizer.do_lower_case),
+        frame_steps=_frame_steps(model.config),
+        source=source,
+    )
+    lengths = torch.arange(1_000, 50_000, 777)
+    if ctc.frames(model, lengths).tolist() != [description.frames(length) for length in lengths.tolist()]:
+        raise UserError(f"{type(model).__name__} counts its frames in a way that can't be written into an ONNX file")
+    return description
+
+
+def _frame_steps(config: Any) -> list[tuple[int, int]]:
+    steps = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+    if getattr(config, "add_adapter", False):
+        steps += [(1, config.adapter_stride)] * config.num_adapter_layers  # padded, so as if the kernel were 1
+    return [(int(kernel), int(stride)) for kernel, stride in steps]

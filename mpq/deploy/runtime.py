@@ -1,6 +1,19 @@
-"""Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy alone."""
+"""Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy alone.
 
+*Metadata.* One entry `mpq` in the file's metadata, JSON: the fields of `Description`, all that is needed to go from
+audio to text.
+
+*Saturation.* On x86 without VNNI (most processors before 2019, AMD before Zen 4) ONNX Runtime's kernels for uint8
+inputs and int8 weights accumulate two products in 16 bits and saturate (vpmaddubsw): with codes beyond 64 a sum may be
+wrong by half. A session option of ONNX Runtime turns such weights into uint8, whose kernels accumulate in 32 bits and
+take a fifth longer. The option also slows processors with VNNI, for nothing, so it is set only where a test product
+saturates.
+"""
+
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -8,8 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq.deploy.metadata import KEY, from_json
-from mpq.deploy.saturation import add_exactly, saturates
 from mpq.errors import UserError
 
 FILE = "model.onnx"  # in a folder that is given in place of a file
@@ -19,7 +30,7 @@ _QUIET = 3  # errors only
 class OnnxRecognizer:
     """A CTC speech recogniser in an ONNX file that `mpq.deploy.onnx_export` wrote.
 
-    `description` tells its sampling rate, vocabulary and the rest; see `mpq.deploy.metadata`.
+    `description` tells its sampling rate, vocabulary and the rest; see `mpq.deploy.runtime`.
     """
 
     def __init__(self, path: Path | str, threads: int | None = None) -> None:
@@ -41,7 +52,9 @@ class OnnxRecognizer:
         # When a length comes again, ONNX Runtime would plan one block for it, beside the pool that it has by then.
         options.enable_mem_pattern = False
         self._session: Any = _session(path, options)
-        self.description = from_json(self._session.get_modelmeta().custom_metadata_map.get(KEY), str(path))
+        self.description = read_description(
+            self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path)
+        )
         if self.description.layout == "speed" and saturates():
             add_exactly(options)
             self._session = None  # the memory of one, not of two
@@ -105,3 +118,84 @@ def _session(path: Path | str, options: Any) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# c = MatMulInteger(a, b), uint8 and int8: what onnx.helper makes of it, as a test checks, without onnx at hand.
+_PROBE = (
+    b'\x08\x05:>\n\x18\n\x01a\n\x01b\x12\x01c"\rMatMulInteger\x12\x01gZ\t\n\x01a\x12\x04\n\x02\x08\x02'
+    b"Z\t\n\x01b\x12\x04\n\x02\x08\x03b\t\n\x01c\x12\x04\n\x02\x08\x06B\x04\n\x00\x10\n"
+)
+_OPTION = ("session.x64quantprecision", "1")
+
+
+@cache
+def saturates() -> bool:
+    """Whether the largest products of uint8 and int8 come out too small on this processor."""
+    import onnxruntime
+
+    session: Any = onnxruntime.InferenceSession(_PROBE, providers=["CPUExecutionProvider"])
+    rows, inner, columns = 8, 64, 32
+    largest = {"a": np.full((rows, inner), 255, np.uint8), "b": np.full((inner, columns), 127, np.int8)}
+    return bool((session.run(None, largest)[0] != 255 * 127 * inner).any())
+
+
+def add_exactly(options: Any) -> None:
+    """Have a session with these `onnxruntime.SessionOptions` add 8-bit products exactly.
+
+    Only for files of layout "speed": with this option ONNX Runtime 1.31 fails at a DequantizeLinear with a scale for
+    each channel, and where two products share an int8 zero point; weights that a Loop takes from outside stay as they
+    are.
+    """
+    options.add_session_config_entry(*_OPTION)
+
+
+METADATA_KEY = "mpq"
+_VERSION = 2  # 1: files that could not add exactly on every processor (`saturation`)
+
+
+@dataclass(frozen=True)
+class Description:
+    """layout: speed or memory. sampling_rate: in Hz. do_normalize: each recording gets mean 0 and variance 1.
+
+    attention_mask: whether the model has the input `attention_mask` (1 for audio, 0 for padding). vocabulary: the token
+    of each output. blank: the token that CTC drops; word_delimiter: the token between words. lower_case: whether text
+    is written in small letters. frame_steps: `(kernel, stride)` of each convolution over time, which turn a number of
+    samples into one of frames. source: SHA-256 of the packed folder's tensors.
+    """
+
+    layout: str
+    sampling_rate: int
+    do_normalize: bool
+    attention_mask: bool
+    vocabulary: Sequence[str]
+    blank: str
+    word_delimiter: str
+    lower_case: bool
+    frame_steps: Sequence[tuple[int, int]]
+    source: str
+    version: int = _VERSION
+
+    def frames(self, samples: int) -> int:
+        """Return the number of output frames of a recording of `samples` samples."""
+        for kernel, stride in self.frame_steps:
+            samples = (samples - kernel) // stride + 1
+        return max(samples, 0)
+
+    def to_json(self) -> str:
+        """Return the entry's text."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def read_description(text: str | None, name: str) -> Description:
+    """Read the entry of the file `name`.
+
+    Raises:
+        UserError: there is none, or of another version.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(text or "")
+        if fields["version"] == _VERSION:
+            return Description(**fields)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise UserError(f"{name} was not written by this version of mpq: export it again with scripts/export.py")

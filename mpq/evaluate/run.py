@@ -11,14 +11,9 @@ from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
-from mpq.evaluate.wer import (
-    CharacterCounts,
-    ErrorCounts,
-    character_errors_per_utterance,
-    word_errors_per_utterance,
-)
+from mpq.evaluate.wer import CharacterCounts, ErrorCounts, character_errors_per_utterance, word_errors_per_utterance
 from mpq.record.hypotheses import Texts
-from mpq.record.rates import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
+from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
 
 
 def transcribe_sets(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.models.availability import check_available, local_folder
+from mpq.models.hub import check_available, local_folder
 from mpq.models.processor import letters_processor
 
 
@@ -151,6 +151,19 @@ def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) 
         reduction="mean",
         zero_infinity=True,
     )
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(teacher || student) of the frame posteriors in nats, averaged over the frames that are no padding.
+
+    student, teacher: `[batch, frames, vocabulary]` before softmax. frame_counts: `[batch]`. With a `temperature` T the
+    posteriors are softmax(x / T) and the divergence is multiplied by T^2 (Hinton et al. 2015, section 2).
+    """
+    log_student = F.log_softmax(student.float() / temperature, dim=-1)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
+    real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
+    return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)
 
 
 def to_accelerator(model: nn.Module, accelerator: str) -> nn.Module:

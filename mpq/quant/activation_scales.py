@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.quant.activations import GRID, attach_activations
-from mpq.quant.clipping import spanning_scale
+from mpq.quant.calibration import Calibration
 from mpq.quant.places import tensor_places
+from mpq.quant.scales import spanning_scale
 from mpq.quant.sites import Site
-from mpq.search.calibration import Calibration
 
 Kind = Literal["none", "static", "dynamic"]
 _BINS = 2**14  # of the histogram of magnitudes that a percentile is read from

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.quant.clipping import spanning_scale
 from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
 from mpq.quant.grid import grid
+from mpq.quant.scales import spanning_scale
 
 BITS = 8
 GRID = grid(BITS)

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from mpq.errors import UserError
-from mpq.quant.initial_scale import Granularity
 from mpq.quant.places import tensor_places
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.scales import Granularity
 from mpq.quant.sites import Site, attach, find_sites
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
+from mpq.quant.calibration import Calibration
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import Grid
 from mpq.quant.places import Place, tensor_places
-from mpq.search.calibration import Calibration
-from mpq.search.share import block_name
+from mpq.quant.sites import block_name
 
 
 class Gptq:

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mpq.quant import compiled
-from mpq.quant.blocks import of_rows, row_blocks
-from mpq.quant.fake_quantize import gradient_scale, lsq_gradients, unit_levels
+from mpq.quant.fake_quantize import gradient_scale, lsq_gradients, of_rows, row_blocks, unit_levels
 from mpq.quant.grid import Grid
 
 

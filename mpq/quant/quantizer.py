@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.quant.clipping import Clipping, starting_scale
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import Grid
 from mpq.quant.grid import grid as grid_of
-from mpq.quant.initial_scale import Granularity
 from mpq.quant.mixture import mixture
+from mpq.quant.scales import Clipping, Granularity, starting_scale
 
 
 class WeightQuantizer(nn.Module):

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mpq.errors import UserError
-from mpq.quant.clipping import Clipping
-from mpq.quant.initial_scale import Granularity
 from mpq.quant.places import Place, tensor_places
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.scales import Clipping, Granularity
 
 SEARCHED = "*encoder.layers.*"
 
@@ -162,3 +161,10 @@ def _checked(place: Place) -> Tensor:
         raise UserError(f"{place.name} belongs to a recurrent layer, which torch runs past any parametrization.")
     check_finite(place.name, place.weight)
     return place.weight
+
+
+def block_name(name: str) -> str:
+    """Return the numbered layer of a site (`encoder.layers.0`), or the site's own name where there is none."""
+    words = name.split(".")
+    numbers = [place for place, word in enumerate(words) if word.isdigit()]
+    return ".".join(words[: numbers[0] + 1]) if numbers else name

@@ -11,8 +11,7 @@ import zlib
 from pathlib import Path
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
-from mpq.record.claim import claim
+from mpq.files import claim, write_text
 
 Texts = dict[str, dict[str, str]]
 """Evaluation set -> utterance id -> text, in the order of the file."""

@@ -8,16 +8,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.files import write_text
 from mpq.record.fields import build
-
-if TYPE_CHECKING:  # tables and pictures read records without PyTorch
-    from torch import Tensor
-
-    from mpq.search.base import PrecisionSearch
 
 Rows = tuple[tuple[float, ...], ...]  # [S, C]: a row a site, a number a candidate
 
@@ -55,32 +49,6 @@ class StageSearch:
     sensitivity: Rows | None = None
 
 
-def snapshot(update: int, loss: float | None, search: "PrecisionSearch | None") -> Snapshot:
-    """Read the state of `search` off; None where there is nothing open any more."""
-    if search is None:
-        return Snapshot(update, loss)
-    temperature = getattr(search, "temperature", None)
-    probabilities = search.per_site(search.probabilities())
-    return Snapshot(update, loss, _number(temperature), search.expected_bits(), _rows(probabilities, 5))
-
-
-def describe(name: str, search: "PrecisionSearch", trajectory: Sequence[Snapshot]) -> StageSearch:
-    """Put together what stage `name` learned."""
-    logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
-    return StageSearch(
-        name=name,
-        method=type(search).__module__.rpartition(".")[2],
-        candidates=tuple(search.site_candidates()),
-        target=float(search.target),
-        sites=tuple(site.name for site in search.sites),
-        parameters=tuple(site.numel for site in search.sites),
-        trajectory=tuple(trajectory),
-        logits=None if logits is None else _rows(search.per_site(logits), 9),
-        temperature=None if logits is None else _number(getattr(search, "temperature", None)),
-        sensitivity=None if sensitivity is None else _rows(search.per_site(sensitivity), 9),
-    )
-
-
 def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
     """Write the stages to `path`, a line each."""
     lines = ",\n".join(json.dumps(asdict(stage), allow_nan=False) for stage in stages)
@@ -115,12 +83,3 @@ def _stage(content: object, where: str) -> StageSearch:
     if len(stage.parameters) != len(stage.sites):
         raise ValueError(f"{where}.parameters must have a number for each site")
     return stage
-
-
-def _rows(values: "Tensor", digits: int) -> Rows:
-    """`values` [S, C] as numbers of so many significant digits: 9 give a float32 back exactly."""
-    return tuple(tuple(float(f"{value:.{digits}g}") for value in row) for row in values.detach().double().tolist())
-
-
-def _number(value: "Tensor | None") -> float | None:
-    return None if value is None else float(value)

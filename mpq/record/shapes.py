@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.files import write_text
 from mpq.record.fields import build
 from mpq.record.result import Bits, Size
 

@@ -10,19 +10,16 @@ from pathlib import Path
 
 from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
-from mpq.record.records import check_root, read_record
-from mpq.report.claims import claims_sheet
-from mpq.report.comma_separated import to_csv
-from mpq.report.fewer_updates import TABLE
+from mpq.files import write_text
+from mpq.record.run_folder import check_root, read_record
 from mpq.report.figures.gallery import Picture, pictures
 from mpq.report.figures.style import save
-from mpq.report.latex import to_latex
-from mpq.report.load import load_table
-from mpq.report.markdown import to_markdown
-from mpq.report.show import build_sheets
-from mpq.report.systems import SCALES, models_of
-from mpq.report.updates_sheet import updates_sheet
+from mpq.report.tables.claims import claims_sheet
+from mpq.report.tables.formats import to_csv, to_latex, to_markdown
+from mpq.report.tables.show import build_sheets
+from mpq.report.tables.system import SCALES, models_of
+from mpq.report.tables.tables import load_table
+from mpq.report.tables.updates import TABLE, updates_sheet
 
 _TABLES = CONF / "table"
 _FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}", "tex": to_latex, "csv": to_csv}

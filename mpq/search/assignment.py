@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.files import write_text
 
 if TYPE_CHECKING:  # tables and pages read assignments without PyTorch
     from mpq.quant.sites import Site

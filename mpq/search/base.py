@@ -1,9 +1,9 @@
 """What every precision search is: sites and a budget in, one assignment out.
 
-A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or it ends. What
-tells the searches apart is only what they score: the assignment is always the exact knapsack over `scores`, so a
-uniform precision, a given assignment, measured sensitivities and learned logits all end in the same place. Methods are
-abstract or final. Searches that have nothing to learn derive from `mpq.search.decided.DecidedSearch`.
+A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or the stage
+ends. Searches differ only in what they score: the assignment is always the exact knapsack over `scores`, so a uniform
+precision, a given assignment, measured sensitivities and learned logits all end in the same place. Methods are abstract
+or final. Searches with nothing to learn by gradient derive from `DecidedSearch`.
 """
 
 from abc import ABC, abstractmethod
@@ -114,3 +114,28 @@ class PrecisionSearch(nn.Module, ABC):
     @abstractmethod
     def probabilities(self) -> Tensor:
         """Return how likely each candidate now is at each unit [U, C], detached and without noise, for the logs."""
+
+
+class DecidedSearch(PrecisionSearch):
+    """A search whose scores are known once it is bound (uniform, fixed) or has measured the model (sensitivities)."""
+
+    @final
+    def learning_rate(self) -> float:
+        """Return 0: there is no parameter."""
+        return 0.0
+
+    @final
+    def start_step(self, step: int, total: int) -> None:
+        """Return None: the quantizers are frozen."""
+
+    @final
+    def frozen(self, step: int, total: int) -> bool:
+        """Return True."""
+        return True
+
+    @final
+    def probabilities(self) -> Tensor:
+        """Return the assignment as one-hot rows [U, C]."""
+        candidates, assignment = self.site_candidates(), self.assignment()
+        columns = [candidates.index(assignment[unit.sites[0].name]) for unit in self.units]
+        return torch.eye(len(candidates))[columns].to(self.sizes.device)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpq.errors import UserError
 from mpq.search.assignment import average_bits, from_json
-from mpq.search.decided import DecidedSearch
+from mpq.search.base import DecidedSearch
 
 
 @final

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mpq.errors import UserError
-from mpq.search.calibration import Calibration
+from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
 
 _STEP = 0.01  # of the weights' root mean square: about the error of 8 bits

@@ -6,9 +6,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mpq.search.calibration import Calibration
+from mpq.models.ctc import kl_divergence
+from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
-from mpq.train.distillation import kl_divergence
 
 
 @final

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mpq.errors import UserError
+from mpq.quant.calibration import Calibration
 from mpq.search.allocate import check_candidates
-from mpq.search.calibration import Calibration
-from mpq.search.decided import DecidedSearch
+from mpq.search.base import DecidedSearch
 from mpq.search.share import check_share
 
 

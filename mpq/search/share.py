@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpq.errors import UserError
-from mpq.quant.sites import Site
+from mpq.quant.sites import Site, block_name
 
 SHARES = ("tensor", "block", "group")
 
@@ -52,13 +52,6 @@ def units(sites: Sequence[Site], share: str) -> tuple[Unit, ...]:
     for site in sites:
         members.setdefault(_unit_name(site.name, share), []).append(site)
     return tuple(Unit(name, tuple(group)) for name, group in members.items())
-
-
-def block_name(name: str) -> str:
-    """Return the numbered layer of a site (`encoder.layers.0`), or the site's own name where there is none."""
-    words = name.split(".")
-    numbers = [place for place, word in enumerate(words) if word.isdigit()]
-    return ".".join(words[: numbers[0] + 1]) if numbers else name
 
 
 def _unit_name(name: str, share: str) -> str:

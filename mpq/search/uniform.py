@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mpq.search.allocate import check_uniform
-from mpq.search.decided import DecidedSearch
+from mpq.search.base import DecidedSearch
 
 
 @final

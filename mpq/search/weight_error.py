@@ -6,7 +6,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mpq.search.calibration import Calibration
+from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mpq.errors import UserError
-from mpq.record.atomic import write_text
+from mpq.files import write_text
 
 _ORDERLY = (0, 128 + 15)  # ended, or stopped by SIGTERM
 _GRACE_SECONDS = 15.0  # for the first process to fail by itself when a follower has
@@ -27,7 +27,7 @@ def start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen[
         raise UserError(f"trainer.nodes={cfg.trainer.nodes} needs srun or torchrun to start a process for each device")
     write_text(work / "followers.yaml", OmegaConf.to_yaml(cfg))
     os.environ.update(meeting(processes))
-    command = [sys.executable, "-m", "mpq.train.follower", str(work / "followers.yaml")]
+    command = [sys.executable, "-m", "mpq.follower", str(work / "followers.yaml")]
     return [subprocess.Popen(command, env={**os.environ, "LOCAL_RANK": str(number)}) for number in range(1, processes)]
 
 

@@ -13,15 +13,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mpq.data.dataset import Batch, SpeechDataset
 from mpq.errors import UserError
-from mpq.record.logger import UPDATE
-from mpq.record.search import Snapshot, snapshot
+from mpq.record.search import Snapshot
+from mpq.tracking.logger import UPDATE
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
-from mpq.train.distillation import Loss
 from mpq.train.epoch import Epochs
+from mpq.train.loss import Loss, no_loss, share_of
 from mpq.train.optimization import Optimization
-from mpq.train.precisions import Precisions
-from mpq.train.share import no_loss, share_of
+from mpq.train.precisions import Precisions, snapshot
 
 _log = logging.getLogger(__name__)
 

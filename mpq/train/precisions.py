@@ -1,10 +1,12 @@
 """Between the precision search and the quantizers: lambdas in at each update, one precision in the end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 
@@ -64,3 +66,38 @@ class Precisions:
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
     # Slashes for the dots of a name: W&B's patterns, which keep these hundreds of keys out of sight, pass dots by.
     return {prefix + key.replace(".", "/"): value for key, value in values.items()}
+
+
+def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) -> Snapshot:
+    """Read the state of `search` off; None where there is nothing open any more."""
+    if search is None:
+        return Snapshot(update, loss)
+    temperature = getattr(search, "temperature", None)
+    probabilities = search.per_site(search.probabilities())
+    return Snapshot(update, loss, _number(temperature), search.expected_bits(), _rows(probabilities, 5))
+
+
+def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot]) -> StageSearch:
+    """Put together what stage `name` learned."""
+    logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
+    return StageSearch(
+        name=name,
+        method=type(search).__module__.rpartition(".")[2],
+        candidates=tuple(search.site_candidates()),
+        target=float(search.target),
+        sites=tuple(site.name for site in search.sites),
+        parameters=tuple(site.numel for site in search.sites),
+        trajectory=tuple(trajectory),
+        logits=None if logits is None else _rows(search.per_site(logits), 9),
+        temperature=None if logits is None else _number(getattr(search, "temperature", None)),
+        sensitivity=None if sensitivity is None else _rows(search.per_site(sensitivity), 9),
+    )
+
+
+def _rows(values: Tensor, digits: int) -> Rows:
+    """`values` [S, C] as numbers of so many significant digits: 9 give a float32 back exactly."""
+    return tuple(tuple(float(f"{value:.{digits}g}") for value in row) for row in values.detach().double().tolist())
+
+
+def _number(value: Tensor | None) -> float | None:
+    return None if value is None else float(value)

@@ -11,6 +11,7 @@ import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from mpq.checkpoint.requantize import packed_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.quant.activation_scales import Activations
@@ -18,14 +19,11 @@ from mpq.record.ledger import Ledger
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
-from mpq.stages import START_FROM
-from mpq.train.distillation import Loss
+from mpq.settings import START_FROM
+from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.module import Optimization
-from mpq.train.packed_start import packed_start
-from mpq.train.posteriors import Posteriors, folder_of
-from mpq.train.quantizing import SEARCH
-from mpq.train.stage import LEDGER, run_stage
+from mpq.train.stage import LEDGER, SEARCH, run_stage
 
 
 def run_recipe(
@@ -33,9 +31,9 @@ def run_recipe(
 ) -> tuple[nn.Module, Assignment, Ledger]:
     """The model that the recipe of a settled config makes, the precisions of its searched sites, and what it cost.
 
-    Each stage starts from a copy of the `teacher`, from the `previous` stage's model, from a packed model's folder (see
-    `mpq.train.packed_start`), or (`scratch`) from the teacher itself where that has random weights. With no stage it is
-    the teacher.
+    Each stage starts from a copy of the `teacher`, from the `previous` stage's model, from the folder of a packed model
+    (`mpq.checkpoint.requantize`), or (`scratch`) from the teacher itself where that has random weights. Without a stage
+    it is the teacher.
 
     Raises: UserError where a stage's settings can't be used.
     """

@@ -1,6 +1,7 @@
-"""One stage of a recipe: quantizers on, updates, precisions."""
+"""One stage of a recipe: measure sensitivities where the search asks for it, attach quantizers, update, decide."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,22 +11,26 @@ from torch import nn
 
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
+from mpq.files import write_text
+from mpq.models.ctc import to_accelerator
 from mpq.quant import compiled
 from mpq.quant.activation_scales import Activations
+from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.gptq import Gptq
-from mpq.quant.sites import find_sites
-from mpq.record.atomic import write_text
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import Site, attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.ledger import Ledger, Stage
-from mpq.record.search import describe, write_search
+from mpq.record.search import write_search
 from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
+from mpq.search.fixed import FixedSearch
+from mpq.search.measured import MeasuredSearch
 from mpq.train import processes
-from mpq.train.distillation import Loss
 from mpq.train.fit import fit
+from mpq.train.loss import Loss
 from mpq.train.machine import Machine, choose_threads
 from mpq.train.module import Optimization, TrainingModule
-from mpq.train.precisions import Precisions
-from mpq.train.quantizing import BITS, SEARCH, calibration, quantized
+from mpq.train.precisions import Precisions, describe
 
 LEDGER = "ledger.json"
 
@@ -120,3 +125,75 @@ def _count_others(ledger: Ledger) -> None:
 def _save(ledger: Ledger, folder: Path) -> None:
     if processes.rank() == 0:
         write_text(folder / LEDGER, json.dumps(ledger.state()))
+
+
+BITS = "bits.json"
+SEARCH = "search.json"
+
+
+def quantized(
+    name: str,
+    student: nn.Module,
+    sites: Sequence[Site],
+    search: PrecisionSearch,
+    quantizer: Mapping[str, Any],
+    activations: Activations | None,
+    hear: Callable[[int | None], Calibration],
+    entry: Stage,
+    folder: Path,
+    save_ledger: Callable[[], None],
+) -> Precisions:
+    """Put quantizers on the `sites` of `student`, unless it has them; return the precisions of those searched.
+
+    What a measured search finds is written to `folder`, or read where an earlier process has written it.
+
+    Raises: UserError where the student's precisions are decided and the `search` would decide them anew.
+    """
+    attached, made = quantizers_of(student), {}
+    _check_start(name, search, attached)
+    saved = folder / BITS
+    if isinstance(search, MeasuredSearch) and processes.rank() == 0 and not saved.is_file():
+        heard = hear(search.utterances)
+        search.measure(heard)
+        made = heard.quantizers
+        write_search(folder / SEARCH, [describe(name, search, ())])
+        to_json(search.assignment(), saved)
+        entry.audio_seconds = heard.audio_seconds
+        save_ledger()
+    if activations is not None and not attached:
+        entry.audio_seconds += activations.attach(student, sites, hear)
+    bits = search.site_candidates()
+    if isinstance(search, MeasuredSearch):
+        bits = processes.from_first(lambda: from_json(saved))
+    return Precisions(search, attached or attach(student, sites, bits, **quantizer, made=made))
+
+
+def calibration(
+    student: nn.Module,
+    dataset: SpeechDataset,
+    audio_seconds: float,
+    seed: int,
+    accelerator: str,
+    attention_mask: bool,
+    quantizer: Mapping[str, Any],
+    utterances: int | None,
+) -> Calibration:
+    """The student, on its device, with `utterances` of the training set to hear (None: it hears nothing)."""
+    to_accelerator(student, accelerator)
+    fold_weight_norm(student)
+    device = next(student.parameters()).device
+    batches = [] if utterances is None else draw_batches(dataset, utterances, audio_seconds, seed, device)
+    settings = {key: value for key, value in quantizer.items() if key != "fixed_bits"}
+    return Calibration(student.eval(), batches, attention_mask, **settings)
+
+
+def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, WeightQuantizer]) -> None:
+    """Refuse to search on a model whose precisions an earlier stage has decided."""
+    if not attached:
+        return
+    given = search.assignment() if isinstance(search, FixedSearch) else {}
+    if any(given.get(site.name) != attached[site.name].bits for site in search.sites):
+        raise UserError(
+            f"recipe.stages.{name} starts from the previous stage, whose precisions stand: it must take "
+            "search=fixed with assignment=previous, or start_from=teacher"
+        )

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from mpq.bench import alone, inference, options, record
-from mpq.bench.interleaved import Times, compared, interleave, spread
+from mpq import cli
+from mpq.bench import inference, measuring, record
+from mpq.bench.measuring import Times, compared, interleave, spread
 from mpq.bench.models import file_bytes
 from mpq.errors import UserError
 
@@ -50,15 +51,15 @@ def test_a_ratio_is_taken_within_its_round():
 
 
 def test_options_are_read_by_the_type_of_their_defaults():
-    found = options.read(Options, ["seconds=1,2.5", "rounds=7", "model=base"])
+    found = cli.read_options(Options, ["seconds=1,2.5", "rounds=7", "model=base"])
     assert found == Options("base", (1.0, 2.5), 7)
-    assert "rounds=3" in options.describe(Options) and "Some options." in options.describe(Options)
+    assert "rounds=3" in cli.describe_options(Options) and "Some options." in cli.describe_options(Options)
 
 
 @pytest.mark.parametrize("word", ["rounds=many", "rounds=-1", "seconds=1,x", "nonsense=1", "rounds", "seconds="])
 def test_a_wrong_option_is_refused_by_name(word):
     with pytest.raises(UserError, match=word):
-        options.read(Options, [word])
+        cli.read_options(Options, [word])
 
 
 def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):
@@ -78,9 +79,9 @@ def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):
 
 def test_a_record_is_named_by_bench_model_and_label():
     assert record.name("growth", object()) == "growth"
-    options = inference.Options(model="tiny")
-    assert record.name("inference", options) == "inference_tiny"
-    assert record.name("inference", replace(options, label="20s")) == "inference_tiny_20s"
+    cli = inference.Options(model="tiny")
+    assert record.name("inference", cli) == "inference_tiny"
+    assert record.name("inference", replace(cli, label="20s")) == "inference_tiny_20s"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"schema": 99, "rows": []})])
@@ -103,9 +104,9 @@ def test_a_missing_library_is_named_with_what_installs_it():
     assert inference.why(ImportError("no x in y (/home/me/y.py)")) == "ImportError: no x in y (<path>)"
 
 
-@pytest.mark.skipif(alone.resident_bytes() is None, reason="this system tells no memory")
+@pytest.mark.skipif(measuring.resident_bytes() is None, reason="this system tells no memory")
 def test_resident_memory_grows_by_what_is_held():
-    before = alone.resident_bytes()
+    before = measuring.resident_bytes()
     held = np.ones(64 * 2**20, dtype=np.uint8)
-    assert alone.resident_bytes() - before == pytest.approx(held.nbytes, rel=0.1)
-    assert alone.resident_bytes("VmHWM") >= alone.resident_bytes()
+    assert measuring.resident_bytes() - before == pytest.approx(held.nbytes, rel=0.1)
+    assert measuring.resident_bytes("VmHWM") >= measuring.resident_bytes()

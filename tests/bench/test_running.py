@@ -5,9 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from mpq.bench import alone, inference, peers
-from mpq.bench.files import Files
-from mpq.bench.models import load_model, quantize_at
+from mpq.bench import inference, measuring, peers
+from mpq.bench.models import Files, load_model, quantize_at
 from mpq.bench.systems import all_systems
 from mpq.errors import UserError
 from mpq.quant.sites import find_sites
@@ -44,11 +43,11 @@ def test_a_system_alone_tells_its_memory(kept):
     """ONNX Runtime, since it starts without torch."""
     name = "ours_speed_3.5bit"
     path = all_systems()[name].make(Files("any", kept))
-    found = alone.measure(name, path, 0.5, 1)
+    found = measuring.measure(name, path, 0.5, 1)
     assert 0 < found.libraries_bytes <= found.loaded_bytes <= found.peak_bytes < 2**30
     assert found.load_seconds > 0
     with pytest.raises(RuntimeError, match="missing"):
-        alone.measure(name, kept / "missing.onnx", 0.5, 1)
+        measuring.measure(name, kept / "missing.onnx", 0.5, 1)
 
 
 @pytest.mark.parametrize("options", [{"systems": ("no_such",)}, {"rounds": 0}, {"seconds": (0.0,)}])

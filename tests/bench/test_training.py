@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from tiny_speech import write_speech
 
-from mpq.bench import costs, growth, train, train_systems, waiting
-from mpq.bench.workload import Workload
+from mpq.bench import growth, train, train_steps
+from mpq.bench.train_steps import Workload
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
-from mpq.train.posteriors import Posteriors
+from mpq.train.loss import Posteriors
 
 PEERS = {"torchao_qat_4bit": "torchao", "brevitas_4bit": "brevitas"}
 
@@ -28,7 +28,7 @@ def workload():
 def test_every_system_is_measured_or_says_why_not(monkeypatch):
     monkeypatch.setattr(train, "peak_bytes", lambda name, options: 1000)  # a process each would take a minute
     rows = train.run(train.Options(batch=2, seconds=0.5, rounds=2, device="cpu", threads=1, repeats=2, batches=0))
-    assert {row["system"] for row in rows} == set(train_systems.SYSTEMS)
+    assert {row["system"] for row in rows} == set(train_steps.SYSTEMS)
     for row in rows:
         if "problem" in row:
             assert importlib.util.find_spec(PEERS[row["system"]]) is None and "not installed" in row["problem"]
@@ -46,7 +46,7 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
 )
 def test_a_step_trains_weights_and_quantizers(name):
     work = workload()
-    step = train_systems.SYSTEMS[name](work)
+    step = train_steps.SYSTEMS[name](work)
     before = {key: value.detach().clone() for key, value in work.model.named_parameters()}
     step()
     changed = {key for key, value in work.model.named_parameters() if not torch.equal(before[key], value)}
@@ -58,7 +58,7 @@ def test_a_step_trains_weights_and_quantizers(name):
 def test_kept_targets_are_made_in_the_first_update_and_read_in_the_next(monkeypatch):
     work, make, made = workload(), Posteriors._make, []
     monkeypatch.setattr(Posteriors, "_make", lambda self, *which: made.append(which) or make(self, *which))
-    step = train_systems.SYSTEMS["one_stage_update_kept_targets"](work)
+    step = train_steps.SYSTEMS["one_stage_update_kept_targets"](work)
     for _ in range(3):
         step()
         assert len(made) == len(work.batch.ids)
@@ -73,15 +73,15 @@ def _trained(model):
 def test_the_share_of_time_that_waits_for_data(tmp_path, monkeypatch, workers):
     write_speech(tmp_path, {"train": 4}, np.random.default_rng())
     heard = []
-    monkeypatch.setitem(train_systems.SYSTEMS, "one_stage_update", lambda work: lambda batch: heard.append(batch.ids))
-    share = waiting.waiting_share(workload(), 6, workers, waiting.utterances_of(str(tmp_path), "train", "unused"))
+    monkeypatch.setitem(train_steps.SYSTEMS, "one_stage_update", lambda work: lambda batch: heard.append(batch.ids))
+    share = train.waiting_share(workload(), 6, workers, train.utterances_of(str(tmp_path), "train", "unused"))
     assert 0.5 < share <= 1  # the update takes no time
     assert len(heard) == 7 and {len(ids) for ids in heard} <= {1, 2}
 
 
 def test_only_the_layers_that_peers_quantize_too_are_quantized():
     work = workload()
-    train_systems.uniform(work)
+    train_steps.uniform(work)
     assert set(quantizers_of(work.model)) == {f"{name}.weight" for name in work.linears()}
     assert all(isinstance(q, WeightQuantizer) and q.bits == 4 for q in quantizers_of(work.model).values())
 
@@ -90,8 +90,8 @@ def test_the_branches_sum_to_the_mixture(monkeypatch):
     shares = torch.rand(3).softmax(0)
     monkeypatch.setattr(F, "gumbel_softmax", lambda logits, tau: shares)
     linear, inputs = torch.nn.Linear(7, 5), torch.randn(3, 7)
-    branches = train_systems._Branches(linear)
-    levels = zip(train_systems.CANDIDATES, branches.scales, shares, strict=True)
+    branches = train_steps._Branches(linear)
+    levels = zip(train_steps.CANDIDATES, branches.scales, shares, strict=True)
     mixed = sum(share * fake_quantize(linear.weight, scale, grid(bits, centred=False)) for bits, scale, share in levels)
     torch.testing.assert_close(branches(inputs), F.linear(inputs, mixed, linear.bias))
 
@@ -114,6 +114,6 @@ def test_growth_has_a_row_for_every_cost_and_size():
 
 
 def test_made_up_hypotheses_have_the_errors_they_are_to_have():
-    references, hypotheses = costs.texts(2_000, seed=1)
+    references, hypotheses = growth.texts(2_000, seed=1)
     rate = jiwer.wer(list(references.values()), list(hypotheses.values()))
-    assert rate == pytest.approx(sum(costs._ERROR_RATES), rel=0.1)
+    assert rate == pytest.approx(sum(growth._ERROR_RATES), rel=0.1)

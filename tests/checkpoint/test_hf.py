@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny_packed import edit_config, logits, make_processor, quantized, tiny_model
 from transformers.quantizers import auto as registry
 
-from mpq import transformers_plugin
+from mpq import import_hooks
 from mpq.checkpoint.hf import MpqConfig, MpqQuantizer
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.errors import UserError
@@ -49,7 +49,7 @@ def test_importing_this_package_second_registers_at_once(monkeypatch):
     for mapping in (registry.AUTO_QUANTIZER_MAPPING, registry.AUTO_QUANTIZATION_CONFIG_MAPPING):
         monkeypatch.delitem(mapping, "mpq")
     for _ in range(2):  # and the second time it is left as it is
-        transformers_plugin.install()
+        import_hooks.register_with_transformers()
     assert registry.AUTO_QUANTIZER_MAPPING["mpq"] is MpqQuantizer
     assert registry.AUTO_QUANTIZATION_CONFIG_MAPPING["mpq"] is MpqConfig
 

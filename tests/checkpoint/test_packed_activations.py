@@ -10,9 +10,9 @@ from transformers import AutoModelForCTC
 
 from mpq.checkpoint.hf import MpqConfig
 from mpq.checkpoint.packed import load_packed, save_packed
+from mpq.checkpoint.size import bits_and_size
 from mpq.errors import UserError
 from mpq.quant.activations import activation_quantizers_of, attach_activations
-from mpq.record.sizes import measure
 
 
 def with_activations(kind, family="wav2vec2_group"):
@@ -32,10 +32,10 @@ def test_the_file_gives_the_same_logits(kind, family, tmp_path):
     loaded, _ = load_packed(tmp_path / "packed")
     assert torch.equal(logits(loaded), logits(model)) and not torch.equal(logits(loaded), logits(plain))
     assert set(activation_quantizers_of(loaded)) == set(activation_quantizers_of(model))
-    bits, _ = measure(model, "*encoder.layers.*", 4, 30_000, tmp_path / "packed")
+    bits, _ = bits_and_size(model, "*encoder.layers.*", 4, 30_000, tmp_path / "packed")
     assert bits.activations == 8
     save_packed(tmp_path / "plain", plain)
-    assert measure(plain, "*encoder.layers.*", 4, 30_000, tmp_path / "plain")[0].activations == 32
+    assert bits_and_size(plain, "*encoder.layers.*", 4, 30_000, tmp_path / "plain")[0].activations == 32
     assert "activations" not in json.loads((tmp_path / "plain" / "config.json").read_text())["quantization_config"]
 
 

@@ -9,11 +9,10 @@ from safetensors.torch import save_file
 from tiny_packed import FAMILIES, quantized, tiny_model
 from transformers import HubertConfig, HubertForCTC, PreTrainedModel, Wav2Vec2Config, Wav2Vec2ForCTC
 
-from mpq.checkpoint.config_file import complete_config
-from mpq.checkpoint.format import PackedSite, make_block, packed_name, scale_name
+from mpq.checkpoint.format import PackedSite, complete_config, make_block, packed_name, scale_name
 from mpq.checkpoint.packed import save_packed
-from mpq.checkpoint.parameters import count_parameters, stored_tensors
 from mpq.checkpoint.size import file_bytes, measure_size, tensor_bytes
+from mpq.checkpoint.tensors import count_parameters, stored_tensors
 from mpq.errors import UserError
 from mpq.quant.sites import Site, find_sites, fold_weight_norm, quantizers_of
 

@@ -7,7 +7,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from mpq.checkpoint import config_file
+from mpq.checkpoint import format
 from mpq.checkpoint.tensors import digest
 from mpq.quant.sites import attach, find_sites
 
@@ -95,7 +95,7 @@ def edit_config(folder: Path, change, resign: bool = True) -> None:
         block = config["quantization_config"]
         if {"format_version", "sites", "tied"} <= block.keys():
             block["sha256"] = digest(block, load_file(folder / "model.safetensors"))
-        block["config_sha256"] = config_file._digest(config)
+        block["config_sha256"] = format._digest(config)
     path.write_text(json.dumps(config))
 
 

@@ -5,7 +5,7 @@ from urllib.error import URLError
 import pytest
 
 import mpq  # noqa: F401  (before torchaudio: it makes it importable)
-from mpq.data import download
+from mpq.data import prepare
 from mpq.errors import UserError
 
 
@@ -29,12 +29,12 @@ def server(monkeypatch):
 
 
 def test_gets_what_is_missing(tmp_path, server):
-    folder = download.librispeech(tmp_path, ["dev-clean", "test-clean"])
+    folder = prepare.download_librispeech(tmp_path, ["dev-clean", "test-clean"])
     assert folder == tmp_path / "LibriSpeech"
     assert len(server) == 2 and "dev-clean.tar.gz" in server[0]
     assert (folder / "dev-clean" / "84" / "1" / "84-1.trans.txt").read_text() == "12345"
     assert not list((tmp_path / ".download").glob("*.tar.gz"))
-    download.librispeech(tmp_path, ["dev-clean", "test-clean"])
+    prepare.download_librispeech(tmp_path, ["dev-clean", "test-clean"])
     assert len(server) == 2
 
 
@@ -43,7 +43,7 @@ def test_goes_on_after_a_kill(tmp_path, server):
     half = tmp_path / ".download" / "LibriSpeech" / "dev-clean" / "84" / "1" / "84-1-0000.flac"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"12")
-    folder = download.librispeech(tmp_path, ["dev-clean"])
+    folder = prepare.download_librispeech(tmp_path, ["dev-clean"])
     assert (folder / "dev-clean" / "84" / "1" / "84-1-0000.flac").read_bytes() == b"12345"
 
 
@@ -55,7 +55,7 @@ def test_no_network_is_told_in_a_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(theirs, "download_url_to_file", fetch)
     with pytest.raises(UserError, match=r"dev-clean could not be downloaded .*put dev-clean\.tar\.gz into"):
-        download.librispeech(tmp_path, ["dev-clean"])
+        prepare.download_librispeech(tmp_path, ["dev-clean"])
     assert not (tmp_path / "LibriSpeech").exists()
 
 
@@ -63,16 +63,16 @@ def test_a_damaged_archive_is_told(tmp_path, server):
     (tmp_path / ".download").mkdir()
     (tmp_path / ".download" / "dev-clean.tar.gz").write_bytes(b"no archive")
     with pytest.raises(UserError, match="could not be downloaded"):
-        download.librispeech(tmp_path, ["dev-clean"])
-    download.librispeech(tmp_path, ["dev-clean"])  # the damaged one is gone
+        prepare.download_librispeech(tmp_path, ["dev-clean"])
+    prepare.download_librispeech(tmp_path, ["dev-clean"])  # the damaged one is gone
 
 
 def test_unknown_splits_list_the_known(tmp_path):
     with pytest.raises(UserError, match=r"no split 'dev-clear'; it has train-clean-100, .*test-other"):
-        download.librispeech(tmp_path, ["dev-clean", "dev-clear"])
+        prepare.download_librispeech(tmp_path, ["dev-clean", "dev-clear"])
 
 
 def test_the_splits_are_torchaudios():
     from torchaudio.datasets.librispeech import _DATA_SUBSETS
 
-    assert set(download.SPLITS) == set(_DATA_SUBSETS)
+    assert set(prepare.SPLITS) == set(_DATA_SUBSETS)

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from recordings import label, record, tone
 
-from mpq.data.corpus import open_corpus
-from mpq.data.found import Found, find, recordings
-from mpq.data.holdout import divide
-from mpq.data.librispeech import Utterance
+from mpq.data.corpus import divide, open_corpus
+from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from recordings import label, record, tone
 
-from mpq.data import mini
+from mpq.data import prepare
 from mpq.data.corpus import open_corpus
 from mpq.errors import UserError
 
@@ -20,7 +20,7 @@ SPEAKERS = {
 @pytest.fixture
 def downloads(tmp_path, monkeypatch):
     """A test-clean with a speaker too many, and a speechocean762 with one; every utterance its own length."""
-    monkeypatch.setattr(mini, "_SPEAKERS", tmp_path / "speakers.json")
+    monkeypatch.setattr(prepare, "_SPEAKERS", tmp_path / "speakers.json")
     (tmp_path / "speakers.json").write_text(json.dumps(SPEAKERS))
     clean, ocean = tmp_path / "LibriSpeech" / "test-clean", tmp_path / "speechocean762"
     lengths = (0.2 + 0.01 * number for number in range(99))
@@ -47,7 +47,7 @@ def downloads(tmp_path, monkeypatch):
 
 def test_both_corpora_are_read_as_arranged(downloads, tmp_path):
     root = tmp_path / "data" / "mini"
-    counts = mini.arrange(root, *downloads)
+    counts = prepare.arrange_mini(root, *downloads)
     assert counts == {f"{corpus}/{split}": 2 * len(who) for corpus, s in SPEAKERS.items() for split, who in s.items()}
     test = ["librispeech-mini/test", "speechocean762/test"]
     corpus = open_corpus(str(root), None, ["librispeech-mini/train", "speechocean762/train"], test, "stop", tmp_path)
@@ -60,7 +60,7 @@ def test_both_corpora_are_read_as_arranged(downloads, tmp_path):
     assert one.text == "WE CALL 020220035" and one.path.resolve().name == "020220035.WAV"
     assert one.seconds == pytest.approx(0.33)  # the fourteenth recording made
     with pytest.raises(UserError, match="librispeech-mini is there already: remove it"):
-        mini.arrange(root, *downloads)
+        prepare.arrange_mini(root, *downloads)
 
 
 def test_what_is_no_such_corpus_is_refused_and_nothing_is_left(downloads, tmp_path):
@@ -70,11 +70,11 @@ def test_what_is_no_such_corpus_is_refused_and_nothing_is_left(downloads, tmp_pa
         ((clean, clean), "must be speechocean762 with train/text, train/utt2spk, train/wav.scp"),
     ):
         with pytest.raises(UserError, match=told):
-            mini.arrange(tmp_path / "data", *arguments)
+            prepare.arrange_mini(tmp_path / "data", *arguments)
     next((clean / "61" / "70").glob("*.flac")).unlink()
     with pytest.raises(UserError, match=r"there is no audio .*/61-70-000\d\.flac, which has a transcript"):
-        mini.arrange(tmp_path / "data", clean, ocean)
+        prepare.arrange_mini(tmp_path / "data", clean, ocean)
     shutil.rmtree(clean / "61")
     with pytest.raises(UserError, match="must have speaker 61 for its split train"):
-        mini.arrange(tmp_path / "data", clean, ocean)
+        prepare.arrange_mini(tmp_path / "data", clean, ocean)
     assert not list((tmp_path / "data").glob("*"))

@@ -9,8 +9,9 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
-from mpq.data import audio, chapter, espeak, grammar, synthetic, voices
+from mpq.data import audio
 from mpq.data.librispeech import read_split
+from mpq.data.synthetic import corpus, espeak, grammar, voices
 from mpq.errors import UserError
 
 UTTERANCES = {"train": 77, "test-clean": 2, "test-other": 3}  # the fourth heard voice breathes: its noise is seeded
@@ -20,13 +21,13 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "data" / "synthetic.yaml"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A corpus of 77 + 2 + 3 utterances, made by one process at a time."""
-    return synthetic.make(tmp_path_factory.mktemp("first"), UTTERANCES, seed=5, processes=1)
+    return corpus.make(tmp_path_factory.mktemp("first"), UTTERANCES, seed=5, processes=1)
 
 
 def test_two_processes_make_the_same(folder, tmp_path):
-    again = synthetic.make(tmp_path, UTTERANCES, seed=5, processes=2)
+    again = corpus.make(tmp_path, UTTERANCES, seed=5, processes=2)
     assert again.name == folder.name and again != folder
-    assert synthetic.content_hash(again) == synthetic.content_hash(folder)
+    assert corpus.content_hash(again) == corpus.content_hash(folder)
 
 
 def test_a_killed_run_is_taken_up(folder, tmp_path):
@@ -37,8 +38,8 @@ def test_a_killed_run_is_taken_up(folder, tmp_path):
     half = copy / "train" / "101" / "0"
     half.rename(half.with_name(".0.4711.partial"))
     kept = {path: path.stat().st_mtime_ns for path in copy.rglob("*.flac") if ".partial" not in str(path)}
-    assert synthetic.make(tmp_path, UTTERANCES, seed=5, processes=2) == copy
-    assert synthetic.content_hash(copy) == synthetic.content_hash(folder)
+    assert corpus.make(tmp_path, UTTERANCES, seed=5, processes=2) == copy
+    assert corpus.content_hash(copy) == corpus.content_hash(folder)
     assert kept and all(path.stat().st_mtime_ns == time for path, time in kept.items())
     assert len(read_split(copy, "train").utterances) == 77
 
@@ -47,14 +48,14 @@ def test_a_lost_chapter_is_made_again(folder, tmp_path):
     copy = tmp_path / folder.name
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "test-clean")
-    synthetic.make(tmp_path, UTTERANCES, seed=5, processes=1)
-    assert synthetic.content_hash(copy) == synthetic.content_hash(folder)
+    corpus.make(tmp_path, UTTERANCES, seed=5, processes=1)
+    assert corpus.content_hash(copy) == corpus.content_hash(folder)
     assert len(read_split(copy, "test-clean").utterances) == 2
 
 
 def test_a_whole_corpus_is_not_touched(folder, monkeypatch):
-    monkeypatch.setattr(synthetic, "_make_chapters", None)
-    assert synthetic.make(folder.parent, UTTERANCES, seed=5) == folder
+    monkeypatch.setattr(corpus, "_make_chapters", None)
+    assert corpus.make(folder.parent, UTTERANCES, seed=5) == folder
 
 
 def test_the_reader_reads_it(folder):
@@ -76,9 +77,9 @@ def test_the_settings_stand_beside_the_hash(folder):
 
 
 def test_other_settings_go_elsewhere(monkeypatch, tmp_path):
-    monkeypatch.setattr(synthetic, "_make_chapters", lambda root, chapters, processes: {"none": "0"})
-    monkeypatch.setattr(synthetic, "_whole", lambda root, chapters: False)
-    folders = {synthetic.make(tmp_path, {"train": size}, seed) for size in (1, 2) for seed in (0, 1)}
+    monkeypatch.setattr(corpus, "_make_chapters", lambda root, chapters, processes: {"none": "0"})
+    monkeypatch.setattr(corpus, "_whole", lambda root, chapters: False)
+    folders = {corpus.make(tmp_path, {"train": size}, seed) for size in (1, 2) for seed in (0, 1)}
     assert len(folders) == 4
 
 
@@ -119,15 +120,15 @@ def test_every_voice_is_in_the_wheel():
 
 def test_the_default_corpus_is_big_enough():
     utterances = OmegaConf.load(CONF).corpus.utterances
-    assert set(utterances) == set(chapter.SPLITS)
+    assert set(utterances) == set(corpus.SPLITS)
     assert all(count >= 500 for split, count in utterances.items() if split != "train")
-    heard = {c.voice.speaker for c in chapter.plan(utterances, 0) if c.split == "train"}
-    tested = {c.voice.speaker for c in chapter.plan(utterances, 0) if c.split.endswith("clean")}
+    heard = {c.voice.speaker for c in corpus.plan(utterances, 0) if c.split == "train"}
+    tested = {c.voice.speaker for c in corpus.plan(utterances, 0) if c.split.endswith("clean")}
     assert tested <= heard and len(heard) >= 20
 
 
 def test_chapters_differ_in_their_seeds():
-    chapters = list(chapter.plan({"train": 60, "dev-other": 26}, 7))
+    chapters = list(corpus.plan({"train": 60, "dev-other": 26}, 7))
     assert [(c.split, c.number, c.utterances) for c in chapters] == [
         *(("train", 0, 25), ("train", 1, 25), ("train", 2, 10)),
         *(("dev-other", 0, 25), ("dev-other", 1, 1)),
@@ -161,5 +162,5 @@ def test_a_missing_library_is_told(monkeypatch):
 
 def test_what_cannot_be_made_is_refused(tmp_path):
     with pytest.raises(UserError, match="no split 'tests'; it can have train, dev-clean"):
-        synthetic.make(tmp_path, {"tests": 3}, seed=0)
+        corpus.make(tmp_path, {"tests": 3}, seed=0)
     assert not list(tmp_path.iterdir())

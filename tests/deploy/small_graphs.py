@@ -4,9 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from mpq.deploy.rewrite import rewrite
-from mpq.deploy.saturation import add_exactly, saturates
-from mpq.deploy.site_weight import SiteWeight
+from mpq.deploy.graph import SiteWeight, rewrite
+from mpq.deploy.runtime import add_exactly, saturates
 from mpq.deploy.speed import Speed
 from mpq.quant.grid import grid
 

@@ -110,7 +110,7 @@ def test_inputs_are_quantized_for_speed_as_the_packed_model_does(scale, rng):
 
 
 def test_a_weight_that_nothing_reads_is_left_out(rng):
-    from mpq.deploy.rewrite import rewrite
+    from mpq.deploy.graph import rewrite
 
     graph = ir.Graph([], [], nodes=[], name="empty")
     rewrite(graph, {"layer.weight": random_weight(rng, (6, 8), 4)}, {"other.weight": "layer.weight"}, Memory())

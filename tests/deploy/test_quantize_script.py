@@ -12,11 +12,11 @@ import yaml
 from transformers import AutoModelForCTC
 
 from mpq.checkpoint.packed import load_packed
-from mpq.deploy.quantize_now import quantize_now
+from mpq.compress.output import summary
+from mpq.compress.quantize_now import quantize_now
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites
-from mpq.report.quantized import summary
 from mpq.search.assignment import average_bits
 from mpq.settings import REPOSITORY
 

@@ -12,16 +12,14 @@ from hydra import compose, initialize_config_dir
 
 from mpq import pipeline, settings
 from mpq.checkpoint.packed import load_packed, read_folder, save_packed
-from mpq.checkpoint.requantize import load_quantized
-from mpq.deploy.rebudget import config, rebudget
+from mpq.checkpoint.requantize import load_quantized, packed_start
+from mpq.compress.rebudget import config, reassign, rebudget
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import average_bits, from_json
-from mpq.search.reassign import reassign
 from mpq.settings import REPOSITORY
-from mpq.train.packed_start import packed_start
 
 
 def composed(*words):
@@ -154,7 +152,7 @@ def test_the_command_reads_the_corpus_where_it_is_told_to(run, monkeypatch):
         asked.append(config(run, target, calibrate, changes))
         raise UserError("far enough")
 
-    monkeypatch.setattr("mpq.deploy.rebudget.config", stop)
+    monkeypatch.setattr("mpq.compress.rebudget.config", stop)
     for word, cache in (("cache=a/folder", "a/folder"), ("evaluate=false", ".cache")):
         monkeypatch.setattr(sys, "argv", ["rebudget.py", f"run={run}", "target_bits=3", word])
         with pytest.raises(SystemExit):

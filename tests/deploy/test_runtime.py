@@ -8,8 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mpq.deploy.metadata import KEY, Description
-from mpq.deploy.runtime import OnnxRecognizer
+from mpq.deploy.runtime import METADATA_KEY, Description, OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models.processor import letters_processor
 
@@ -38,7 +37,7 @@ def write(path, description, text=None):
         [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    helper.set_model_props(model, {KEY: text or json.dumps(asdict(description))})
+    helper.set_model_props(model, {METADATA_KEY: text or json.dumps(asdict(description))})
     onnx.save(model, path)
     return path
 

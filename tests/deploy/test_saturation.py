@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from mpq.checkpoint.packed import save_packed
-from mpq.deploy import runtime, saturation
+from mpq.deploy import runtime
 from mpq.deploy.onnx_export import export
 from mpq.models.processor import letters_processor
 from mpq.quant.sites import attach, find_sites
@@ -41,7 +41,7 @@ def product(codes=None):
 
 
 def test_the_probe_is_one_integer_product():
-    assert product() == saturation._PROBE
+    assert product() == runtime._PROBE
 
 
 @pytest.mark.parametrize("rows", [1, 7])
@@ -52,9 +52,9 @@ def test_the_probe_tells_of_this_processor_and_the_option_mends_it(rows, rng):
     codes = rng.integers(-128, 128, (96, 32)).astype(np.int8)
     wanted = inputs.astype(np.int64) @ codes
     plain = onnxruntime.InferenceSession(product(codes)).run(None, {"a": inputs})[0]
-    assert np.array_equal(plain, wanted) != saturation.saturates()
+    assert np.array_equal(plain, wanted) != runtime.saturates()
     options = onnxruntime.SessionOptions()
-    saturation.add_exactly(options)
+    runtime.add_exactly(options)
     exact = onnxruntime.InferenceSession(product(codes), options).run(None, {"a": inputs})[0]
     assert np.array_equal(exact, wanted)
 

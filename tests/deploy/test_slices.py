@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from mpq.deploy import float_graph
-from mpq.deploy.norm_ahead import norm_ahead
-from mpq.deploy.slices import in_slices
+from mpq.deploy import graph
+from mpq.deploy.slices import in_slices, norm_ahead
 
 STEPS = [(10, 5), (3, 2), (2, 2)]
 
@@ -44,11 +43,11 @@ def random_encoder(norm="group", bias=False):
 
 
 def program(model):
-    return float_graph.float_graph(model, attention_mask=False, rate=1_000, opset=25)
+    return graph.float_graph(model, attention_mask=False, rate=1_000, opset=25)
 
 
 def run(traced, audio):
-    float_graph.finish(traced)
+    graph.finish(traced)
     traced.ir_version = 13
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

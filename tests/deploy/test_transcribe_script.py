@@ -15,7 +15,7 @@ import transformers
 import mpq
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.data import audio
-from mpq.deploy.recognizer import open_recognizer
+from mpq.deploy.transcribe import open_recognizer
 from mpq.models import ctc
 from mpq.settings import REPOSITORY
 

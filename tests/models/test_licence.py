@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mpq.checkpoint.size import FLOAT_BITS
-from mpq.models.licence import stated_licence
+from mpq.models.hub import stated_licence
 from mpq.record.result import Bits, Size
 from mpq.report.card import card_without_errors
 

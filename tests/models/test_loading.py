@@ -12,7 +12,7 @@ from tiny_models import edit_config, lower_case_processor, random_model, saved
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
-from mpq.models import availability, ctc
+from mpq.models import ctc
 from mpq.models.processor import letters_processor
 
 
@@ -194,7 +194,7 @@ def test_the_hub_has_it_not(hub):
 
 
 def test_the_hub_never_answers(hub, monkeypatch):
-    monkeypatch.setattr(availability, "_HUB_SECONDS", 0.5)
+    monkeypatch.setattr("mpq.models.hub._HUB_SECONDS", 0.5)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"the Hub gave no answer \(ReadTimeout\)"):
         ctc.check_available("someone/model")

@@ -6,7 +6,7 @@ import pytest
 from tiny_models import lower_case_processor
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
-from mpq.data import grammar
+from mpq.data.synthetic import grammar
 from mpq.models.processor import letters_processor, spelling
 
 

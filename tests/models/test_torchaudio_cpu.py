@@ -26,10 +26,10 @@ def test_a_fresh_process_can_resample():
 
 
 def test_it_is_registered_once():
-    from mpq import torchaudio_cpu
+    from mpq import import_hooks
 
     before = list(sys.meta_path)
-    torchaudio_cpu.install()
+    import_hooks.import_torchaudio_without_cuda()
     assert sys.meta_path == before
 
 
@@ -42,7 +42,7 @@ def test_what_needs_the_extension_says_so():
 
 
 def test_a_cuda_build_is_left_alone(monkeypatch):
-    from mpq.torchaudio_cpu import _MissingExtension
+    from mpq.import_hooks import _MissingExtension
 
     finder = _MissingExtension()
     assert finder.find_spec("torchaudio", None) is None

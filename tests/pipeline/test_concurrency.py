@@ -11,8 +11,8 @@ import pytest
 from tiny_process import begin, end
 from tiny_run import composed, words
 
-import mpq.record.claim as module
-from mpq.record.claim import TakenError, claim
+import mpq.files as module
+from mpq.files import TakenError, claim
 from mpq.record.hypotheses import add_references, read_references
 from mpq.sweep import run_row
 

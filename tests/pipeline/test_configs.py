@@ -10,7 +10,7 @@ from tiny_run import composed
 from mpq import settings
 from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.models.availability import check_available
+from mpq.models.hub import check_available
 from mpq.quant.gptq import Gptq
 from mpq.search.base import PrecisionSearch
 from mpq.train.machine import Machine
@@ -124,7 +124,7 @@ def test_a_model_that_has_no_file_in_conf_has_a_scale_of_its_own(overrides, scal
 
 def test_the_baseline_is_the_full_precision_row_itself():
     """Whatever is compressed, its baseline has the settings that `recipe=full_precision` has."""
-    from mpq.record.folder import _that_count
+    from mpq.record.run_folder import _that_count
 
     direct = settings.settle(composed("recipe=full_precision"))
     changes = ["target_bits=4", "seed=3", "trainer.updates=7", "distill=kl", "quantizer.granularity=per_channel"]

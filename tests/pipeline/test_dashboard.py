@@ -9,8 +9,8 @@ from wandb_file import read_run
 
 from mpq.errors import UserError
 from mpq.pipeline import run
-from mpq.record.dashboard import summary
-from mpq.report import workspace
+from mpq.tracking import workspace
+from mpq.tracking.content import summary
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score
-from mpq.record.rates import Baseline, CharacterErrors
+from mpq.record.result import Baseline, CharacterErrors
 
 SAID = {"clean": {"1-1-0": "a test of it", "2-1-0": "the kind"}, "other": {"3-1-0": "twice"}}
 SETS = {

@@ -15,15 +15,15 @@ from omegaconf import OmegaConf
 from tiny_run import composed, words
 
 from mpq import pipeline
-from mpq.checkpoint import folder as stored
+from mpq.checkpoint import packed as stored
 from mpq.checkpoint.packed import load_packed
 from mpq.checkpoint.packing import packed_bytes
 from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites, quantizers_of
-from mpq.record.records import load_records
 from mpq.record.result import from_json
+from mpq.record.run_folder import load_records
 
 EXP, BASELINE = "tiny_wav2vec2_3p5bit_mini_speech", "tiny_wav2vec2_fp32_mini_speech"
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory, model_folder, speech_folder):
         trained[str(folder)] = model
         return keep(folder, model, processor)
 
-    keep = stored.save
+    keep = stored.save_model
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stored, "save", save)
         result = pipeline.run(composed(*command))
@@ -122,7 +122,7 @@ def test_the_baseline_was_made_by_the_way_and_is_compared_with_nothing(run):
 
 def test_the_packed_model_is_the_trained_one_bit_for_bit(run, speech_folder):
     trained = run.trained[str(run.folder / "model")].eval()
-    packed, processor = stored.load(run.folder / "model")
+    packed, processor = stored.load_model(run.folder / "model")
     assert quantizers_of(trained) and not quantizers_of(packed)
     for path in sorted(speech_folder.rglob("*.flac"))[:3]:
         inputs = processor(soundfile.read(path)[0], sampling_rate=16_000, return_tensors="pt").input_values
@@ -235,5 +235,5 @@ def test_overwriting_replaces_the_record_and_the_model(tmp_path, model_folder, s
 def test_the_teacher_that_is_compressed_is_the_folders(run, model_folder):
     """The baseline is the model of `model.path` as it is."""
     teacher, _ = ctc.load(str(model_folder))
-    baseline, _ = stored.load(run.root / BASELINE / "seed0" / "model")
+    baseline, _ = stored.load_model(run.root / BASELINE / "seed0" / "model")
     assert all(torch.equal(one, other) for one, other in zip(teacher.parameters(), baseline.parameters(), strict=True))

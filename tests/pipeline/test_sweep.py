@@ -8,8 +8,8 @@ from tiny_run import environment, words
 
 from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
-from mpq.record.records import load_records
-from mpq.report.rows import Row, planned, tables
+from mpq.record.run_folder import load_records
+from mpq.report.tables.planned import Row, planned, tables
 from mpq.sweep import LOG, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"

@@ -11,15 +11,10 @@ from torch import nn
 
 from mpq.errors import UserError
 from mpq.quant.activation_scales import Activations, static_scales
-from mpq.quant.activations import (
-    ActivationQuantizer,
-    activation_quantizers_of,
-    attach_activations,
-    detach_activations,
-)
+from mpq.quant.activations import ActivationQuantizer, activation_quantizers_of, attach_activations, detach_activations
+from mpq.quant.calibration import Calibration
 from mpq.quant.gptq import Gptq
 from mpq.quant.sites import attach, find_sites
-from mpq.search.calibration import Calibration
 
 
 def hearing(model, batches):

@@ -11,7 +11,7 @@ import mpq
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
+from mpq.quant.scales import initial_scale
 
 
 class Block(nn.Module):

@@ -6,11 +6,10 @@ import torch
 from scipy.stats import entropy
 
 from mpq.errors import UserError
-from mpq.quant.clipping import BINS, PERCENTILE, STEP, starting_scale
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.scales import BINS, PERCENTILE, STEP, initial_scale, starting_scale
 
 CLIPPINGS = ("mse", "minmax", "percentile", "entropy")
 

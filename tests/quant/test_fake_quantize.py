@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mpq.errors import UserError
-from mpq.quant import blocks
 from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
 from mpq.quant.grid import grid
 
@@ -68,7 +67,7 @@ def test_blocks_of_rows_change_nothing(granularity, monkeypatch):
     weight.requires_grad_(), scale.requires_grad_()
     found = []
     for size in (1, 4 * 35 / torch.get_num_threads(), 2**16):  # a row at a time, four and then two, all at once
-        monkeypatch.setattr(blocks, "_BLOCK", int(size))
+        monkeypatch.setattr("mpq.quant.fake_quantize._BLOCK", int(size))
         value = fake_quantize(weight, scale, grid(2))
         found.append((value, *torch.autograd.grad(value, (weight, scale), torch.ones_like(weight))))
     torch.testing.assert_close(found[0], found[2])

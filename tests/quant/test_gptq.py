@@ -10,13 +10,13 @@ from noise_batches import noise_batches, noise_model
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.errors import UserError
 from mpq.models import ctc
-from mpq.quant.clipping import starting_scale
+from mpq.quant.calibration import Calibration
 from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
 from mpq.quant.gptq import Gptq, compensated_codes
 from mpq.quant.grid import grid
 from mpq.quant.places import tensor_places
+from mpq.quant.scales import starting_scale
 from mpq.quant.sites import attach, find_sites
-from mpq.search.calibration import Calibration
 
 
 def correlated(size, samples=400):

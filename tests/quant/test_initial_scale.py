@@ -6,7 +6,7 @@ import torch
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
+from mpq.quant.scales import initial_scale
 
 DISTRIBUTIONS = {
     "normal": torch.distributions.Normal(0.0, 0.03),

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from mpq.quant import blocks
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.mixture import mixture
@@ -23,7 +22,7 @@ def random_inputs(channels, dtype=torch.float64):
 @pytest.mark.parametrize("block", [1, 2**16], ids=["a_row_at_a_time", "all_at_once"])
 @pytest.mark.parametrize("channels", [1, 6])
 def test_value_and_gradients_equal_the_composition(channels, block, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK", block)
+    monkeypatch.setattr("mpq.quant.fake_quantize._BLOCK", block)
     weight, scales, logits = random_inputs(channels)
     upstream = torch.randn(6, 9, dtype=torch.float64)
     lambdas = logits.softmax(0)

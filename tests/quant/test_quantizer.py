@@ -7,9 +7,9 @@ from torch import nn
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
 from mpq.quant.mixture import mixture
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.scales import initial_scale
 
 
 @pytest.fixture

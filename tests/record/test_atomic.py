@@ -1,6 +1,6 @@
 import pytest
 
-from mpq.record.atomic import remove_partial, replacing, write_text
+from mpq.files import remove_partial, replacing, write_text
 
 
 def test_a_file_appears_whole_with_its_folder(tmp_path):

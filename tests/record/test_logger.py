@@ -2,9 +2,9 @@ import logging
 
 import pytest
 
-import mpq.record.logger as module
+import mpq.tracking.logger as module
 from mpq.errors import UserError
-from mpq.record.logger import check, run_logger
+from mpq.tracking.logger import check, run_logger
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # of the length that W&B's keys have
 

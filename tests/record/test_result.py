@@ -6,9 +6,8 @@ import json
 import pytest
 
 from mpq.errors import UserError
-from mpq.record.rates import CharacterChange, CharacterErrors
-from mpq.record.records import folder, load_records, read_record, write_record
-from mpq.record.result import SCHEMA, Result, from_json
+from mpq.record.result import SCHEMA, CharacterChange, CharacterErrors, Result, from_json
+from mpq.record.run_folder import load_records, read_record, run_path, write_record
 
 # Written by hand from the contract, not made by the code under test.
 CONTRACT = {
@@ -174,7 +173,7 @@ def test_a_truncated_text_is_refused_wherever_it_ends():
 def test_records_are_found_at_any_depth(tmp_path):
     first = record()
     path = write_record(first, tmp_path)
-    assert path == folder(tmp_path, first.exp, first.seed) / "result.json"
+    assert path == run_path(tmp_path, first.exp, first.seed) / "result.json"
     nested = write_record(first, tmp_path / "local" / "of_mine")
     assert load_records(tmp_path) == [first, first]
     assert [file.name for file in nested.parent.iterdir()] == ["result.json"]

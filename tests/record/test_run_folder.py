@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mpq.errors import UserError
-from mpq.record.folder import RunFolder
+from mpq.record.run_folder import RunFolder
 
 
 def config(**changes):
@@ -35,7 +35,7 @@ class Record:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("mpq.record.folder.from_json", lambda text, source: "the record")
+    monkeypatch.setattr("mpq.record.run_folder.from_json", lambda text, source: "the record")
     return RunFolder(tmp_path / "records", "tiny_3p5bit", 0)
 
 

@@ -7,9 +7,10 @@ import torch
 
 from mpq.errors import UserError
 from mpq.quant.sites import Site
-from mpq.record.search import describe, read_search, snapshot, write_search
+from mpq.record.search import read_search, write_search
 from mpq.search.budget import log_solve
 from mpq.search.gumbel import GumbelSearch
+from mpq.train.precisions import describe, snapshot
 
 SITES = [
     Site(f"encoder.layers.{layer}.{role}.weight", (rows, 4), 4 * rows, True)

@@ -1,12 +1,12 @@
 import pytest
 from tiny_speech import ARCHITECTURE
 
-from mpq.checkpoint import folder as stored
-from mpq.checkpoint.parameters import count_parameters
+from mpq.checkpoint import packed as stored
+from mpq.checkpoint.size import bits_and_size
+from mpq.checkpoint.tensors import count_parameters
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import attach, find_sites
-from mpq.record.sizes import measure
 
 SEARCHED = "*encoder.layers.*"
 
@@ -18,8 +18,8 @@ def model():
 
 def test_a_plain_model_has_32_bits_and_no_target(model, tmp_path):
     network, processor = model
-    stored.save(tmp_path / "model", network, processor)
-    bits, size = measure(network, SEARCHED, 3.5, count_parameters(network), tmp_path / "model")
+    stored.save_model(tmp_path / "model", network, processor)
+    bits, size = bits_and_size(network, SEARCHED, 3.5, count_parameters(network), tmp_path / "model")
     assert (bits.target, bits.average) == (None, 32.0)
     assert size.parameters == sum(parameter.numel() for parameter in network.parameters())
     assert (size.ideal_bits, size.ideal_ratio) == (32 * size.parameters, 1.0)
@@ -35,8 +35,8 @@ def test_a_packed_model_is_counted_site_by_site(model, tmp_path):
     searched = [site for site in sites if site.searched]
     for number, site in enumerate(searched):
         quantizers[site.name].freeze((2, 4, 8)[number % 3])
-    stored.save(tmp_path / "model", network, processor)
-    bits, size = measure(network, SEARCHED, 5.0, parameters, tmp_path / "model")
+    stored.save_model(tmp_path / "model", network, processor)
+    bits, size = bits_and_size(network, SEARCHED, 5.0, parameters, tmp_path / "model")
     want = sum(site.numel * (2, 4, 8)[number % 3] for number, site in enumerate(searched))
     assert (bits.target, bits.average) == (5.0, want / sum(site.numel for site in searched))
     fixed = sum(8 * site.numel for site in sites if not site.searched)
@@ -47,12 +47,12 @@ def test_a_packed_model_is_counted_site_by_site(model, tmp_path):
 
 def test_what_is_not_decided_or_not_searched_has_no_size(model, tmp_path):
     network, processor = model
-    stored.save(tmp_path / "model", network, processor)
+    stored.save_model(tmp_path / "model", network, processor)
     with pytest.raises(UserError, match="names no layer"):
-        measure(network, "", 3.5, 1, tmp_path / "model")
+        bits_and_size(network, "", 3.5, 1, tmp_path / "model")
     attach(network, find_sites(network, SEARCHED), (2, 4))
     with pytest.raises(UserError, match="has no precision yet"):
-        measure(network, SEARCHED, 3.5, 1, tmp_path / "model")
+        bits_and_size(network, SEARCHED, 3.5, 1, tmp_path / "model")
 
 
 @pytest.mark.parametrize("damage", ["missing", "no folder", "no json"])
@@ -60,10 +60,10 @@ def test_a_damaged_model_folder_is_refused(model, tmp_path, damage):
     network, processor = model
     folder = tmp_path / "model"
     if damage != "no folder":
-        stored.save(folder, network, processor)
+        stored.save_model(folder, network, processor)
         if damage == "missing":
             (folder / "config.json").unlink()
         else:
             (folder / "config.json").write_text("{")
     with pytest.raises(UserError, match="is not a model's folder"):
-        stored.load(folder)
+        stored.load_model(folder)

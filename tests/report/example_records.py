@@ -2,8 +2,21 @@
 
 from dataclasses import replace
 
-from mpq.record.rates import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
-from mpq.record.result import Bits, Data, Hardware, Provenance, Result, Size, StageTime, Time
+from mpq.record.result import (
+    Baseline,
+    Bits,
+    CharacterChange,
+    CharacterErrors,
+    Data,
+    Hardware,
+    Provenance,
+    Result,
+    Significance,
+    Size,
+    StageTime,
+    Time,
+    WordErrors,
+)
 
 SETS = ("dev-clean", "dev-other", "test-clean", "test-other")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from example_records import record
 
 from mpq.record.hypotheses import add_references, write_hypotheses
-from mpq.record.records import folder, write_record
 from mpq.record.result import Result, StageTime, Time
+from mpq.record.run_folder import run_path, write_record
 from mpq.record.search import Snapshot, StageSearch, write_search
-from mpq.report.rows import Row, planned
+from mpq.report.tables.planned import Row, planned
 
 MODEL = "tiny_wav2vec2"
 _PROJECTIONS = ("attention.k_proj", "attention.v_proj", "attention.q_proj", "attention.out_proj")
@@ -36,7 +36,7 @@ def write_tree(root: Path, *recipes: str, layers: int = 2) -> list[Result]:
 
 def _write(root: Path, row: Row, layers: int) -> Result:
     chance = random.Random(zlib.crc32(f"{row.exp} {row.seed}".encode()))
-    place = folder(root, row.exp, row.seed)
+    place = run_path(root, row.exp, row.seed)
     if row.recipe == "full_precision":
         result = record(row.exp, row.recipe, 32)
         _write_texts(root, place, result)

@@ -6,11 +6,11 @@ import pytest
 from example_tree import MODEL, write_tree
 
 from mpq.conf import CONF
-from mpq.report import paper
-from mpq.report.claims import COLUMNS, claims_sheet
-from mpq.report.lossless import factors
-from mpq.report.show import build_sheets
-from mpq.report.systems import load_systems, models_of
+from mpq.report.tables import paper
+from mpq.report.tables.claims import COLUMNS, claims_sheet
+from mpq.report.tables.lossless import factors
+from mpq.report.tables.show import build_sheets
+from mpq.report.tables.system import load_systems, models_of
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,14 @@ from example_tree import MODEL
 
 from mpq.evaluate.mapsswe import mapsswe
 from mpq.record.hypotheses import add_references, write_hypotheses
-from mpq.record.records import folder, write_record
 from mpq.record.result import StageTime, Time
-from mpq.report.fewer_updates import ALL, TABLE, compare_updates, is_curve
+from mpq.record.run_folder import run_path, write_record
 from mpq.report.figures import updates
 from mpq.report.figures.style import style
-from mpq.report.markdown import to_markdown
-from mpq.report.rows import planned
-from mpq.report.systems import load_systems
-from mpq.report.updates_sheet import updates_sheet
+from mpq.report.tables.formats import to_markdown
+from mpq.report.tables.planned import planned
+from mpq.report.tables.system import load_systems
+from mpq.report.tables.updates import ALL, TABLE, compare_updates, is_curve, updates_sheet
 
 SETS = {"dev": 12, "test": 9}
 ONE, TWO = f"{MODEL}_450updates_3p5bit", f"{MODEL}_two_stage_gumbel_3p5bit"
@@ -35,7 +34,7 @@ def write(root, texts):
         stages = {ONE: (450,), TWO: (300, 600)}.get(exp, (600,))
         times = tuple(StageTime(f"stage{n}", 1.0, 1, count, 1.0, 1) for n, count in enumerate(stages))
         write_record(replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times)), root)
-        write_hypotheses(folder(root, exp, seed) / "hypotheses.jsonl", heard)
+        write_hypotheses(run_path(root, exp, seed) / "hypotheses.jsonl", heard)
 
 
 def words(number):

@@ -10,14 +10,14 @@ from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
-from mpq.record.rates import CharacterChange
-from mpq.report.figures import bit_map, probabilities, time_bars, wer_size
+from mpq.record.result import CharacterChange
+from mpq.report.figures import bit_map, searches, time_bars, wer_size
+from mpq.report.figures.bit_map import place, projections
 from mpq.report.figures.gallery import _intervals, draw_all, pictures
-from mpq.report.figures.places import place, projections
 from mpq.report.figures.style import look, save, style
 from mpq.report.figures.wer_size import Point, front
-from mpq.report.names import METHODS
-from mpq.report.systems import load_systems
+from mpq.report.tables.planned import METHODS
+from mpq.report.tables.system import load_systems
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_time_bars_add_up(systems):
 def test_probabilities_of_a_measured_search_are_not_drawn(root):
     names = [picture.name for picture in pictures("tiny", root)]
     assert f"{MODEL}_3p5bit_probabilities" in names and f"{MODEL}_uniform_4bit_probabilities" not in names
-    assert probabilities.learned([]) is None
+    assert searches.learned([]) is None
 
 
 def test_the_same_records_give_the_same_bytes(root, tmp_path):

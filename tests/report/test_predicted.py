@@ -3,8 +3,8 @@
 import pytest
 
 from mpq.record.shapes import read_shapes, write_shapes
-from mpq.report.predicted import predict
-from mpq.report.rows import planned
+from mpq.report.forecast.sizes import predict
+from mpq.report.tables.planned import planned
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from mpq.errors import UserError
-from mpq.report.markdown import to_markdown
-from mpq.report.operations import count, updates_of
-from mpq.report.projection import Assumptions, projection_sheet
-from mpq.report.rows import planned
+from mpq.report.forecast.costs import Assumptions, count, projection_sheet, updates_of
+from mpq.report.tables.formats import to_markdown
+from mpq.report.tables.planned import planned
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ("wav2vec2_base", "hubert_large")

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from mpq.conf import CONF
-from mpq.report.rows import planned
+from mpq.report.tables.planned import planned
 from mpq.settings import register_resolvers
 
 ROOT = Path(__file__).resolve().parents[2]

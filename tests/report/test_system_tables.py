@@ -13,14 +13,11 @@ from example_tree import MODEL, write_tree
 from rich.console import Console
 
 from mpq.errors import UserError
-from mpq.report.comma_separated import to_csv
-from mpq.report.latex import escape, to_latex
-from mpq.report.markdown import to_markdown
-from mpq.report.rows import planned
-from mpq.report.show import build_sheets
-from mpq.report.system_table import SystemTable
-from mpq.report.table import Sheet
-from mpq.report.terminal import print_sheets
+from mpq.report.tables.formats import escape, to_csv, to_latex, to_markdown
+from mpq.report.tables.planned import planned
+from mpq.report.tables.show import build_sheets
+from mpq.report.tables.tables import Sheet, SystemTable
+from mpq.report.tables.terminal import print_sheets
 
 RECORDED = ("full_precision", "uniform", "two_stage_gumbel", "one_stage")
 TABLES = Path(__file__).resolve().parents[2] / "conf" / "table"

@@ -10,13 +10,12 @@ from example_records import SETS, record
 from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
-from mpq.record.records import write_record
 from mpq.record.result import Bits, Result, StageTime, Time
+from mpq.record.run_folder import write_record
 from mpq.record.shapes import FILE, Shapes, read_shapes, write_shapes
-from mpq.report import lossless, system_columns, time_factors
-from mpq.report.spread import Spread, over_seeds
-from mpq.report.system import System, compared
-from mpq.report.systems import load_systems, models_of, sets_of
+from mpq.report.tables import lossless, system_columns, time_factors
+from mpq.report.tables.column import Spread, over_seeds
+from mpq.report.tables.system import System, compared, load_systems, models_of, sets_of
 
 
 def run(recipe: str, bits: float, p: dict[str, float] | float, seed: int = 0, better: bool = False) -> Result:

@@ -11,18 +11,16 @@ from example_records import SETS, record, several, with_characters
 from rich.console import Console
 
 from mpq.errors import UserError
-from mpq.record.rates import Baseline, Significance
-from mpq.record.records import write_record
-from mpq.record.result import Data
-from mpq.report import columns
+from mpq.record.result import Baseline, Data, Significance
+from mpq.record.run_folder import write_record
 from mpq.report.card import card
-from mpq.report.column import Column
-from mpq.report.columns import find, judge, only
-from mpq.report.load import load_table
-from mpq.report.markdown import to_markdown
-from mpq.report.parts import Part
-from mpq.report.table import Sheet, Table, beside_baseline
-from mpq.report.terminal import print_sheets
+from mpq.report.tables import columns
+from mpq.report.tables.column import Column
+from mpq.report.tables.columns import find, judge, only
+from mpq.report.tables.formats import to_markdown
+from mpq.report.tables.parts import Part
+from mpq.report.tables.tables import Sheet, Table, beside_baseline, load_table
+from mpq.report.tables.terminal import print_sheets
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = ROOT / "conf" / "table"

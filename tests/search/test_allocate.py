@@ -10,8 +10,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import eye, kron
 
 from mpq.errors import UserError
-from mpq.search import knapsack
-from mpq.search.allocate import allocate
+from mpq.search.allocate import allocate, optimum
 
 CANDIDATES = [2, 4, 8]
 HUBERT_LARGE = np.tile([1 << 20] * 4 + [1 << 22] * 2, 24)  # 1024 x 1024 and 4096 x 1024, 24 layers
@@ -72,7 +71,7 @@ def test_allocate_equals_brute_force(seed, sites, candidates, kind, sizes_from, 
     bits = allocate(scores, sizes, candidates, target)
     assert_no_upgrade_fits(scores, sizes, candidates, target, bits)
     # The optimum itself, before the filling, which may give score away for bits.
-    columns = knapsack.optimum(scores, np.outer(sizes, candidates), int(target * sum(sizes) * (1 + 1e-12)))
+    columns = optimum(scores, np.outer(sizes, candidates), int(target * sum(sizes) * (1 + 1e-12)))
     assert scores[np.arange(sites), columns].sum() == pytest.approx(best, rel=1e-9, abs=1e-22)
 
 

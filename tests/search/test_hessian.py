@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from mpq.errors import UserError
+from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
+from mpq.quant.scales import initial_scale
 from mpq.quant.sites import find_sites
-from mpq.search.calibration import Calibration, draw_batches
 from mpq.search.hessian import HessianSensitivity, hessian_traces
 
 

@@ -8,11 +8,11 @@ from scipy.special import log_softmax
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
+from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
+from mpq.quant.scales import initial_scale
 from mpq.quant.sites import find_sites
-from mpq.search.calibration import Calibration, draw_batches
 from mpq.search.kl import KLSensitivity
 
 CANDIDATES = (1, 3, 6)

@@ -15,8 +15,8 @@ from mpq.errors import UserError
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits, from_json
 from mpq.search.kl import KLSensitivity
+from mpq.train.loss import Posteriors
 from mpq.train.module import TrainingModule
-from mpq.train.posteriors import Posteriors
 from mpq.train.recipe import run_recipe
 
 SMALL = [

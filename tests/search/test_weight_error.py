@@ -11,11 +11,11 @@ from test_recipes import Experiment
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
 from mpq.quant import quantizer
+from mpq.quant.calibration import Calibration
 from mpq.quant.grid import grid
-from mpq.quant.initial_scale import initial_scale
+from mpq.quant.scales import initial_scale
 from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.record.search import read_search
-from mpq.search.calibration import Calibration
 from mpq.search.weight_error import WeightError
 
 CANDIDATES = (1, 2, 3, 8)

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from tiny_stage import load
 
 from mpq import settings
-from mpq.checkpoint import folder as model_folder_of
+from mpq.checkpoint import packed as model_folder_of
 from mpq.data.corpus import Corpus
 from mpq.models.processor import letters_processor
 from mpq.quant.activations import activation_quantizers_of
@@ -51,8 +51,8 @@ def test_every_system(compress, recipe, kind, tmp_path):
     assert len(quantizers) == 14  # twelve of the encoder, the feature projection, the head
     assert all((quantizer.log_scales is None) == (kind == "dynamic") for quantizer in quantizers.values())
     assert all(stage.audio_seconds > 0 for stage in ledger.time().stages)
-    model_folder_of.save(tmp_path / "model", model, letters_processor())
-    loaded, _ = model_folder_of.load(tmp_path / "model")
+    model_folder_of.save_model(tmp_path / "model", model, letters_processor())
+    loaded, _ = model_folder_of.load_model(tmp_path / "model")
     inputs = torch.randn(2, 8_000)
     with torch.no_grad():
         assert torch.equal(loaded(inputs).logits, model.eval()(inputs).logits)

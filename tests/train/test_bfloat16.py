@@ -7,10 +7,9 @@ import torch.nn.functional as F
 from tiny_stage import CPU, load, module_of, optimization
 from torch import nn
 
-from mpq.checkpoint import folder
+from mpq.checkpoint import packed
 from mpq.search.gumbel import GumbelSearch
-from mpq.train.convolutions import strided_in_float32
-from mpq.train.fit import fit
+from mpq.train.fit import fit, strided_in_float32
 
 BF16 = replace(CPU, precision="bf16-mixed", threads=1)
 
@@ -50,6 +49,6 @@ def test_the_packed_model_is_the_one_that_was_trained(model_folder, speech_folde
     fit(module, "tiny", settings, BF16, tmp_path / "work", logger=False)
     model, inputs = module.model.eval(), torch.randn(2, 16_000)
     assert not torch.equal(model.lm_head.bias, teacher.lm_head.bias)
-    folder.save(tmp_path / "model", model, dataset._processor)
+    packed.save_model(tmp_path / "model", model, dataset._processor)
     with torch.no_grad():
-        assert torch.equal(folder.load(tmp_path / "model")[0](inputs).logits, model(inputs).logits)
+        assert torch.equal(packed.load_model(tmp_path / "model")[0](inputs).logits, model(inputs).logits)

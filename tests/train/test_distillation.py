@@ -9,7 +9,8 @@ from tiny_speech import ARCHITECTURE
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models import ctc
-from mpq.train.distillation import Loss, kl_divergence
+from mpq.models.ctc import kl_divergence
+from mpq.train.loss import Loss
 
 
 def reference(student, teacher, counts, temperature):

@@ -12,7 +12,7 @@ from mpq import settings
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.models.processor import letters_processor
-from mpq.quant.clipping import starting_scale
+from mpq.quant.scales import starting_scale
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits
 from mpq.train.recipe import run_recipe

@@ -13,8 +13,7 @@ from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.models.processor import letters_processor
-from mpq.train.distillation import Loss
-from mpq.train.posteriors import Posteriors, folder_of
+from mpq.train.loss import Loss, Posteriors, folder_of
 
 LAYER_NORM = {**ARCHITECTURE, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 

@@ -19,11 +19,10 @@ from mpq.models import ctc
 from mpq.search.gumbel import GumbelSearch
 from mpq.train import processes
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
-from mpq.train.distillation import Loss
 from mpq.train.fit import fit
+from mpq.train.loss import Loss, share_of
 from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
-from mpq.train.share import share_of
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # As HuBERT-large: what is padding is told by a mask and changes nothing, so that utterances may be batched at will.

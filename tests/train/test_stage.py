@@ -14,7 +14,7 @@ from mpq.search.assignment import average_bits
 from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
 from mpq.search.uniform import UniformSearch
-from mpq.train.distillation import Loss
+from mpq.train.loss import Loss
 from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
 from mpq.train.stage import run_stage

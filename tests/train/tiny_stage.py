@@ -8,8 +8,8 @@ from mpq.data.dataset import SpeechDataset
 from mpq.data.librispeech import read_split
 from mpq.models import ctc
 from mpq.quant.sites import attach, find_sites
-from mpq.train.distillation import Loss
 from mpq.train.fit import fit
+from mpq.train.loss import Loss
 from mpq.train.machine import Machine
 from mpq.train.module import TrainingModule
 from mpq.train.optimization import Optimization

@@ -1,13 +1,13 @@
-"""Which weight got how many bits: layer by projection, a panel for every seed of every mixed system of a model."""
+"""Which weight got how many bits: layer by projection, one panel for every seed of every mixed system of a model."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from mpq.report.figures.places import place, projections
 from mpq.report.figures.style import bare
 
 # A step of blue for each of 1 to 8 bits, light to dark; the figures in the cells say the same.
@@ -67,3 +67,33 @@ def _map(axes: Axes, bits: Mapping[str, int], columns: Sequence[str], layers: in
     axes.set_yticks(np.arange(0, layers, step) + 0.5, [str(layer) for layer in range(0, layers, step)])
     axes.set_ylim(layers, 0)  # the first layer on top
     bare(axes)
+
+
+_NAME = re.compile(r"\.layers\.(\d+)\.(.+)\.weight$")
+_SHORT = {
+    "q_proj": "query",
+    "k_proj": "key",
+    "v_proj": "value",
+    "out_proj": "output",
+    "intermediate_dense": "FF in",
+    "output_dense": "FF out",
+}
+
+
+def place(site: str) -> tuple[int, str]:
+    """Layer and projection; a name of another pattern is layer 0 and its own projection.
+
+    `wav2vec2.encoder.layers.3.attention.k_proj.weight` is `(3, "key")`.
+    """
+    found = _NAME.search(site)
+    if not found:
+        return 0, site.removesuffix(".weight")
+    leaf = found[2].rpartition(".")[2]
+    return int(found[1]), _SHORT.get(leaf, found[2])
+
+
+def projections(sites: Iterable[str]) -> list[str]:
+    """The projections among `sites` in the order in which the signal meets them, unknown ones last."""
+    names = dict.fromkeys(place(site)[1] for site in sites)
+    known = list(_SHORT.values())
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))

@@ -10,14 +10,13 @@ from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.record.hypotheses import read_hypotheses, read_references
-from mpq.record.records import folder
 from mpq.record.result import Result
+from mpq.record.run_folder import run_path
 from mpq.record.search import read_search
-from mpq.report.fewer_updates import TABLE, is_curve
-from mpq.report.figures import bit_map, probabilities, time_bars, updates, wer_size
+from mpq.report.figures import bit_map, searches, time_bars, updates, wer_size
 from mpq.report.figures.style import save
-from mpq.report.system import System
-from mpq.report.systems import load_systems, models_of
+from mpq.report.tables.system import System, load_systems, models_of
+from mpq.report.tables.updates import TABLE, is_curve
 from mpq.search.assignment import from_json
 
 
@@ -79,7 +78,7 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
             yield Picture(
                 f"{system.exp}_probabilities",
                 f"{title}: probabilities of the precisions over the updates",
-                lambda title=title, stage=stage: probabilities.draw(title, stage),
+                lambda title=title, stage=stage: searches.draw_probabilities(title, stage),
                 headline=(system.recipe, system.bits, system.activations) == ("one_stage", 3.5, ""),  # the paper's
             )
             break  # one seed shows how it goes
@@ -136,12 +135,12 @@ def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, d
     return found
 
 
-def _searches(system: System, root: Path) -> Iterator[tuple[int, probabilities.StageSearch]]:
+def _searches(system: System, root: Path) -> Iterator[tuple[int, searches.StageSearch]]:
     for run in system.runs:
         path = _folder(root, run) / "search.json"
-        if path.is_file() and (stage := probabilities.learned(read_search(path))):
+        if path.is_file() and (stage := searches.learned(read_search(path))):
             yield run.seed, stage
 
 
 def _folder(root: Path, run: Result) -> Path:
-    return folder(root, run.exp, run.seed)
+    return run_path(root, run.exp, run.seed)

@@ -14,8 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mpq.record.atomic import replacing
-from mpq.report.names import METHODS
+from mpq.files import replacing
+from mpq.report.tables.planned import METHODS
 
 FORMATS = ("png", "svg")
 GREY = "#595959"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from mpq.record.result import StageTime
 from mpq.report.figures.style import GREY
-from mpq.report.system import System
+from mpq.report.tables.system import System
 
 # Stage name -> colour and what the legend calls it; others are grey.
 _STAGES = {

@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mpq.report.fewer_updates import total_updates
 from mpq.report.figures.style import GREY, look
-from mpq.report.spread import mean_of, over_seeds
-from mpq.report.system import System
+from mpq.report.tables.column import mean_of, over_seeds
+from mpq.report.tables.system import System
+from mpq.report.tables.updates import total_updates
 
 _SIDE_STEP = 0.012  # of the axis: methods of as many updates stand side by side
 

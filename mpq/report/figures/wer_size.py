@@ -20,11 +20,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mpq.report import system_columns
 from mpq.report.figures.style import GREY, look
-from mpq.report.lossless import methods
-from mpq.report.spread import Spread, mean_of
-from mpq.report.system import System
+from mpq.report.tables import system_columns
+from mpq.report.tables.column import Spread, mean_of
+from mpq.report.tables.lossless import methods
+from mpq.report.tables.system import System
 
 RATES = {
     "wer": (system_columns.wer, "word error rate", "significantly more word errors (Holm), in any seed"),

@@ -1,12 +1,22 @@
-"""From content to an HTML file: Jinja's templates, which escape whatever comes from a record."""
+"""From content to an HTML file: Jinja templates, which escape whatever comes from a record, with pictures as data URLs.
 
-from collections.abc import Iterable, Mapping
+Pictures are SVG in an `img`, not `svg` elements, whose ids would collide with those of the next picture and which could
+run scripts; an `img` also has an alternative text.
+"""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mpq.record.atomic import write_text
-from mpq.report.markdown import is_numeric
-from mpq.report.parts import Block
+from mpq.files import write_text
+from mpq.report.tables.formats import is_numeric
+from mpq.report.tables.parts import Block
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -31,3 +41,21 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
 def _meanings(blocks: Iterable[Block]) -> dict[str, str]:
     """Title and meaning of every column, each once."""
     return {column.title: column.meaning for block in blocks for column in block.columns}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its source for an `img` and the words that stand for it."""
+
+    source: str
+    description: str
+
+
+def picture(make: "Callable[[], Figure]", description: str) -> Picture:
+    """The picture of the figure that `make` draws; the same figure gives the same bytes."""
+    from mpq.report.figures.style import style  # here, since matplotlib takes a second
+
+    buffer = BytesIO()
+    with style():
+        make().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    return Picture(f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}", description)

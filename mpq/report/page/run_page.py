@@ -8,18 +8,16 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from mpq.errors import UserError
-from mpq.record.folder import flat
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
-from mpq.record.records import folder, read_record
 from mpq.record.result import Result
+from mpq.record.run_folder import flat, read_record, run_path
 from mpq.record.search import StageSearch, read_search
-from mpq.report.column import Column
-from mpq.report.columns import find, only
-from mpq.report.page.picture import Picture, picture
-from mpq.report.page.render import write_page
+from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.words import SetSamples, samples
-from mpq.report.parts import Block, Part, with_values
-from mpq.report.system import System
+from mpq.report.tables.column import Column
+from mpq.report.tables.columns import find, only
+from mpq.report.tables.parts import Block, Part, with_values
+from mpq.report.tables.system import System
 from mpq.search.assignment import from_json
 
 FILE = "report.html"
@@ -75,7 +73,7 @@ def _errors(result: Result) -> Block:
 
 
 def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSearch]) -> dict[str, Picture]:
-    from mpq.report.figures import bit_map, losses, probabilities, time_bars  # here: matplotlib takes a second
+    from mpq.report.figures import bit_map, searches, time_bars  # here: matplotlib takes a second
 
     system = System(result.exp, result.model, result.recipe, result.bits.target, (result.seed,), runs=(result,))
     found = {}
@@ -85,16 +83,18 @@ def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSea
             lambda: bit_map.draw(result.model, {system.label: {result.seed: bits}}),
             f"Map of layers and projections, {len(bits)} weights: {told}. The table below has the same figures.",
         )
-    if stage := probabilities.learned(stages):
+    if stage := searches.learned(stages):
         found["probabilities"] = picture(
-            lambda: probabilities.draw(result.exp, stage),
+            lambda: searches.draw_probabilities(result.exp, stage),
             f"Heat maps: the probability of each of {stage.candidates} bits at each of {len(stage.sites)} weights, "
             f"over the updates of stage {stage.name}.",
         )
-    if losses.recorded(stages):
+    if searches.has_losses(stages):
         last = [(s.name, s.trajectory[-1].loss) for s in stages if s.trajectory]
         ends = ", ".join(f"{name} ends at {loss:.3f}" for name, loss in last if loss is not None)
-        found["losses"] = picture(lambda: losses.draw(result.exp, stages), f"Training loss over the updates; {ends}.")
+        found["losses"] = picture(
+            lambda: searches.draw_losses(result.exp, stages), f"Training loss over the updates; {ends}."
+        )
     if len(result.time.stages) > 1:
         told = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages)
         found["time"] = picture(lambda: time_bars.draw([system]), f"Bars of the compression time: {told}.")
@@ -110,7 +110,7 @@ def _samples(run: Path, result: Result) -> list[SetSamples] | None:
         tests = list((result.significance or {}).values())
         if tests:
             name = tests[0].baseline
-            systems = {name.exp: read_hypotheses(folder(root, name.exp, name.seed) / "hypotheses.jsonl"), **systems}
+            systems = {name.exp: read_hypotheses(run_path(root, name.exp, name.seed) / "hypotheses.jsonl"), **systems}
     except UserError:
         return None
     return samples(_of(references, result), systems)

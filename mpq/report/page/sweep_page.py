@@ -6,15 +6,14 @@ from pathlib import Path
 
 from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.record.records import folder, load_records
 from mpq.record.result import Result
-from mpq.report.page.picture import Picture, picture
-from mpq.report.page.render import write_page
+from mpq.record.run_folder import load_records, run_path
+from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.run_page import FILE, write_run_page
-from mpq.report.parts import Block, Part
-from mpq.report.show import build_sheets
-from mpq.report.systems import SCALES, models_of
-from mpq.report.table import Sheet
+from mpq.report.tables.parts import Block, Part
+from mpq.report.tables.show import build_sheets
+from mpq.report.tables.system import SCALES, models_of
+from mpq.report.tables.tables import Sheet
 
 _RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "cer", "seconds")
 
@@ -44,12 +43,12 @@ def write_sweep_page(root: Path | str) -> Path:
     from rich.progress import track
 
     root = Path(root)
-    found = [r for r in load_records(root) if (folder(root, r.exp, r.seed) / "result.json").is_file()]
+    found = [r for r in load_records(root) if (run_path(root, r.exp, r.seed) / "result.json").is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
     for record in track(records, "Writing the pages"):
-        write_run_page(folder(root, record.exp, record.seed))
+        write_run_page(run_path(root, record.exp, record.seed))
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
     content = {
         "name": root.resolve().name,
@@ -72,4 +71,4 @@ def _runs(records: Sequence[Result], model: str) -> Runs:
     shown = [record for record in records if record.model == model]
     sets = list(dict.fromkeys(name for record in shown for name in record.wer))
     block = Part("runs recorded", "runs", _RUNS).build(shown, sets, model)
-    return Runs(block, [folder("", record.exp, record.seed).joinpath(FILE).as_posix() for record in shown])
+    return Runs(block, [run_path("", record.exp, record.seed).joinpath(FILE).as_posix() for record in shown])

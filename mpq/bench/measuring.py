@@ -1,0 +1,146 @@
+"""Measuring on a machine that others use too: interleaved running times, and one process's memory and load time.
+
+*Interleaved*: all systems in turn, many rounds, ratios within a round. What disturbs a round disturbs all of its
+systems about alike, so the ratio to the reference of the same round stays meaningful where seconds do not. Medians and
+quartiles, since one round in ten may be far off.
+
+*Alone*: memory is what the operating system counts (Linux: VmRSS and VmHWM of /proc/self/status), libraries included,
+since the user's machine must hold them too; what the libraries alone take is reported beside it.
+"""
+
+import gc
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_PAUSE = 0.02  # seconds after each measurement: thread pools of some libraries spin for a while after their work
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median and the quartiles of what was measured."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: np.ndarray) -> Spread:
+    """Return the median and the quartiles of `values` `[rounds]`."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return Spread(float(median), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Times:
+    """Wall-clock and processor seconds of all threads, `[rounds]` each, of one system."""
+
+    wall: np.ndarray
+    processor: np.ndarray
+
+
+def interleave(systems: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+    """Return the times of each system, one call a round, in an order drawn anew for each round.
+
+    Each system is called once before the first round, unmeasured. A call must return only when its work is done.
+    """
+    for call in systems.values():
+        call()
+    names, generator = list(systems), np.random.default_rng(0)
+    times = {name: Times(np.empty(rounds), np.empty(rounds)) for name in names}
+    gc.collect()
+    for measured in range(rounds):
+        for name in generator.permutation(names):
+            time.sleep(_PAUSE)
+            wall, processor = time.perf_counter(), time.process_time()
+            systems[name]()
+            times[name].wall[measured] = time.perf_counter() - wall
+            times[name].processor[measured] = time.process_time() - processor
+    return times
+
+
+def compared(times: Mapping[str, Times], reference: str) -> dict[str, dict[str, Any]]:
+    """Return the rows' figures: ratios to `reference` in the same round (below 1 is less), and wall-clock seconds.
+
+    On a machine that is shared, processor seconds of one thread say more than the wall clock.
+    """
+    base = times[reference]
+    return {
+        name: {
+            "ratio": asdict(spread(time.wall / base.wall)),
+            "processor_ratio": asdict(spread(time.processor / np.maximum(base.processor, 1e-9))),
+            "seconds": asdict(spread(time.wall)),
+        }
+        for name, time in times.items()
+    }
+
+
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """Bytes and seconds of one process; memory is None where the system does not tell it (other than Linux).
+
+    libraries_bytes: resident once the libraries are imported. loaded_bytes: after the model is loaded. peak_bytes: the
+    most up to the end of the first run. load_seconds: from the file to the function, wall clock.
+    load_processor_seconds: of all threads, which on a busy machine says more.
+    """
+
+    libraries_bytes: int | None
+    loaded_bytes: int | None
+    peak_bytes: int | None
+    load_seconds: float
+    load_processor_seconds: float
+
+
+def measure(system: str, path: Path, seconds: float, threads: int) -> Alone:
+    """Load and run a system of `mpq.bench.systems` on `seconds` of noise in a fresh process.
+
+    Raises:
+        RuntimeError: the process failed; the message is its last line.
+    """
+    task = json.dumps([system, str(path), seconds, threads])
+    command = [sys.executable, "-m", "mpq.bench.measuring", task]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return Alone(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def resident_bytes(field: str = "VmRSS") -> int | None:
+    """Return this process's resident memory in bytes, or with `VmHWM` its peak; None where it can't be known."""
+    if not _STATUS.is_file():
+        return None
+    line = next(line for line in _STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def _run(name: str, path: Path, seconds: float, threads: int) -> Alone:
+    # Not from mpq.bench.models, which would import torch into the process of a system that needs none.
+    import numpy as np
+
+    from mpq.bench.systems import all_systems
+
+    audio: Any = np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
+    system = all_systems()[name]
+    for library in system.libraries:
+        importlib.import_module(library)
+    libraries, wall, processor = resident_bytes(), time.perf_counter(), time.process_time()
+    logits = system.load(path, threads)
+    wall, processor, loaded = time.perf_counter() - wall, time.process_time() - processor, resident_bytes()
+    logits(audio)
+    return Alone(libraries, loaded, resident_bytes("VmHWM"), wall, processor)
+
+
+if __name__ == "__main__":
+    name, path, seconds, threads = json.loads(sys.argv[1])
+    print(json.dumps(asdict(_run(name, Path(path), seconds, threads))))

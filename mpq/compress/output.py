@@ -1,0 +1,116 @@
+"""The result of `quantize_now` and `rebudget`: a packed folder of the user's choice, and a summary of it."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from mpq import pipeline, settings
+from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
+from mpq.data.corpus import Corpus
+from mpq.errors import UserError
+from mpq.evaluate.significance import in_words
+from mpq.files import replacing, write_text
+from mpq.models.hub import stated_licence
+from mpq.record.result import Bits, Result, Significance, Size, WordErrors
+from mpq.record.run_folder import RunFolder
+from mpq.report.card import card_without_errors
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The packed model in `folder`; `result` is the whole record where it could be evaluated."""
+
+    folder: Path
+    method: str
+    bits: Bits
+    size: Size
+    result: Result | None
+
+
+def check_output(output: Path) -> None:
+    """Refuse, before any work, a folder that holds something else than a packed model.
+
+    Raises: UserError.
+    """
+    empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not empty and quant_method(output) != QUANT_METHOD:
+        raise UserError(f"{output} exists and is not a packed model: choose another output, or remove it first")
+
+
+def quant_method(folder: Path) -> str | None:
+    """The way in which the model in `folder` is quantized, as transformers calls it; None for a float model."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return str((config.get("quantization_config") or {}).get("quant_method", "")) or None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def copy_model(model: Path, output: Path) -> None:
+    """Copy a model's folder to `output`, whole or not at all."""
+    with replacing(output) as temporary:
+        shutil.copytree(model, temporary)
+
+
+def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str) -> tuple[Bits, Size]:
+    """Run the recipe of a settled config without evaluation or record; write the packed model to `output`.
+
+    `how_to_measure`: the sentence of its model card that tells how its word error rate is measured.
+    """
+    with tempfile.TemporaryDirectory() as work:
+        folder = RunFolder(work, cfg.exp, cfg.seed)
+        folder.work.mkdir(parents=True)
+        bits, size, _, sites, _ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
+        base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
+        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, how_to_measure)
+        write_text(folder.model / "README.md", card_without_errors(*about))
+        copy_model(folder.model, output)
+    return bits, size
+
+
+_HOW = {
+    "round": "rounded to nearest, precisions by rounding error: no data",
+    "gptq": "GPTQ on the recordings, precisions by rounding error: no training",
+    "rebudget": "from the precisions that a run learned, without training",
+    "one_stage": "precisions and weights trained in one stage",
+}
+
+
+def summary(made: Quantized) -> str:
+    """The lines about `made`."""
+    size, bits = made.size, made.bits
+    lines = [
+        f"model   {made.folder} ({_HOW[made.method]})",
+        f"size    {size.file_bytes / 1e6:.2f} MB, {size.file_ratio:.2f} times smaller than the float32 model's "
+        f"{4 * size.parameters / 1e6:.2f} MB",
+        f"bits    {bits.average:.3f} a weight on average over the encoder's linear layers",
+        *_words(made),
+        "load    import mpq; from transformers import AutoModelForCTC",
+        f'        model = AutoModelForCTC.from_pretrained("{made.folder}")',
+        f"try     python scripts/transcribe.py audio.wav --model {made.folder}",
+    ]
+    return "\n".join(lines)
+
+
+def _words(made: Quantized) -> list[str]:
+    """A line about each evaluation set, or why there is none."""
+    if made.result is None:
+        how = "evaluate=true" if made.method == "rebudget" else "--data FOLDER with transcripts"
+        return [f"WER     not measured: that takes {how}"]
+    tests = made.result.significance or {}
+    return [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]
+
+
+def _wer(name: str, words: WordErrors, test: Significance | None) -> str:
+    line = f"WER     {words.wer:.2f} % on {name}, {words.utterances} utterances"
+    if test is None:
+        return line
+    low, high = test.interval
+    return (
+        f"{line}; {test.difference:+.2f} against float32, 95 % interval [{low:+.2f}, {high:+.2f}], "
+        f"{in_words(test.p)} (MAPSSWE)"
+    )

@@ -1,0 +1,140 @@
+"""From a model to a packed folder in one call, with what data there is.
+
+No data: rounding errors choose the precisions and weights are rounded. Audio: GPTQ makes up for the rounding. Audio and
+transcripts: the paper's one stage, evaluated on what is held out. Each is a recipe of `conf/recipe`, composed by Hydra
+and run by `mpq.pipeline`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from mpq import conf, pipeline, settings
+from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
+from mpq.data.corpus import Corpus
+from mpq.data.librispeech import Found, find, recordings
+from mpq.errors import UserError
+from mpq.models.hub import check_available, local_folder
+from mpq.record.run_folder import RunFolder
+
+RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
+_SMALL = 80e6  # bytes of a float model that a CPU trains in minutes; the large ones take a GPU
+_ANY_ENCODER = "*encoder.layer*"  # of any family: layers, or layer as in SEW-D; only linear layers are looked at
+_UPDATES = 2000  # of one stage on a large model: a tenth of the paper rows'
+
+
+def quantize_now(
+    model: str,
+    bits: float,
+    data: Path | None = None,
+    output: Path | None = None,
+    method: str = "auto",
+    changes: dict[str, Any] | None = None,
+) -> Quantized:
+    """Compress `model` (a folder, a Hub name, or one of conf/model) to `bits` on average; see the top of this file.
+
+    `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
+    dotted name, as `{"trainer.updates": 300}`.
+
+    Raises: UserError where the model, the bits or the data can't be used or `output` holds something else.
+    """
+    if not 2 <= bits <= 8:
+        raise UserError(f"--bits {bits:g} must be a number from 2 to 8")
+    found = find(data) if data else None
+    path, name = _model(model)
+    check_available(path)
+    _check_float(path)
+    method = _method(method, found, _is_small(path))
+    cfg = _config(name, path, bits, found, method, changes or {})
+    output = Path("quantized", cfg.exp) if output is None else output
+    check_output(output)
+    if found and found.transcribed:
+        result = pipeline.run(cfg)
+        assert result is not None, "one process runs this"
+        copy_model(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
+        return Quantized(output, method, result.bits, result.size, result)
+    unheard = recordings(found.root) if found else None
+    corpus = Corpus(data.name if data else "none", "", unheard.utterances if unheard else [], {}, [])
+    made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
+    return Quantized(output, method, made, size, None)
+
+
+def _how_to_measure(model: str, bits: float, method: str) -> str:
+    """The sentence of the model card; a folder goes by its last name, since a card is read elsewhere."""
+    named = Path(model).resolve().name if Path(model).is_dir() else model
+    what = "the same weights" if method == "round" else "such a model, fitted to the other part,"
+    return (
+        f"`python scripts/quantize.py --model {named} --bits {bits:g} --method {method} --data FOLDER` makes {what} "
+        "and measures it on a part held out, where FOLDER has recordings with transcripts in LibriSpeech's layout."
+    )
+
+
+def _model(model: str) -> tuple[str, str | None]:
+    """The path or Hub name of the model, and its group in conf/model if it has one."""
+    known = conf.model(model)
+    if not known or Path(model).is_dir():
+        return model, None
+    local = conf.REPOSITORY / known["path"]
+    return (str(local) if local.is_dir() else known["path"]), model
+
+
+def _method(method: str, found: Found | None, small: bool) -> str:
+    """The recipe's name in `RECIPES` that the data allow.
+
+    Raises: UserError where a method is asked for that needs more data.
+    """
+    import torch
+
+    if method != "auto" and method not in RECIPES:
+        raise UserError(f"--method {method} must be one of auto, {', '.join(RECIPES)}")
+    if method == "one_stage" and not (found and found.transcribed):
+        raise UserError("--method one_stage needs --data FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
+    if method == "gptq" and not found:
+        raise UserError("--method gptq needs --data FOLDER with recordings; transcripts are not needed")
+    if method != "auto":
+        return method
+    if not found:
+        return "round"
+    return "one_stage" if found.transcribed and (small or torch.cuda.is_available()) else "gptq"
+
+
+def _config(
+    name: str | None, path: str, bits: float, found: Found | None, method: str, changes: dict[str, Any]
+) -> DictConfig:
+    """The settled config of the run, as the command line of scripts/run.py would make it."""
+    words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
+    words += [f"model={name}"] if name else [f"trainer={'tiny' if _is_small(path) else 'paper'}"]
+    settings.register_resolvers()
+    with conf.composing():
+        cfg = compose("config", words)
+    own: dict[str, Any] = {"data.root": None, "data.corpus": None, "data.on_bad_audio": "skip"}
+    if found and found.transcribed:
+        own |= {"data.root": str(found.root), "data.train": found.train, "data.test": found.test}
+    if not name:
+        called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
+        own |= {"model.name": called, "model.path": path, "model.searched": _ANY_ENCODER}
+        own |= {"model.architecture": None}  # of random weights, which are not wanted here
+    if not _is_small(path):
+        own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
+    for key, value in (own | changes).items():
+        OmegaConf.update(cfg, key, value, force_add=True)
+    cfg = settings.settle(cfg)
+    settings.check_target(cfg)
+    return cfg
+
+
+def _is_small(path: str) -> bool:
+    """Whether the weights are known to be few; those still on the Hub are taken for many."""
+    folder = local_folder(path)
+    files = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")] if folder else []
+    return bool(files) and sum(file.stat().st_size for file in files) < _SMALL
+
+
+def _check_float(path: str) -> None:
+    """Refuse a model that is quantized already."""
+    folder = local_folder(path)
+    if folder and (method := quant_method(folder)):
+        raise UserError(f"{path} is quantized already ({method}): name the float model that it was made from")

@@ -1,0 +1,132 @@
+"""Another budget from a finished run, without training: the precisions that its search prefers there, packed.
+
+The run is not repeated. Its learned logits decide (`reassign`); sites whose precision stays keep their trained codes
+and scales; the others are rounded from the teacher's weights (`mpq.checkpoint.requantize`), and GPTQ compensates for
+the rounding with some of the run's training audio. experiments/LOG.md has what the alternatives cost.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf
+
+from mpq import conf, pipeline, settings
+from mpq.compress.output import Quantized, check_output, compress_to, copy_model
+from mpq.data.corpus import Corpus, open_corpus
+from mpq.errors import UserError
+from mpq.record.run_folder import RunFolder, read_config
+from mpq.record.search import StageSearch, read_search
+from mpq.search.allocate import allocate, check_target
+from mpq.search.assignment import Assignment
+from mpq.search.budget import log_solve
+
+METHOD = "rebudget"
+EMPTY = Corpus("none", "", [], {}, [])
+
+
+def rebudget(
+    run: Path,
+    target: float,
+    output: Path | None = None,
+    evaluate: bool = True,
+    calibrate: bool = True,
+    **changes: Any,
+) -> Quantized:
+    """Pack the model of the finished `run` (its folder, `<root>/<name>/seed<k>`) anew at `target` bits on average.
+
+    With `evaluate` it becomes a run of its own, `<model>_rebudget_<bits>bit`, beside the given one and with a record;
+    `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` asks
+    for GPTQ; with neither no audio is read. `changes` are settings of the new run.
+
+    Raises: UserError where the run is not finished, searched nothing, or can't have that budget.
+    """
+    cfg = config(run, target, calibrate, changes)
+    if not evaluate:
+        output = output or Path("quantized") / cfg.exp
+    if output:
+        check_output(output)
+    if not evaluate:
+        assert output is not None
+        bits, size = compress_to(
+            cfg, _corpus(cfg) if calibrate else EMPTY, output, _how_to_measure(run, target, calibrate)
+        )
+        return Quantized(output, METHOD, bits, size, None)
+    result = pipeline.run(cfg)
+    assert result is not None, "one process runs this"
+    made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
+    if output:
+        copy_model(made, output)
+    return Quantized(output or made, METHOD, result.bits, result.size, result)
+
+
+def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
+    """The sentence of the model card."""
+    same = f"run={'/'.join(run.resolve().parts[-2:])} target_bits={target:g} calibrate={str(calibrate).lower()}"
+    return f"`python scripts/rebudget.py {same}` makes the same model and measures it on the run's evaluation sets."
+
+
+def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:
+    """The settled config of the run to be: that of `run` with another recipe."""
+    model = run / "model"
+    if not model.is_dir() or not (run / "result.json").is_file():
+        raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<name>/seed<k>")
+    assignment = reassign(read_search(run / "search.json"), target)
+    before = read_config(run)
+    before.pop("recipe", None)
+    settings.register_resolvers()
+    with conf.composing():
+        cfg: Any = compose("config")
+    OmegaConf.set_struct(cfg, False)
+    del cfg.recipe
+    stage: dict[str, Any] = {
+        "search": {"_target_": "mpq.search.fixed.FixedSearch", "assignment": "previous"},
+        "start_from": os.path.relpath(model) if model.resolve().is_relative_to(Path.cwd()) else str(model),
+        "assignment": assignment,
+        "updates": 0,
+        "calibrate": {"_target_": "mpq.quant.gptq.Gptq", "utterances": before.trainer.calibration_utterances},
+    }
+    if not calibrate:
+        del stage["calibrate"]
+    own: Any = {
+        "recipe": {"name": METHOD, "infix": METHOD, "stages": {METHOD: stage}},
+        "target_bits": target,
+        "root": str(run.parent.parent),
+        "logger": {"mode": "off"},
+    }
+    cfg = OmegaConf.merge(cfg, before, own)
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key, value)
+    return settings.settle(cfg)
+
+
+def _corpus(cfg: DictConfig) -> Corpus:
+    """The data of the run."""
+    data: Any = {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
+    return open_corpus(**data, cache=cfg.cache)
+
+
+def reassign(stages: Sequence[StageSearch], target: float) -> Assignment:
+    """The assignment of at most `target` bits on average that the last search among `stages` prefers.
+
+    Learned logits are scored as at the search's end, by their probabilities under the new budget; measured
+    sensitivities as they are.
+
+    Raises: UserError where no stage learned anything, or the target is outside what its candidates allow.
+    """
+    searched = [stage for stage in stages if stage.logits or stage.sensitivity]
+    if not searched:
+        raise UserError("this run searched no precisions, so there is no other budget to derive: take a one-stage run")
+    stage = searched[-1]
+    check_target(target, stage.candidates)
+    if stage.logits:
+        logits, sizes = torch.tensor(stage.logits, dtype=torch.float64), torch.tensor(stage.parameters)
+        scores = log_solve(logits, sizes, stage.candidates, target, stage.temperature or 1.0).numpy()
+    else:
+        scores = -np.array(stage.sensitivity)
+    bits = allocate(scores, np.array(stage.parameters), stage.candidates, target)
+    return {name: int(b) for name, b in zip(stage.sites, bits, strict=True)}

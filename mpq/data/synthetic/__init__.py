@@ -1,0 +1,1 @@
+"""The embedded corpus: sentences of our own grammar, spoken by eSpeak NG."""

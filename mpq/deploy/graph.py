@@ -1,0 +1,221 @@
+"""The model as an ONNX graph, first in float32, then with its packed weights.
+
+PyTorch's own optimisation of an exported graph would transpose the weights of linear layers ahead of time and so lose
+their names; here it is told to keep them, since `rewrite` finds the sites by name.
+
+`rewrite` replaces each use of a site's weight by what a layout makes of it. A layout handles linear layers and
+convolutions as a whole; any other use (embeddings, attention that reads weights itself) gets float32 values computed
+from the codes.
+"""
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx_ir.passes import common
+from onnxscript.optimizer import optimize_ir
+from torch import Tensor, nn
+
+from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.checkpoint.packing import unpack
+
+INPUT, MASK, OUTPUT = "input_values", "attention_mask", "logits"
+_SECONDS = 1.0  # of the audio that the graph is traced with; batch and length stay free
+
+
+def float_graph(model: nn.Module, attention_mask: bool, rate: int, opset: int) -> ir.Model:
+    """Trace a CTC model of raw audio and return its graph, of the ONNX operators of version `opset`.
+
+    Inputs: `input_values` float32 `[batch, samples]` and, with `attention_mask`, `attention_mask` int64
+    `[batch, samples]`. Output: `logits` float32 `[batch, frames, vocabulary]`. `rate` is in Hz.
+    """
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+    audio = torch.randn(2, int(_SECONDS * rate), generator=torch.Generator().manual_seed(0))
+    inputs: dict[str, torch.Tensor] = {INPUT: audio}
+    if attention_mask:
+        inputs[MASK] = torch.ones(audio.shape, dtype=torch.long)
+        inputs[MASK][1, audio.shape[1] // 2 :] = 0
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            model,
+            kwargs=inputs,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=[OUTPUT],
+            dynamic_shapes={name: {0: batch, 1: samples} for name in inputs},
+            opset_version=opset,
+            optimize=False,
+            verbose=False,
+        )
+        optimize_ir(program.model, should_fold=_foldable)
+    _name_instance_norms(program.model.graph)
+    return program.model
+
+
+def finish(model: ir.Model) -> None:
+    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and put the nodes in order."""
+    graph = model.graph
+    graph.sort()
+    common.RemoveUnusedNodesPass()(model)
+    common.ClearMetadataAndDocStringPass()(model)
+    parts = (graph, *graph.subgraphs())
+    results = {value for part in parts for value in part.outputs}
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            value.shape = value.shape if value in graph.outputs else None
+            value.type = value.type if value in results else None
+    for value in (value for part in parts for value in part.initializers.values()):
+        value.shape, value.type = None, None  # the tensor has both
+        value.metadata_props.clear()
+    for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):
+        assert value.shape is not None
+        value.shape = ir.Shape(["batch", name, *value.shape[2:]])
+    common.NameFixPass()(model)
+    for node in graph.all_nodes():
+        node.name = None  # which ONNX does without
+
+
+def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
+    """Return the initializer `name` of the graph, made of `value` where it is not there yet."""
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.asarray(value) if dtype is None else value, dtype=dtype, name=name)
+        ir.tape.Tape(graph).initializer(tensor)
+    return graph.initializers[name]
+
+
+def _name_instance_norms(graph: ir.Graph) -> None:
+    """Call a group norm whose groups are single channels an instance norm, which it is.
+
+    ONNX Runtime spells GroupNormalization out in ten passes over the largest values of the model.
+    """
+    for node in [node for node in graph if node.op_type == "GroupNormalization"]:
+        source, scale, _ = node.inputs
+        assert source is not None and scale is not None and scale.shape is not None
+        if node.attributes["num_groups"].as_int() == scale.shape[0]:
+            settings = {"epsilon": node.attributes["epsilon"].as_float()}
+            norm = ir.tape.Tape(graph).op("InstanceNormalization", node.inputs, settings)
+            ir.convenience.replace_all_uses_with(node.outputs[0], norm)
+            graph.remove(node, safe=True)
+
+
+def _foldable(node: ir.Node) -> bool | None:
+    """False for what is computed from a weight, None to let the optimizer decide."""
+    weights = [value for value in node.inputs if value is not None and value.is_initializer()]
+    return False if any(len(value.shape or ()) > 1 for value in weights) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's notes on its own insides (torchvision is not installed, empty attributes)."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+_STORED = {2: ml_dtypes.int2, 4: ml_dtypes.int4, 8: np.int8}
+
+
+@dataclass(frozen=True)
+class SiteWeight:
+    """The weight `scale * (codes + offset)`: codes int8 `[out, in, ...]`, scale float32 `[out]`, offset 0 or 0.5."""
+
+    name: str
+    bits: int
+    codes: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    offset: float
+
+    @property
+    def stored_bits(self) -> int:
+        """The bits that a code takes in the ONNX file, which knows 2, 4 and 8: the next that loses nothing."""
+        return next(bits for bits in _STORED if bits >= self.bits)
+
+    def tensor(self, codes: NDArray[np.int8] | None = None) -> ir.Tensor:
+        """Return the codes, or `codes` in their place (a rearrangement), as a tensor of INT2, INT4 or INT8."""
+        arranged = np.ascontiguousarray(self.codes if codes is None else codes)
+        return ir.Tensor(arranged.astype(_STORED[self.stored_bits]), name=self.name)
+
+
+def read_weights(sites: Mapping[str, PackedSite], stored: Mapping[str, Tensor]) -> dict[str, SiteWeight]:
+    """Return the weights of all `sites` from the tensors of a packed folder (`mpq.checkpoint.packed.read_folder`)."""
+    weights = {}
+    for name, site in sites.items():
+        codes = unpack(stored[packed_name(name)].numpy(), site.bits, math.prod(site.shape)).reshape(site.shape)
+        scale = np.broadcast_to(stored[scale_name(name)].numpy().reshape(-1), (site.shape[0],)).copy()
+        weights[name] = SiteWeight(name, site.bits, codes, scale, site.offset)
+    return weights
+
+
+class Layout(Protocol):
+    """How weights are stored and computed with in an ONNX file.
+
+    frames_at_once: how many frames the convolutions over time make at once (`mpq.deploy.slices`).
+    """
+
+    frames_at_once: int
+
+    def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
+        """Return `inputs @ weight.T`: float32 `[..., in]` -> `[..., out]`."""
+        ...
+
+    def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
+        """Return what the node `conv`, float32 `[batch, in, time]`, gives, or None to leave it a convolution."""
+        ...
+
+    def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
+        """Return the weight itself, float32 `[out, in, ...]`."""
+        ...
+
+
+def rewrite(graph: ir.Graph, weights: Mapping[str, SiteWeight], tied: Mapping[str, str], layout: Layout) -> None:
+    """Replace, in place, every initializer that is a site or tied to one; a site that nothing reads is left out."""
+    names = {name: name for name in weights} | {name: source for name, source in tied.items() if source in weights}
+    for name, source in names.items():
+        if name in graph.initializers:
+            _replace(graph, graph.initializers.pop(name), weights[source], layout)
+
+
+def _replace(graph: ir.Graph, old: ir.Value, weight: SiteWeight, layout: Layout) -> None:
+    for transpose, matmul in list(_linear_layers(old)):
+        inputs = matmul.inputs[0]
+        assert inputs is not None
+        _substitute(graph, matmul, layout.linear(graph, inputs, weight))
+        if not transpose.outputs[0].uses():
+            graph.remove(transpose, safe=True)
+    for conv in [node for node, position in old.uses() if node.op_type == "Conv" and position == 1]:
+        if (value := layout.convolution(graph, conv, weight)) is not None:
+            _substitute(graph, conv, value)
+    if old.uses():
+        ir.convenience.replace_all_uses_with(old, layout.weight(graph, weight))
+
+
+def _linear_layers(weight: ir.Value) -> Iterator[tuple[ir.Node, ir.Node]]:
+    """Every (Transpose, MatMul) that computes `x @ weight.T`."""
+    for transpose, _ in weight.uses():
+        if transpose.op_type == "Transpose" and len(weight.shape or ()) == 2:
+            for matmul, position in transpose.outputs[0].uses():
+                if matmul.op_type == "MatMul" and position == 1:
+                    yield transpose, matmul
+
+
+def _substitute(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+    """Let `value` take the place of what `node` gives."""
+    ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+    graph.remove(node, safe=True)

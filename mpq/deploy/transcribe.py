@@ -1,0 +1,217 @@
+"""Transcribes audio files with a folder's model, a Hub model (both in PyTorch) or an `.onnx` file (ONNX Runtime).
+
+Models run on one recording at a time, without padding, so that a text never depends on other files. A file that can't
+be read costs one sentence, and the others are transcribed.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mpq.data.audio import Recording
+from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
+from mpq.errors import UserError
+
+if TYPE_CHECKING:
+    from mpq.deploy.runtime import Description
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mpq.data import audio
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word, and when it is said: seconds from the beginning of the recording."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said; `words` is None where the model's tokenizer can't tell where a word begins."""
+
+    text: str
+    words: tuple[Word, ...] | None
+
+
+def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> Transcript:
+    """The text of the likeliest characters `[frames]`, one frame every `frame_seconds` (0: times are not known).
+
+    A word lasts from the first frame of its first character to the last of its last: CTC models are sure of a character
+    for a frame or two, so these times are where a word is recognised, within its sound.
+    """
+    from transformers import Wav2Vec2CTCTokenizer
+
+    if not frame_seconds or not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+        return Transcript(_spaced(tokenizer.decode(characters)), None)
+    decoded: Any = tokenizer.decode(characters, output_word_offsets=True)
+    words = tuple(
+        Word(
+            found["word"], _seconds(found["start_offset"], frame_seconds), _seconds(found["end_offset"], frame_seconds)
+        )
+        for found in decoded.word_offsets
+    )
+    return Transcript(_spaced(decoded.text), words)
+
+
+def _seconds(frames: int, frame_seconds: float) -> float:
+    return round(int(frames) * frame_seconds, 3)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())  # a pause can be two word boundaries
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """`logits` gives frames `[frames, vocabulary]` of samples `[time]` at `rate` Hz, one frame every `step` samples.
+
+    A `step` of None says that it is not known, and no recording is cut then.
+    """
+
+    logits: Callable[[np.ndarray], np.ndarray]
+    tokenizer: Any
+    rate: int
+    step: int | None
+
+    def transcribe(self, recording: Recording, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
+        """What is said in a recording at `rate`, heard in chunks of `seconds` that overlap by two margins (seconds).
+
+        Raises: UserError where the margins leave nothing of a chunk; BadAudioError where the recording is no good.
+        """
+        if self.step is None:
+            parts = iter([self.logits(np.concatenate(list(recording.blocks)))])
+        else:
+            size, inner = round(seconds * self.rate), round(margin * self.rate)
+            parts = chunked_logits(self.logits, recording.blocks, recording.samples, size, inner, self.step)
+        characters = np.concatenate([_not_nan(frames).argmax(-1) for frames in parts])
+        return transcript(characters, self.tokenizer, (self.step or 0) / self.rate)
+
+
+def _not_nan(frames: np.ndarray) -> np.ndarray:
+    """The frames, unless a damaged model made them, of which argmax would make an empty text."""
+    if np.isnan(frames).any():
+        raise UserError("the model's outputs are no numbers: its weights are damaged, load or train it again")
+    return frames
+
+
+def open_recognizer(model: str, accelerator: str = "auto") -> Recognizer:
+    """The recognizer of a packed folder, another CTC model's folder, a Hub name, or an `.onnx` file.
+
+    Raises: UserError where there is none, it is damaged, or not a CTC model.
+    """
+    return _onnx(Path(model)) if model.endswith(".onnx") else _torch(model, accelerator)
+
+
+def _torch(name: str, accelerator: str) -> Recognizer:
+    import torch
+
+    from mpq.checkpoint import packed
+    from mpq.models import ctc
+
+    local = Path(name)
+    model, processor = packed.load_model(local) if (local / "config.json").is_file() else ctc.load(name)
+    if processor is None:
+        raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
+    extractor = processor.feature_extractor
+    ctc.to_accelerator(model.eval(), accelerator)
+    device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def logits(samples: np.ndarray) -> np.ndarray:
+        features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
+        inputs = torch.as_tensor(features[extractor.model_input_names[0]][0])[None].to(device)
+        lengths = torch.tensor([inputs.shape[1]], device=device)
+        frames = ctc.logits(model, inputs, lengths, bool(extractor.return_attention_mask))
+        return frames[0, : int(ctc.frames(model, lengths)[0])].float().cpu().numpy()
+
+    return Recognizer(logits, processor.tokenizer, extractor.sampling_rate, ctc.stride(model))
+
+
+def _onnx(path: Path) -> Recognizer:
+    from mpq.deploy.runtime import OnnxRecognizer
+
+    model = OnnxRecognizer(path)
+    about = model.description
+    shortest = next(samples for samples in count(1) if about.frames(samples) > 0)
+
+    def logits(samples: np.ndarray) -> np.ndarray:
+        padded = np.pad(samples, (0, max(0, shortest - len(samples))))
+        return model.logits([padded])[0][: about.frames(len(samples))]
+
+    return Recognizer(logits, _tokenizer(about), about.sampling_rate, prod(stride for _, stride in about.frame_steps))
+
+
+def _tokenizer(about: "Description") -> Any:
+    """transformers' tokenizer of an ONNX file's vocabulary."""
+    from transformers import Wav2Vec2CTCTokenizer
+
+    with tempfile.TemporaryDirectory() as packed:
+        file = Path(packed) / "vocab.json"
+        file.write_text(json.dumps({token: index for index, token in enumerate(about.vocabulary)}), encoding="utf-8")
+        return Wav2Vec2CTCTokenizer(
+            str(file),
+            pad_token=about.blank,
+            word_delimiter_token=about.word_delimiter,
+            do_lower_case=about.lower_case,
+        )
+
+
+def transcribe_files(
+    recognizer: Recognizer,
+    paths: Sequence[Path],
+    as_json: bool = False,
+    seconds: float = SECONDS,
+    margin: float = MARGIN,
+) -> int:
+    """Print the text of each file, or with `as_json` one object a line; return how many files could not be read.
+
+    One file gives its text alone, several give `<file><tab><text>`. What is wrong with a file goes to standard error.
+    Chunks are of `seconds`, with a `margin` (seconds) given up at inner ends.
+
+    Raises: UserError where the margins leave nothing of a chunk.
+    """
+    bad = 0
+    for path in _tracked(paths):
+        try:
+            with audio.stream(path, recognizer.rate) as recording:
+                found = recognizer.transcribe(recording, seconds, margin)
+        except audio.BadAudioError as error:
+            bad += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        if as_json:
+            print(_object(path, found, recording.samples / recognizer.rate), flush=True)
+        else:
+            print(found.text if len(paths) == 1 else f"{path}\t{found.text}", flush=True)
+    return bad
+
+
+def _object(path: Path, found: Transcript, seconds: float) -> str:
+    return json.dumps({"file": str(path), "seconds": round(seconds, 3), **asdict(found)}, ensure_ascii=False)
+
+
+def _tracked(paths: Sequence[Path]) -> Iterator[Path]:
+    """The paths, under a bar on standard error where that is a terminal and there are several."""
+    console = Console(stderr=True)
+    if len(paths) == 1 or not console.is_terminal:
+        yield from paths
+        return
+    columns = (TextColumn("Transcribing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Text for the same terminal must go above the bar; text for a file or a pipe must not go to the bar's console.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        yield from progress.track(paths)

@@ -1,0 +1,117 @@
+"""Whether a model is available, here or on the Hub, checked before anything is written; and its stated licence."""
+
+import json
+import re
+from pathlib import Path
+
+from mpq import conf
+from mpq.errors import UserError
+
+_HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def check_available(path: str) -> None:
+    """Raise UserError within seconds unless `path` is a CTC model's folder, in the local Hub cache, or on the Hub."""
+    if folder := local_folder(path):
+        _check_folder(path, folder)
+    elif command := _training_command(path):
+        raise UserError(f"model.path={path} is not there yet: it is trained from random weights by `{command}`")
+    else:
+        _check_hub(path)
+
+
+def local_folder(path: str) -> Path | None:
+    """Where the model's files lie on this machine: `path` itself, or its snapshot in the Hub cache; None if nowhere."""
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(path, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    # A snapshot may hold a part of the files; then the Hub is asked for the others.
+    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+def _training_command(path: str) -> str | None:
+    """What makes `<root>/<model>_fp32/seed<seed>/model`, where `model` is one of `conf/model/` that is trained here."""
+    found = re.fullmatch(r"(?:\./)?(.+)/(\w+)_fp32/seed(\d+)/model/?", path)
+    if not found:
+        return None
+    root, name, seed = found.groups()
+    model = conf.model(name)
+    if "architecture" not in model or model["scale"] == "paper":
+        return None
+    trainer = f"{model['scale']}_scratch"
+    chosen = [f"trainer={trainer}"] if trainer in conf.names("trainer") else []
+    words = [f"model={name}", "recipe=from_scratch", *chosen, *([f"seed={seed}"] if seed != "0" else [])]
+    return " ".join(["python scripts/run.py", *words, f"root={root}"])
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
+
+
+def _check_folder(path: str, folder: Path) -> None:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"{path} has no config.json: it must be a folder that save_pretrained wrote")
+    if not _has_weights(folder):
+        raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
+    try:
+        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+    except (ValueError, AttributeError, OSError) as error:
+        raise UserError(f"{config} is damaged: {error}") from None
+    if names and not any("CTC" in name for name in names):
+        raise UserError(f"{path} is not fine-tuned for CTC: its config.json says that it is a {', '.join(names)}")
+
+
+def _check_hub(path: str) -> None:
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.utils import validate_repo_id
+
+    get = (
+        f"`hf download {path}` where there is a network, or name the folder of a model saved by transformers "
+        "(model.path=FOLDER for scripts/run.py)"
+    )
+    try:
+        validate_repo_id(path)
+        if constants.HF_HUB_OFFLINE:
+            raise UserError(f"the model {path} is neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): {get}")
+        HfApi().model_info(path, timeout=_HUB_SECONDS)
+    except UserError:
+        raise
+    except HFValidationError:
+        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"the Hub has no model {path}, or it is private and needs `hf auth login`") from None
+    except Exception as error:  # whatever the network does, the user needs the same advice
+        raise UserError(
+            f"the model {path} is neither a folder nor in the local Hub cache, and the Hub gave no answer "
+            f"({type(error).__name__}): {get}"
+        ) from None
+
+
+_KEYS = ("license", "license_name", "license_link")  # of the front matter that the Hub reads
+
+
+def stated_licence(path: str) -> dict[str, object]:
+    """What the card (README.md) of the model at `path`, a folder or a Hub name, says of its licence.
+
+    Empty where there is no card on this machine or it states none; the Hub isn't asked.
+    """
+    folder = local_folder(path)
+    if folder is None or not (folder / "README.md").is_file():
+        return {}
+    from huggingface_hub import metadata_load
+
+    try:
+        front = metadata_load(folder / "README.md") or {}
+    except Exception:  # whatever a card may hold where front matter is expected, it states no licence
+        return {}
+    stated = {key: front[key] for key in _KEYS if front.get(key)}
+    return {} if stated.get("license", "other") == "other" and len(stated) < 2 else stated

@@ -1,0 +1,145 @@
+"""What a measured search sees: the model before quantization, some training audio, and any site quantized at will."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mpq.data.batching import by_length
+from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.errors import UserError
+from mpq.models import ctc
+from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.scales import Clipping, Granularity
+from mpq.quant.sites import Site, check_finite
+
+_Item = TypeVar("_Item")
+
+
+@dataclass
+class Calibration:
+    """A CTC `model` in eval mode and `batches` on its device; counts the audio that the model hears.
+
+    `attention_mask` is that of `mpq.models.ctc.logits`, `granularity`, `centred` and `clipping` are those of the
+    quantizers that the model will get.
+    """
+
+    model: nn.Module
+    batches: Sequence[Batch]
+    attention_mask: bool = False
+    granularity: Granularity = "per_tensor"
+    centred: bool = True
+    clipping: Clipping = "mse"
+    audio_seconds: float = field(default=0.0, init=False)
+    quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites asked for so far
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return the model's output before softmax `[batch, frames, vocabulary]`."""
+        self.audio_seconds += batch.seconds
+        return ctc.logits(self.model, batch.inputs, batch.lengths, self.attention_mask)
+
+    def frame_counts(self, batch: Batch) -> Tensor:
+        """Return the number of frames `[batch]` that are no padding."""
+        return ctc.frames(self.model, batch.lengths)
+
+    def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """Return the gradient of the mean CTC loss over all utterances for each of `weights`."""
+        total = sum(len(batch.ids) for batch in self.batches)
+        gradient = [torch.zeros_like(weight) for weight in weights]
+        with torch.enable_grad():
+            for batch in self.batches:
+                loss = ctc.ctc_loss(self.model, self.logits(batch), self.frame_counts(batch), batch.labels)
+                parts = torch.autograd.grad(loss * (len(batch.ids) / total), weights)
+                for sum_, part in zip(gradient, parts, strict=True):
+                    sum_ += part
+        return gradient
+
+    def weight(self, site: Site) -> nn.Parameter:
+        """Return the plain parameter of `site`."""
+        return self.model.get_parameter(site.name)
+
+    @torch.no_grad()
+    def quantized(self, site: Site, candidates: Sequence[int]) -> list[Tensor]:
+        """Return the weight of `site` as it is stored at each of `candidates` (bits) before any training.
+
+        Raises:
+            UserError: the weight is not finite.
+        """
+        weight = self.weight(site)
+        check_finite(site.name, weight)
+        quantizer = WeightQuantizer(weight, candidates, self.granularity, self.centred, self.clipping)
+        self.quantizers[site.name] = quantizer
+        return [fake_quantize(weight, quantizer.scale(bits), quantizer.grid(bits)) for bits in candidates]
+
+    @contextmanager
+    def replaced(self, weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+        """Let the model compute with `values` in the place of `weights`, which come back bit for bit."""
+        originals = [weight.detach().clone() for weight in weights]
+        _write(weights, values)
+        try:
+            yield
+        finally:
+            _write(weights, originals)
+
+    @torch.no_grad()
+    def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
+        """Let the model hear all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
+
+        Padded frames are left out of inputs that have one row an output frame.
+        """
+        counts = torch.zeros(0)
+
+        def hook(number: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
+            inputs = args[0]
+            if inputs.shape[:-1] == (len(counts), counts.max()):
+                inputs = inputs[torch.arange(inputs.shape[1], device=inputs.device) < counts[:, None]]
+            see(number, inputs.flatten(0, -2))
+
+        handles = [m.register_forward_pre_hook(partial(hook, number)) for number, m in enumerate(modules)]
+        try:
+            with parametrize.cached():  # the quantized weights stay the same from batch to batch
+                for batch in self.batches:
+                    counts = self.frame_counts(batch)
+                    self.logits(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def track(self, items: Sequence[_Item], title: str) -> Iterable[_Item]:
+        """Iterate over `items` under a progress bar, on the first process."""
+        return track(items, title, disable=getattr(rank_zero_only, "rank", 0) != 0)
+
+
+def draw_batches(
+    dataset: SpeechDataset, utterances: int, audio_seconds: float, seed: int, device: torch.device
+) -> list[Batch]:
+    """Return `utterances` of the dataset (or all, where it has fewer), drawn by `seed`, in batches on `device`.
+
+    `audio_seconds`: the most padded audio in a batch.
+
+    Raises:
+        UserError: not one of them can be read.
+    """
+    everything = dataset.utterances
+    chosen = np.random.default_rng(seed).permutation(len(everything))[:utterances]
+    groups = by_length([everything[k].seconds for k in chosen], audio_seconds)
+    batches = [batch.to(device) for batch in loader(dataset, [[int(chosen[k]) for k in group] for group in groups], 0)]
+    heard = [batch for batch in batches if batch.ids]
+    if not heard:
+        raise UserError("none of the utterances drawn to measure sensitivities on can be read: mend the training audio")
+    return heard
+
+
+@torch.no_grad()
+def _write(weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
+    for weight, value in zip(weights, values, strict=True):
+        weight.copy_(value)

@@ -1,0 +1,92 @@
+"""What the searches of one run learned: each weight's probability of each precision, and the training loss."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mpq.record.search import Snapshot, StageSearch
+from mpq.report.figures.bit_map import place, projections
+from mpq.report.figures.style import bare
+
+
+def learned(stages: Sequence[StageSearch]) -> StageSearch | None:
+    """The stage whose probabilities changed over its updates, or None: a measured search decides at once."""
+    return next((stage for stage in stages if len(_snapshots(stage)) > 1), None)
+
+
+def draw_probabilities(title: str, stage: StageSearch) -> Figure:
+    """Draw one stage: a panel for each candidate, a line for each searched weight, in the order of the encoder."""
+    shots = _snapshots(stage)
+    columns = projections(stage.sites)
+    order = sorted(range(len(stage.sites)), key=lambda i: (place(stage.sites[i])[0], columns.index(_name(stage, i))))
+    values = np.array([shot.probabilities for shot in shots])[:, order]  # [updates, sites, candidates]
+    figure = Figure(figsize=(10, 1.9 + max(0.17, 5 / len(order)) * len(order)), layout="constrained")
+    panels = figure.subplots(1, len(stage.candidates), sharey=True, squeeze=False)[0]
+    edges = _edges([shot.update for shot in shots])
+    for number, (axes, bits) in enumerate(zip(panels, stage.candidates, strict=True)):
+        axes.pcolormesh(
+            edges, np.arange(len(order) + 1), values[:, :, number].T, cmap="cividis", vmin=0, vmax=1, rasterized=True
+        )
+        axes.set_title(f"{bits} bits")
+        axes.set_xlabel("update")
+        bare(axes)
+    _label(panels[0], [place(stage.sites[i]) for i in order])
+    panels[0].set_ylim(len(order), 0)
+    figure.colorbar(panels[0].collections[0], ax=panels, label="probability", shrink=0.8)
+    figure.suptitle(f"{title}: probability of each precision")
+    panels[0].set_ylabel("layer, projection")
+    return figure
+
+
+def _snapshots(stage: StageSearch) -> list[Snapshot]:
+    return [shot for shot in stage.trajectory if shot.probabilities is not None]
+
+
+def _name(stage: StageSearch, index: int) -> str:
+    return place(stage.sites[index])[1]
+
+
+def _edges(updates: Sequence[int]) -> np.ndarray:
+    """The bounds of the cells: each shows what stood at its end."""
+    return np.array([max(0, 2 * updates[0] - updates[1]), *updates])
+
+
+def _label(axes: Axes, places: Sequence[tuple[int, str]]) -> None:
+    """Name every weight where there is room, else only where a layer begins."""
+    first = [i for i, (layer, _) in enumerate(places) if i == 0 or places[i - 1][0] != layer]
+    if len(places) <= 36:
+        axes.set_yticks(np.arange(len(places)) + 0.5, [f"{layer} {name}" for layer, name in places], fontsize=8)
+    else:
+        axes.set_yticks(first, [f"layer {places[i][0]}" for i in first], fontsize=8)
+    for line in first[1:]:
+        for panel in axes.figure.axes:
+            panel.axhline(line, color="white", linewidth=1)
+
+
+def has_losses(stages: Sequence[StageSearch]) -> bool:
+    """Whether there is a curve to draw: a stage with two snapshots of the loss."""
+    return any(len(_losses(stage)) > 1 for stage in stages)
+
+
+def draw_losses(title: str, stages: Sequence[StageSearch]) -> Figure:
+    """Draw a curve a stage over the updates of the whole run."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    before = 0
+    for stage in stages:
+        losses = _losses(stage)
+        if losses:
+            updates, values = zip(*losses, strict=True)
+            axes.plot([before + update for update in updates], values, label=stage.name, linewidth=1.4)
+            before += updates[-1]
+    axes.set_xlabel("update")
+    axes.set_ylabel("training loss")
+    axes.legend()
+    figure.suptitle(f"{title}: training loss")
+    return figure
+
+
+def _losses(stage: StageSearch) -> list[tuple[int, float]]:
+    return [(shot.update, shot.loss) for shot in stage.trajectory if shot.loss is not None]

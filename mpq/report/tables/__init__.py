@@ -1,0 +1,1 @@
+"""Tables made from records: rows, columns, captions and output formats."""

@@ -1,0 +1,102 @@
+"""The paper's claims in one table: what the records of each model say of them, and what the abstract says.
+
+Source of the claims: arXiv 2501.03643, abstract. Every cell is one of the three tables', so a claim can't be told
+otherwise here than there.
+"""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mpq.report.tables import lossless, paper, system_columns, time_factors
+from mpq.report.tables.column import Column, mean_of
+from mpq.report.tables.parts import Block
+from mpq.report.tables.system import SCALES, System, load_systems, models_of
+from mpq.report.tables.system_columns import NOT_RUN
+from mpq.report.tables.tables import Sheet
+
+_TABLE, _BITS = "compression", 3.5  # the bits of the paper's own lossless system
+_NOTES = (
+    "Factors and verdicts are those of the tables below, after Holm's correction (“none”: a method without any "
+    "lossless system). A method's largest ratio may be that of a system with one seed, which has fewer chances to be "
+    "found worse than one with three. Time: processor-seconds on a CPU, device-seconds on a GPU. “WER change”: one "
+    "stage less two stages (Gumbel) at 3.5 bits, mean over seeds and sets, and in how many sets one stage is the "
+    "better. A size that was not run follows from the shapes of the model.",
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What there is of one model: all systems that Table 1 plans."""
+
+    model: str
+    systems: tuple[System, ...]
+
+    def system(self, recipe: str) -> System:
+        """The system of `recipe` at the bits of the claim, with float activations; it is planned for every model."""
+        found = (s for s in self.systems if (s.recipe, s.bits, s.activations) == (recipe, _BITS, ""))
+        return next(found)
+
+
+def claims_sheet(root: Path | str) -> Sheet:
+    """The table of all models, and as its last row the paper; raises UserError for a record that can't be read."""
+    models = [model for scale in SCALES for model in models_of(scale)]
+    rows = [Findings(model, tuple(load_systems(_TABLE, model, root))) for model in models]
+    values = [[column.function(row) for column in COLUMNS] for row in rows]
+    values.append(["*the paper says*", "LibriSpeech", None, *paper.CLAIMS])
+    frame = pd.DataFrame(values, columns=[column.title for column in COLUMNS], dtype=object)
+    block = Block("One stage against uniform and two-stage precision", COLUMNS, frame, grouped=False)
+    return Sheet("The paper's claims", (block,), _NOTES)
+
+
+def _speech(findings: Findings) -> str:
+    data = [run.provenance.data for system in findings.systems for run in system.runs]
+    if not data:
+        return NOT_RUN
+    kinds = {True: "synthetic", False: "recorded", None: "unstated"}
+    return ", ".join(dict.fromkeys(kinds[one.synthetic] for one in data))
+
+
+def _lossless_factor(number: int) -> Any:
+    return lambda findings: lossless.ideal_factor.function(lossless.factors(findings.systems)[number])
+
+
+def _time_factor(findings: Findings) -> float | str | None:
+    two_stage, one_stage = findings.system("two_stage_gumbel"), findings.system("one_stage")
+    on_gpus = any(run.provenance.hardware.gpus for run in one_stage.runs)
+    column = time_factors.device_seconds if on_gpus else time_factors.processor_seconds
+    return column.function(time_factors.TimeFactor(two_stage, one_stage, None))
+
+
+def _change(findings: Findings) -> str:
+    """Mean over the sets, and in how many of them one stage has the lower mean over its seeds."""
+    two_stage, one_stage = findings.system("two_stage_gumbel"), findings.system("one_stage")
+    sets = dict.fromkeys(name for run in one_stage.runs for name in run.wer)
+    if not (one_stage.runs and two_stage.runs):
+        return NOT_RUN
+    changes = [_rate(one_stage, name) - _rate(two_stage, name) for name in sets]
+    return f"{statistics.fmean(changes):+.2f} (lower in {sum(c < 0 for c in changes)} of {len(changes)})"
+
+
+def _rate(system: System, set_name: str) -> float:
+    return mean_of(system_columns.wer.function(system.only(set_name)))
+
+
+def _of_one_stage(column: Column) -> Any:
+    return lambda findings: column.function(findings.system("one_stage"))
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("Model", lambda f: f.model, "the model"),
+    Column("Speech", _speech, "what it was evaluated on"),
+    Column("Seeds", _of_one_stage(system_columns.seeds), "of one stage at 3.5 bits"),
+    Column("Lossless ratio / uniform", _lossless_factor(0), "one-stage over uniform", "higher", "{:.2f}".format),
+    Column("Lossless ratio / two-stage", _lossless_factor(1), "one-stage over two-stage", "higher", "{:.2f}".format),
+    Column("Time, two-stage / one-stage", _time_factor, "at 3.5 bits", "higher", "{:.2f}".format),
+    Column("WER change, points", _change, "one-stage less two-stage, at 3.5 bits", "lower"),
+    Column("Ratio at 3.5 bits", _of_one_stage(system_columns.ideal_ratio), "ideal", "higher", "{:.2f}".format),
+    Column("Lossless at 3.5 bits", _of_one_stage(system_columns.verdict), "significantly worse comparisons"),
+)

@@ -1,0 +1,143 @@
+"""The columns that a table may have: one statement each, a function `Result -> value` and how to show its value.
+
+There is no register: every `Column` of this module is a column, named as it is here. Columns "per set" read a record
+that `only` has cut down to one evaluation set; so a column never takes more than the record, and the table decides
+whether sets lie side by side or below each other.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, TypeVar
+
+from mpq.errors import UserError
+from mpq.record.result import Result, Significance, WordErrors
+from mpq.report.tables.column import Column
+
+T = TypeVar("T")
+ALPHA = 0.05
+SIGNIFICANT, NOT_SIGNIFICANT = "significant increase", "no significant increase"
+
+
+def only(result: Result, name: str) -> Result:
+    """Return the record cut down to the evaluation set `name`; empty where it was not evaluated on it."""
+    significance = None if result.significance is None else _keep(result.significance, name)
+    return replace(result, wer=_keep(result.wer, name), significance=significance)
+
+
+def find(name: str, module: ModuleType | None = None) -> Column:
+    """Return the column `name` of `module`, without one of this module; raises UserError listing all of them."""
+    columns = {
+        key: value for key, value in (vars(module) if module else globals()).items() if isinstance(value, Column)
+    }
+    if name not in columns:
+        raise UserError(f"unknown column {name!r}; the columns are {', '.join(columns)}")
+    return columns[name]
+
+
+def judge(result: Significance) -> str:
+    """Say whether the WER is significantly higher than the baseline's: MAPSSWE, two-tailed, p < 0.05, worse."""
+    return SIGNIFICANT if result.p < ALPHA and result.difference > 0 else NOT_SIGNIFICANT
+
+
+def _keep(sets: Mapping[str, T], name: str) -> dict[str, T]:
+    return {name: sets[name]} if name in sets else {}
+
+
+def _wer(value: Callable[[WordErrors], Any]) -> Callable[[Result], Any]:
+    return lambda result: next((value(errors) for errors in result.wer.values()), None)
+
+
+def _of_characters(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`value` of the characters' part of a record's errors or test; None where they were not counted."""
+    return lambda of_words: value(of_words.characters) if of_words.characters else None
+
+
+def _test(value: Callable[[Significance], Any]) -> Callable[[Result], Any]:
+    return lambda result: next((value(test) for test in (result.significance or {}).values()), None)
+
+
+def _system(result: Result) -> str:
+    return result.exp + (f" seed {result.seed}" if result.seed else "") + (" (smoke)" if result.smoke else "")
+
+
+def _stages(result: Result) -> str | None:
+    return " + ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages) or None
+
+
+def _processor_seconds(result: Result) -> float | None:
+    return sum(stage.processor_seconds for stage in result.time.stages) or None  # 0: not counted in older records
+
+
+def _peak_gigabytes(result: Result) -> float | None:
+    return max((stage.peak_memory_bytes / 1e9 for stage in result.time.stages), default=None)
+
+
+def _p_value(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _bounds(interval: tuple[float, float]) -> str:
+    return f"[{_signed(interval[0])}, {_signed(interval[1])}]"
+
+
+_signed, _two, _one, _whole = "{:+z.2f}".format, "{:.2f}".format, "{:.1f}".format, "{:,.0f}".format
+
+system = Column("System", _system, "the run's name; its seed where that isn't 0; smoke where it is no real training")
+model = Column("Model", lambda r: r.model, "the model that was compressed")
+recipe = Column("Recipe", lambda r: r.recipe, "the way of compression")
+seed = Column("Seed", lambda r: r.seed, "the seed of the run")
+target_bits = Column("Target bits", lambda r: r.bits.target, "bits per searched weight asked for", format="{:g}".format)
+average_bits = Column("Bits", lambda r: r.bits.average, "bits per searched weight, realised", "lower", _two)
+activation_bits = Column("Act. bits", lambda r: r.bits.activations, "bits per activation", "lower", "{:g}".format)
+parameters = Column("Params M", lambda r: r.size.parameters / 1e6, "parameters, millions", format=_two)
+size_mb = Column("Size MB", lambda r: r.size.file_bytes / 1e6, "bytes of the file / 1,000,000", "lower", _two)
+ideal_ratio = Column("Ideal ratio", lambda r: r.size.ideal_ratio, "float32 bits / (bits x parameters)", "higher", _two)
+file_ratio = Column("File ratio", lambda r: r.size.file_ratio, "float32 bytes / bytes of the file", "higher", _two)
+seconds = Column("Time s", lambda r: r.time.seconds, "compression time, evaluation excluded", "lower", _one)
+processor_seconds = Column(
+    "Processor s", _processor_seconds, "seconds of all threads and workers; other work on the machine hardly moves it",
+    "lower", _one,
+)  # fmt: skip
+device_seconds = Column("Device s", lambda r: r.time.device_seconds, "seconds x devices", "lower", _one)
+stages = Column("Stages", _stages, "seconds of each stage")
+updates = Column("Updates", lambda r: sum(s.updates for s in r.time.stages), "optimizer updates", "lower", _whole)
+audio = Column(
+    "Audio s", lambda r: sum(s.audio_seconds for s in r.time.stages), "audio-seconds trained on", "lower", _whole
+)
+peak_memory = Column("Peak GB", _peak_gigabytes, "peak memory of the hungriest stage", "lower", _two)
+hardware = Column("Hardware", lambda r: ", ".join(r.provenance.hardware.gpus) or r.provenance.hardware.cpu, "machine")
+set_name = Column("Set", lambda r: next(iter(r.wer), None), "the evaluation set", per_set=True)
+utterances = Column("Utts", _wer(lambda e: e.utterances), "utterances of the set", format=_whole, per_set=True)
+words = Column("Words", _wer(lambda e: e.words), "words of the set", format=_whole, per_set=True)
+wer = Column("WER %", _wer(lambda e: e.wer), "word error rate, percent", "lower", _two, per_set=True)
+cer = Column(
+    "CER %", _wer(_of_characters(lambda e: e.cer)), "character error rate, percent; blanks count as characters",
+    "lower", _two, per_set=True, optional=True,
+)  # fmt: skip
+difference = Column(
+    "WER change", _test(lambda t: t.difference), "WER - baseline's, percentage points", "lower", _signed, per_set=True
+)
+interval = Column(
+    "95 % interval",
+    _test(lambda t: t.interval),
+    "bootstrap interval of the WER change",
+    format=_bounds,
+    per_set=True,
+)
+largest_increase = Column(
+    "Up to", _test(lambda t: max(0.0, t.interval[1])), "the largest increase that the interval allows",
+    "lower", _signed, per_set=True,
+)  # fmt: skip
+cer_difference = Column(
+    "CER change", _test(_of_characters(lambda t: t.difference)), "CER - baseline's, percentage points",
+    "lower", _signed, per_set=True, optional=True,
+)  # fmt: skip
+cer_interval = Column(
+    "CER 95 % interval", _test(_of_characters(lambda t: t.interval)), "bootstrap interval of the CER change",
+    format=_bounds, per_set=True, optional=True,
+)  # fmt: skip
+z = Column("Z", _test(lambda t: t.z), "MAPSSWE's Z, positive is worse", "lower", _signed, per_set=True)
+p = Column("p", _test(lambda t: t.p), "MAPSSWE's two-tailed p", format=_p_value, per_set=True)
+verdict = Column("Verdict", _test(judge), "MAPSSWE at alpha 0.05, this comparison alone", per_set=True)
+baseline = Column("Baseline", _test(lambda t: t.baseline.exp), "what it was compared with", per_set=True)

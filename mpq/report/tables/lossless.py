@@ -1,0 +1,116 @@
+"""How far each method can compress without a significant loss, and the factors between the methods."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mpq.report.tables import paper
+from mpq.report.tables.column import Column
+from mpq.report.tables.planned import METHODS
+from mpq.report.tables.system import System
+from mpq.report.tables.system_columns import NOT_RUN
+
+NONE = "none"
+_RECIPES = {
+    "uniform": ("uniform",),
+    "two-stage": ("two_stage_gumbel", "two_stage_kl", "two_stage_hessian"),
+    "one-stage": ("one_stage",),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """The systems of one method, or of several that go by one name; 32 bits is no method."""
+
+    name: str
+    systems: tuple[System, ...]
+
+    def best(self, alone: bool = False) -> System | str:
+        """The lossless system of the largest ideal ratio, `none`, or `not run`; `alone` judges without Holm."""
+        judged = [(s, s.lossless_alone if alone else s.lossless) for s in self.systems]
+        if all(lossless is None for _, lossless in judged):
+            return NOT_RUN
+        good = [system for system, lossless in judged if lossless]
+        return max(good, key=_ideal, default=NONE)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The largest lossless ratio of one method over that of another; `paper` is the abstract's figure."""
+
+    over: Method
+    method: Method
+    paper: str | None
+
+
+def methods(systems: Sequence[System]) -> list[Method]:
+    """The methods of the systems with float activations, in the order of `METHODS`."""
+    counted = _counted(systems)
+    names = dict.fromkeys(system.method for system in counted)
+    ordered = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
+    return [Method(name, tuple(s for s in counted if s.method == name)) for name in ordered]
+
+
+def factors(systems: Sequence[System]) -> list[Factor]:
+    """One-stage over uniform and over two-stage precision, the best of whose searches counts."""
+    model = systems[0].model
+
+    def named(name: str) -> Method:
+        return Method(
+            name, tuple(s for s in _counted(systems) if s.method.split(" ")[0] == name and "+" not in s.method)
+        )
+
+    baselines = ("uniform", "two-stage")
+    return [Factor(named(name), named("one-stage"), paper.lossless_factor(model, name)) for name in baselines]
+
+
+def _counted(systems: Sequence[System]) -> list[System]:
+    return [system for system in systems if system.recipe != "full_precision" and not system.activations]
+
+
+def _of_best(value: Callable[[System], Any], alone: bool = False) -> Callable[[Method], Any]:
+    def function(method: Method) -> Any:
+        best = method.best(alone)
+        return best if isinstance(best, str) else value(best)
+
+    return function
+
+
+def _divided(value: Callable[[System], float], alone: bool = False) -> Callable[[Factor], float | str]:
+    def function(factor: Factor) -> float | str:
+        above, below = (_of_best(value, alone)(method) for method in (factor.method, factor.over))
+        words = [word for word in (above, below) if isinstance(word, str)]
+        return NOT_RUN if NOT_RUN in words else NONE if words else above / below
+
+    return function
+
+
+def _ideal(system: System) -> float:
+    return statistics.fmean(run.size.ideal_ratio for run in system.runs)
+
+
+def _file(system: System) -> float:
+    return statistics.fmean(run.size.file_ratio for run in system.runs)
+
+
+def _seeds(system: System) -> str:
+    return f"{len(system.runs)} of {len(system.seeds)}"
+
+
+_two, _bits = "{:.2f}".format, "{:g}".format
+method = Column("Method", lambda m: m.name, "a way of compression")
+run = Column("Systems run", lambda m: f"{sum(bool(s.runs) for s in m.systems)} of {len(m.systems)}", "of those planned")
+ideal = Column("Ideal ratio", _of_best(_ideal), "the largest lossless one, after Holm", "higher", _two)
+file = Column("File ratio", _of_best(_file), "of that system", "higher", _two)
+bits = Column("at bits", _of_best(lambda s: s.bits), "of that system", format=_bits)
+seeds = Column("Seeds", _of_best(_seeds), "of that system")
+ideal_alone = Column(
+    "Ideal ratio, alone", _of_best(_ideal, True), "the largest lossless one, each test alone", "higher", _two
+)
+bits_alone = Column("at bits, alone", _of_best(lambda s: s.bits, True), "of that system", format=_bits)
+factor = Column("Factor", lambda f: f"{f.method.name} / {f.over.name}", "of largest lossless ratios")
+ideal_factor = Column("Ideal", _divided(_ideal), "ideal ratio / ideal ratio", "higher", _two)
+file_factor = Column("File", _divided(_file), "file ratio / file ratio", "higher", _two)
+factor_alone = Column("Ideal, alone", _divided(_ideal, True), "the same, each test alone", "higher", _two)
+paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract", optional=True)

@@ -1,0 +1,126 @@
+"""The parts of a table: what a row is, which columns it has, and a pandas frame of plain values.
+
+Building and showing are apart: a `Block` holds values and columns, and each format (terminal, Markdown, LaTeX, CSV) is
+one function from blocks. What a row may be is listed in `KINDS`: a run, a system over its seeds, a method, a factor.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from mpq.errors import UserError
+from mpq.report.tables import columns, lossless, system_columns, time_factors
+from mpq.report.tables.column import Column
+from mpq.report.tables.columns import find, only
+from mpq.report.tables.system import System
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of rows: the module with its columns, and how the rows come from the records or systems of a table.
+
+    `cut` cuts a row down to one evaluation set, where the columns "per set" stand side by side. `folded` asks a page to
+    show the part only to who opens it.
+    """
+
+    columns: ModuleType
+    rows: Callable[[Sequence[Any]], Sequence[Any]]
+    cut: Callable[[Any, str], Any] | None = None
+    grouped: bool = False
+    folded: bool = False
+
+
+def _compressed(systems: Sequence[System]) -> list[System]:
+    return [system for system in systems if system.recipe != "full_precision"]
+
+
+def _per_set(systems: Sequence[System]) -> list[System]:
+    """A row for each set a system was compared on; a system that was not run keeps one row."""
+    rows = []
+    for system in _compressed(systems):
+        sets = dict.fromkeys(one.set_name for one in system.comparisons)
+        rows += [system.only(name) for name in sets] or [system]
+    return rows
+
+
+KINDS = {
+    "runs": Kind(columns, list, only),
+    "comparisons": Kind(columns, lambda runs: [only(r, n) for r in runs for n in r.significance or {}], grouped=True),
+    "systems": Kind(system_columns, list, System.only),
+    "compressed": Kind(system_columns, _compressed),
+    "compressed_per_set": Kind(system_columns, _per_set, grouped=True, folded=True),
+    "missing": Kind(system_columns, lambda systems: [s for s in systems if len(s.runs) < len(s.seeds)], folded=True),
+    "methods": Kind(lossless, lossless.methods),
+    "lossless_factors": Kind(lossless, lossless.factors),
+    "time_factors": Kind(time_factors, time_factors.time_factors),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One part of a table, made: a frame of values, one column of it for each of `columns`, None where none is.
+
+    `model` is the model it is about; empty where the rows are of several.
+    """
+
+    part: str
+    columns: tuple[Column, ...]
+    frame: pd.DataFrame
+    grouped: bool  # neighbouring rows of the same first cell belong together
+    model: str = ""
+    folded: bool = False
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        return f"{self.model}: {self.part[0].lower()}{self.part[1:]}" if self.model else self.part
+
+    def cells(self) -> list[list[str]]:
+        """Return the rows as text."""
+        rows = self.frame.itertuples(index=False)
+        return [[column.text(value) for column, value in zip(self.columns, row, strict=True)] for row in rows]
+
+
+def with_values(columns: Sequence[Column], rows: Sequence[Any]) -> list[Column]:
+    """The columns without those that are optional and have no value in any row."""
+    nothing = (None, system_columns.NOT_RUN)
+    return [c for c in columns if not c.optional or any(c.function(row) not in nothing for row in rows)]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a table: its title, what a row is (a name of `KINDS`), and the names of its columns.
+
+    Raises UserError for unknown rows or columns, listing the valid ones.
+    """
+
+    title: str
+    rows: str
+    columns: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.rows not in KINDS:
+            raise UserError(
+                f"unknown rows {self.rows!r} of the table part {self.title!r}; choose one of {', '.join(KINDS)}"
+            )
+        for name in self.columns:
+            find(name, KINDS[self.rows].columns)
+
+    def build(self, items: Sequence[Any], sets: Sequence[str], model: str = "") -> Block:
+        """Read the values off `items`, records or systems; `sets` are the evaluation sets to show side by side.
+
+        `model` is named, where a table has a block for each.
+        """
+        kind = KINDS[self.rows]
+        shown = [find(name, kind.columns) for name in self.columns]
+        if kind.cut:
+            cut = kind.cut
+            shown = [one for c in shown for one in ([c.of_set(name, cut) for name in sets] if c.per_set else [c])]
+        rows = kind.rows(items)
+        shown = with_values(shown, rows)
+        values = [[column.function(row) for column in shown] for row in rows]
+        frame = pd.DataFrame(values, columns=[column.title for column in shown], dtype=object)
+        return Block(self.title, tuple(shown), frame, kind.grouped, model, kind.folded)

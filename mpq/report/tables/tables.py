@@ -1,0 +1,137 @@
+"""The tables of `conf/table/`: of records (one row per run), of systems (the paper's three), or several at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mpq.errors import UserError
+from mpq.record.result import Result
+from mpq.report.tables.captions import caption, system_caption
+from mpq.report.tables.parts import Block, Part
+from mpq.report.tables.system import System, load_systems, models_of, sets_of
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table, made: its parts and the sentences below it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    caption: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to make: `rows` are patterns of run names in the order of showing (`*` is every run)."""
+
+    title: str
+    rows: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Table":
+        """Make it from the plain values of `conf/table/<name>.yaml`; raises UserError for a missing or unknown key."""
+        try:
+            return cls(values["title"], tuple(values["rows"]), parts_of(values))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"a table needs title, rows and parts of title, rows and columns: {error}") from error
+
+    def build(self, records: Sequence[Result]) -> Sheet:
+        """Choose the records and build each part; a row that has no record is named in the caption."""
+        chosen: dict[int, Result] = {}  # by position, so that a run which two patterns name is shown once
+        for pattern in self.rows:
+            chosen |= {i: r for i, r in enumerate(records) if fnmatchcase(r.exp, pattern)}
+        missing = [row for row in self.rows if "*" not in row and row not in {record.exp for record in records}]
+        shown = list(chosen.values())
+        sets = list(dict.fromkeys(name for record in shown for name in record.wer))
+        return Sheet(self.title, tuple(part.build(shown, sets) for part in self.parts), caption(shown, missing))
+
+
+def parts_of(values: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The parts that `conf/table/<name>.yaml` lists."""
+    return tuple(Part(part["title"], part["rows"], tuple(part["columns"])) for part in values["parts"])
+
+
+def beside_baseline(result: Result, records: Sequence[Result]) -> list[Result]:
+    """Return the run after the runs of `records` that it was compared with: the rows to show when it has ended."""
+    compared = [test.baseline for test in (result.significance or {}).values()]
+    wanted = {(baseline.exp, baseline.seed) for baseline in compared}
+    found = {(record.exp, record.seed): record for record in records if (record.exp, record.seed) in wanted}
+    return [*found.values(), result]
+
+
+_OF_SYSTEMS = {"systems", "compressed", "compressed_per_set", "missing", "time_factors"}  # the rest needs all of them
+
+
+@dataclass(frozen=True)
+class SystemTable:
+    """A table to make: each of its parts once for each model of a scale."""
+
+    name: str
+    title: str
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, name: str, values: Mapping[str, Any]) -> "SystemTable":
+        """Make it from the plain values of `conf/table/<name>.yaml`; raises UserError for a missing or unknown key."""
+        try:
+            return cls(name, values["title"], parts_of(values), tuple(values.get("notes", ())))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"the table {name} needs title, systems and parts of title, rows and columns: {error}"
+            ) from error
+
+    def build(self, scale: str, root: Path | str, claims: bool = False) -> Sheet:
+        """Read the records below `root` of every model of `scale`.
+
+        `claims` cuts the parts that list systems down to those that carry the paper's claims; what is worked out of all
+        systems, such as a method's largest lossless ratio, stays as it is.
+
+        Raises: UserError for an unknown scale, one without models, or a record that can't be read.
+        """
+        systems = {model: load_systems(self.name, model, root) for model in models_of(scale)}
+        blocks = [block for model, found in systems.items() for block in self._blocks(model, found, claims)]
+        every = [system for found in systems.values() for system in found]
+        judged = any("verdict" in column for part in self.parts for column in part.columns)
+        notes = (*self.notes, *system_caption(every, scale, judged))
+        return Sheet(f"{self.title} (scale {scale})", tuple(blocks), notes)
+
+    def _blocks(self, model: str, systems: Sequence[System], claims: bool) -> list[Block]:
+        recorded = dict.fromkeys(name for system in systems for run in system.runs for name in run.wer)
+        kept = carrying_claims(systems) if claims else systems
+        blocks = [
+            part.build(kept if part.rows in _OF_SYSTEMS else systems, list(recorded) or sets_of(model), model)
+            for part in self.parts
+        ]
+        return [block for block in blocks if len(block.frame)]
+
+
+def carrying_claims(systems: Sequence[System]) -> list[System]:
+    """32 bits, and the systems with the most seeds: conf/table/compression.yaml gives them to the paper's claims."""
+    most = max((len(system.seeds) for system in systems), default=0)
+    return [system for system in systems if system.recipe == "full_precision" or len(system.seeds) == most]
+
+
+def load_tables(name: str, folder: Path) -> list[Table | SystemTable]:
+    """Read `<folder>/<name>.yaml` and, where it only names others (`tables`), those; as `load_table` raises."""
+    values = _read(name, folder)
+    if "tables" in values:
+        return [table for other in values["tables"] for table in load_tables(other, folder)]
+    return [SystemTable.from_dict(name, values) if "systems" in values else Table.from_dict(values)]
+
+
+def load_table(name: str, folder: Path) -> Table:
+    """Read a table of records; raises UserError for an unknown one, listing those there are."""
+    return Table.from_dict(_read(name, folder))
+
+
+def _read(name: str, folder: Path) -> Mapping[str, Any]:
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"unknown table {name!r}; the tables are {', '.join(names)}")
+    return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Weights & Biases: logging a run, what its dashboard shows, and the workspace."""

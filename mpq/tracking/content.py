@@ -1,0 +1,74 @@
+"""What a dashboard shows of a finished run: its row of the tables, its figures, and its precisions over the updates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mpq.record.result import Result
+from mpq.record.search import StageSearch
+from mpq.report.tables.parts import Part
+
+# The columns of a run's row (mpq/report/tables/columns.py), those about words once for each evaluation set.
+ROW = (
+    "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
+    "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "verdict", "seconds",
+    "device_seconds", "updates", "peak_memory",
+)  # fmt: skip
+
+
+def log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> None:
+    """Write the figures of `result` and what the searches of its `stages` learned to `logger`'s run.
+
+    The figures are the run's summary, by which W&B sorts and plots runs against each other; `result/row` is a table of
+    one row, `search/<stage>` one of the average bits expected of each site, a row a snapshot, and `pictures/<stage>` a
+    heat map of each site's probabilities over the updates.
+    `logger` False: nothing is logged.
+    """
+    if not logger:
+        return
+    import wandb  # here, because a run without a logger needs none of it
+
+    from mpq.report.figures import searches
+    from mpq.report.figures.style import style
+
+    row = Part("", "runs", ROW).build([result], list(result.wer)).frame
+    shown: dict[str, Any] = {"result/row": wandb.Table(columns=list(row.columns), data=row.to_numpy().tolist())}
+    for stage in stages:
+        if lines := _site_bits(stage):
+            shown[f"search/{stage.name}"] = wandb.Table(columns=["update", *stage.sites], data=lines)
+        if searches.learned([stage]):
+            with style():
+                shown[f"pictures/{stage.name}"] = wandb.Image(searches.draw_probabilities(result.exp, stage))
+    logger.experiment.log(shown)
+    logger.experiment.summary.update(summary(result))
+
+
+def summary(result: Result) -> dict[str, float]:
+    """The figures of `result` by the names that the dashboard plots."""
+    tests = (result.significance or {}).items()
+    return {
+        "size/file_bytes": result.size.file_bytes,
+        "size/file_ratio": result.size.file_ratio,
+        "size/ideal_ratio": result.size.ideal_ratio,
+        "bits/average": result.bits.average,
+        "time/seconds": result.time.seconds,
+        "time/device_seconds": result.time.device_seconds,
+        **{f"time/stage/{stage.name}": stage.seconds for stage in result.time.stages},
+        **{f"wer/{name}": words.wer for name, words in result.wer.items()},
+        **{f"cer/{name}": words.characters.cer for name, words in result.wer.items() if words.characters},
+        **{f"significance/{name}/p": test.p for name, test in tests},
+        **{f"significance/{name}/difference": test.difference for name, test in tests},
+        **{f"significance/{name}/largest_increase": max(0.0, test.interval[1]) for name, test in tests},
+        **{f"significance/{name}/cer_difference": t.characters.difference for name, t in tests if t.characters},
+    }
+
+
+def _site_bits(stage: StageSearch) -> list[Any]:
+    """For each snapshot while the precisions were open: the update and each site's expected bits."""
+    lines = []
+    for snapshot in stage.trajectory:
+        if snapshot.probabilities is not None:
+            expected = (
+                sum(p * b for p, b in zip(row, stage.candidates, strict=True)) for row in snapshot.probabilities
+            )
+            lines.append([snapshot.update, *expected])
+    return lines

@@ -1,0 +1,202 @@
+"""The training loss: CTC, and the divergence from the full-precision teacher.
+
+*Shares.* An update's gradient is the mean of those of its batches (as in Lightning and DDP), but CTC is a mean over
+utterances and KL one over frames, and batches differ in both. So each batch's means are multiplied by its share of all
+utterances and of all frames, times the number of batches: the update is then that of one big batch, however it was cut.
+
+*Cached posteriors* (`distill.keep=true`). The teacher's posteriors are kept on disk, for later epochs and other runs.
+The teacher runs on each utterance alone, so a cached posterior depends on no batch, and an update is the same whether
+its targets were computed or read. For a model with an attention mask they equal those of a batch up to rounding; a
+model with group norm, which sees the padding of its batch, would give slightly different ones there. One float32 file
+per utterance: 23 MB per hour of speech for 32 characters and 50 frames a second.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mpq.checkpoint.tensors import weights_digest
+from mpq.data.corpus import Corpus
+from mpq.data.dataset import Batch
+from mpq.errors import UserError
+from mpq.files import replacing
+from mpq.models import ctc
+from mpq.models.ctc import kl_divergence
+
+
+@dataclass(frozen=True)
+class Share:
+    """The factors [] of a batch's mean over `utterances` and of its mean over `frames`."""
+
+    utterances: Tensor
+    frames: Tensor
+
+
+def share_of(batch: Batch, model: Any, batches: int, everyones: Callable[[Tensor], Tensor]) -> Share | None:
+    """The share of `batch` in an update of `batches` of them; None where it is the only one.
+
+    `everyones` adds a tensor up over all processes, all of which must ask at the same time.
+    """
+    if batches == 1:
+        return None
+    update = batch.lengths if batch.update_lengths is None else batch.update_lengths
+    total = everyones(_counts(model, update)).clamp_min(1)  # 0 where each file of each batch was left out
+    utterances, frames = batches * _counts(model, batch.lengths) / total
+    return Share(utterances, frames)
+
+
+def _counts(model: Any, lengths: Tensor) -> Tensor:
+    """Utterances and output frames [2] of inputs of `lengths` [utterances]."""
+    frames = ctc.frames(model, lengths).sum()
+    return torch.stack([torch.full_like(frames, len(lengths)), frames]).float()
+
+
+def no_loss(module: nn.Module) -> Tensor:
+    """A loss of zero with gradients of zero: a process that had none would leave the others waiting for it."""
+    return torch.stack([0.0 * parameter.sum() for parameter in module.parameters() if parameter.requires_grad]).sum()
+
+
+_KEY = "posteriors"
+
+
+def hear(teacher: nn.Module, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
+    """What the teacher says, without gradients, on the device of `inputs`; shapes as in `ctc.logits`."""
+    teacher.to(inputs.device)
+    with torch.no_grad():
+        return ctc.logits(teacher, inputs, lengths, attention_mask)
+
+
+class Posteriors:
+    """Reads a teacher's posteriors from `folder`, and has the teacher make those that are not there."""
+
+    def __init__(self, folder: Path, teacher: nn.Module, attention_mask: bool) -> None:
+        """Take the `folder` of this teacher and data (`folder_of`); `attention_mask` is that of `ctc.logits`."""
+        self._folder = folder
+        self._teacher = teacher.eval()
+        self._attention_mask = attention_mask
+
+    def __call__(self, batch: Batch, frames: int) -> Tensor:
+        """Log posteriors `[batch, frames, vocabulary]`, float32, zeros where an utterance has ended.
+
+        Raises: UserError where what the teacher made can't be written.
+        """
+        rows = []
+        for row, count in enumerate(ctc.frames(self._teacher, batch.lengths).tolist()):
+            kept = self._read(batch.ids[row], count)
+            rows.append(self._make(batch, row, count) if kept is None else kept.to(batch.inputs.device))
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return nn.functional.pad(padded, (0, 0, 0, frames - padded.shape[1]))
+
+    def _read(self, name: str, frames: int) -> Tensor | None:
+        """What is kept of the utterance; None where nothing is, or a damaged file."""
+        try:
+            kept = load_file(self._path(name)).get(_KEY)
+        except (OSError, SafetensorError):
+            return None
+        fits = kept is not None and kept.dtype == torch.float32 and kept.ndim == 2 and len(kept) == frames
+        return kept if fits else None
+
+    def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
+        """Have the teacher hear one utterance of the batch, without its padding, and keep what it says."""
+        length = batch.lengths[row : row + 1]
+        outputs = hear(self._teacher, batch.inputs[row : row + 1, : int(length)], length, self._attention_mask)
+        posteriors = outputs[0, :frames].float().log_softmax(-1)
+        path = self._path(batch.ids[row])
+        try:
+            with replacing(path) as temporary:
+                save_file({_KEY: posteriors.cpu().contiguous()}, temporary)
+        except (OSError, SafetensorError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            raise UserError(f"{path} can't be written ({reason}): distill.keep=false does without it") from None
+        return posteriors
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"
+
+
+def folder_of(cache: Path | str, teacher: Any, processor: Any, corpus: Corpus, precision: str) -> Path:
+    """The folder in `cache` of what this `teacher` says of this `corpus`, computed in the trainer's `precision`.
+
+    Its name is made of all that the posteriors depend on: weights and config of the teacher, how its processor makes
+    inputs of audio, and the data.
+
+    Raises: UserError where two training utterances have the same name.
+    """
+    for name, count in Counter(utterance.id for utterance in corpus.train).items():
+        if count > 1:
+            raise UserError(
+                f"distill.keep=true needs one name for each utterance, but {name} is in the training data twice"
+            )
+    config = json.loads(teacher.config.to_json_string(use_diff=False))
+    config.pop("_name_or_path", None)  # where the teacher was read from
+    extractor = processor.feature_extractor.to_json_string()
+    parts = [weights_digest(teacher), config, extractor, corpus.hash, precision]
+    return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+class Loss:
+    """`ctc_weight` x CTC + `kl_weight` x KL(teacher || student).
+
+    The teacher is held once, in eval mode, and runs without gradients. This class is no `nn.Module`, so the teacher is
+    no part of what is trained or checkpointed.
+    """
+
+    def __init__(
+        self,
+        ctc_weight: float,
+        kl_weight: float,
+        temperature: float,
+        teacher: nn.Module | None,
+        attention_mask: bool,
+        posteriors: Posteriors | None = None,
+    ) -> None:
+        """Take the weights, the `temperature` of the posteriors, and the `teacher`, which `kl_weight` 0 does without.
+
+        `attention_mask` is that of `mpq.models.ctc.logits`. `posteriors` of the teacher are asked in its place.
+
+        Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
+        `kl_weight` without a teacher.
+        """
+        numbers = all(isinstance(value, (int, float)) for value in (ctc_weight, kl_weight, temperature))
+        if not (numbers and min(ctc_weight, kl_weight) >= 0 and 0 < ctc_weight + kl_weight < inf and temperature > 0):
+            raise UserError(
+                f"distill.ctc_weight={ctc_weight} and distill.kl_weight={kl_weight} must be numbers, not negative nor "
+                f"both zero, and distill.temperature={temperature} must be a positive number"
+            )
+        if kl_weight > 0 and teacher is None:
+            raise UserError("distill.kl_weight must be 0 where there is no teacher (distill=ctc)")
+        self._weights = (ctc_weight, kl_weight)
+        self._temperature = temperature
+        # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.
+        self._teacher = teacher.eval() if teacher is not None and kl_weight > 0 else None
+        self._attention_mask = attention_mask
+        self._posteriors = posteriors
+
+    def __call__(self, model: Any, batch: Batch, share: Share | None = None) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The loss of `model` on `batch`, its `share` of an update's where that has other batches; its parts to log."""
+        outputs = ctc.logits(model, batch.inputs, batch.lengths, self._attention_mask)
+        frame_counts = ctc.frames(model, batch.lengths)
+        parts = {}
+        loss = outputs.new_zeros((), dtype=torch.float32)
+        if self._weights[0] > 0:
+            parts["ctc"] = ctc.ctc_loss(model, outputs, frame_counts, batch.labels)
+            loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
+        if self._teacher is not None:
+            if self._posteriors is None:
+                targets = hear(self._teacher, batch.inputs, batch.lengths, self._attention_mask)
+            else:
+                targets = self._posteriors(batch, outputs.shape[1])
+            parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)
+            loss = loss + self._weights[1] * (parts["kl"] if share is None else share.frames * parts["kl"])
+        return loss, {name: part.detach() for name, part in parts.items()}
