@@ -25,13 +25,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from mpq.checkpoint.packing import packed_bytes
 from mpq.errors import UserError
 from mpq.quant.grid import Grid, grid
+
+if TYPE_CHECKING:  # transformers reads this file while it is itself half imported (see `hf`)
+    from transformers import PreTrainedModel
 
 QUANT_METHOD = "mpq"
 FORMAT_VERSION = 1
@@ -130,7 +131,7 @@ def _parse_site(name: str, fields: Any) -> PackedSite:
 _LARGEST_FILE = 16 << 20  # bytes; a real one has some tens of kilobytes
 
 
-def complete_config(model: PreTrainedModel, block: Mapping[str, Any]) -> dict[str, Any]:
+def complete_config(model: "PreTrainedModel", block: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of config.json for `model`: every value of its config spelled out, `block`, and the digest."""
     # All values, not transformers' short form: a default that changes in a later version must not change the model.
     config = json.loads(model.config.to_json_string(use_diff=False))
