@@ -276,9 +276,10 @@ def _parse(one: Field[Any], value: str) -> Any:
     try:
         return _convert(_plain(one.type), value)
     except (ValueError, KeyError):
-        default = _written(one.default)
-        such = f", such as {one.name}={default}" if default and _plain(one.type) is not bool else ""
-        raise UserError(f"{one.name}={value} must be {_rule(_plain(one.type))}{such}") from None
+        kind, default = _plain(one.type), _written(one.default)
+        listed = kind is bool or get_origin(kind) is Literal
+        such = f", such as {one.name}={default}" if default and not listed else ""
+        raise UserError(f"{one.name}={value} must be {_rule(kind)}{such}") from None
 
 
 def _plain(kind: Any) -> Any:

@@ -3,7 +3,6 @@
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
@@ -146,7 +145,7 @@ def test_habits_mean_the_same(words, changes):
         (["last_count=x"], "last_count=x must be a whole number of 0 or more"),
         (["fast=1"], "fast=1 must be true or false"),
         (["folder="], "folder= must be a path, such as folder=here"),
-        (["kind=blue"], "kind=blue must be one of red, green, such as kind=red"),
+        (["kind=blue"], "kind=blue must be one of red, green"),
         (["shares=1"], "shares=1 must be 2 numbers of 0 or more separated by commas, such as shares=0.25,1"),
         (["sizes=1,x"], "sizes=1,x must be whole numbers of 0 or more separated by commas, such as sizes=1,2"),
         (["sizes="], "sizes= must be whole numbers"),
@@ -178,9 +177,8 @@ def test_files_are_words_without_a_key(tmp_path, monkeypatch):
     files = ("a.wav", "b c.flac", "json", "model=y.wav", "d/e=f.wav")
     assert read(Files, words) == Files(tuple(map(Path, files)), "x", True, 7.0)
     for word in ("a=b.wav", "--a=b.wav", "-a.wav", ""):
-        with pytest.raises(
-            UserError, match=re.escape(f"unknown argument {word!r}; the arguments are AUDIO ..., model=")
-        ):
+        sentence = f"unknown argument {word!r}; the arguments are AUDIO ..., model="
+        with pytest.raises(UserError, match=re.escape(sentence)):
             read(Files, ["x.wav", word])
     Path("a=b.wav").touch()
     Path("model=b.wav").touch()
@@ -204,15 +202,14 @@ def test_the_help_shows_every_key_with_its_default():
     for kind in (Plain, Files, Choice, Rest):
         shown = help_text(kind, "What it does.\n\nWhat else there is.\n", "python scripts/x.py")
         first, usage, keys, last = shown.split("\n\n")
-        assert (
-            first == "What it does." and last == "What else there is." and usage.startswith("usage: python scripts/x")
-        )
+        assert (first, last) == ("What it does.", "What else there is.")
+        assert usage.startswith("usage: python scripts/x.py ")
         assert all(len(line) <= 120 for line in shown.splitlines())
         lines = keys.splitlines()
         for one in fields(kind):
             assert any(one.metadata["text"] in line for line in lines)
-    assert "\n  name=              what it is called (required)\n" in help_text(Plain, "", "x")
-    assert "\n  shares=0.25,1      from, to\n" in help_text(Plain, "", "x")
+    assert "\n  name=          what it is called (required)\n" in help_text(Plain, "", "x")
+    assert "\n  shares=0.25,1  from, to\n" in help_text(Plain, "", "x")
     assert "usage: x name=... [key=value ...]" in help_text(Plain, "", "x")
     assert "usage: x AUDIO ... [key=value ...]" in help_text(Files, "", "x")
     assert "usage: x large|small [key=value ...]" in help_text(Choice, "", "x")
@@ -277,12 +274,8 @@ def test_a_printed_command_is_what_was_meant():
         line = commands.script("run", commands.setting("data.root", value), f"model={value}")
         typed = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True)
         python, path, setting, word = typed.stdout.splitlines()
-        assert [python, path, word] == ["python", "scripts/run.py", f"model={value}"] and shlex.split(line)[
-            2
-        ] == setting
+        assert [python, path, word] == ["python", "scripts/run.py", f"model={value}"]
         (override,) = OverridesParser.create().parse_overrides([setting])
         assert override.key_or_group == "data.root" and override.value() == value, setting
-    assert (
-        commands.script("run", "+exp=a", commands.setting("root", "b/c-d.e"))
-        == "python scripts/run.py +exp=a root=b/c-d.e"
-    )
+    plain = commands.script("run", "+exp=a", commands.setting("root", "b/c-d.e"))
+    assert plain == "python scripts/run.py +exp=a root=b/c-d.e"
