@@ -104,10 +104,11 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
                 Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped), teacher=teacher
             ),
         )
-        log_result(logger, result, learned(cfg, folder.work))
-    licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-    write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
-    folder.end(result)
+        stages = learned(cfg, folder.work)
+        licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
+        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
+        folder.end(result)  # before the dashboard, whose failures must not cost the record
+        log_result(logger, result, stages)
     return result
 
 
