@@ -8,7 +8,7 @@ from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.mixture import mixture
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.scales import initial_scale
 
 
@@ -19,7 +19,7 @@ def weight():
 
 @pytest.mark.parametrize(("granularity", "channels"), [("per_tensor", 1), ("per_channel", 8)])
 def test_starts_at_the_least_squares_scales(weight, granularity, channels):
-    quantizer = WeightQuantizer(weight, (2, 4, 8), granularity, centred=False)
+    quantizer = WeightQuantizer(weight, (2, 4, 8), QuantizerSettings(granularity, centred=False))
     assert quantizer.log_scales.shape == (3, channels, 1, 1)
     for bits in (2, 4, 8):
         want = initial_scale(weight, grid(bits, centred=False), granularity)
