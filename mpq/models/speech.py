@@ -29,7 +29,7 @@ class SpeechModel:
 
     @property
     def takes_attention_mask(self) -> bool:
-        """Whether the model was trained with an attention mask over the padding (layer norm), or saw zeros there."""
+        """Whether an attention mask tells the model where padding begins; otherwise it takes the zeros as audio."""
         return bool(self.processor.feature_extractor.return_attention_mask)
 
     @property

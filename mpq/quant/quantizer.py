@@ -38,7 +38,7 @@ class QuantizerSettings:
             raise UserError(f"granularity {self.granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
 
 
-LSQ = QuantizerSettings()
+LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`
 
 
 class WeightQuantizer(nn.Module):

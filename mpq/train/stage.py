@@ -1,6 +1,6 @@
 """One stage of a recipe: measure sensitivities where the search asks for it, attach quantizers, update, decide."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -26,7 +26,6 @@ from mpq.train.precisions import Precisions, describe
 
 BITS = "bits.json"
 SEARCH = "search.json"
-Hear = Callable[[int | None], Calibration]  # the student with so many training utterances; None: without any
 
 
 def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> Assignment:
@@ -38,17 +37,16 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
     Raises: UserError where the settings can't be used.
     """
     _prepare(student, stage, run)
-    hear = partial(calibration, student, stage, run)
     with _clock(stage, run) as entry:
         run.save_ledger()  # so that a resumption counts, however soon the next kill comes
-        precisions = None if stage.search is None else quantized(student, stage, stage.search, run, hear, entry)
+        precisions = None if stage.search is None else quantized(student, stage.search, stage, run, entry)
         module = None if stage.optimization.updates == 0 else _trained(student, stage, run, precisions)
         if precisions is not None:
             _decide(precisions, module, stage, run)
         if stage.calibrate is not None:
-            heard = hear(stage.calibrate.utterances)
-            stage.calibrate.calibrate(heard)
-            entry.audio_seconds += heard.audio_seconds
+            audio = calibration(student, stage, run, stage.calibrate.utterances)
+            stage.calibrate.calibrate(audio)
+            entry.audio_seconds += audio.audio_seconds
         entry.updates = stage.optimization.updates
         entry.audio_seconds += module.all_audio_seconds() if module else 0.0
         run.count_others()
@@ -72,7 +70,7 @@ def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[Stag
 
 
 def quantized(
-    student: SpeechModel, stage: StageSettings, search: PrecisionSearch, run: RunContext, hear: Hear, entry: Stage
+    student: SpeechModel, search: PrecisionSearch, stage: StageSettings, run: RunContext, entry: Stage
 ) -> Precisions:
     """Put quantizers on the sites of `student`, unless it has them; return the precisions of those searched.
 
@@ -86,15 +84,16 @@ def quantized(
     _check_start(stage.name, search, attached)
     saved = run.folder_of(stage) / BITS
     if isinstance(search, MeasuredSearch) and processes.rank() == 0 and not saved.is_file():
-        heard = hear(search.utterances)
-        search.measure(heard)
-        made = heard.quantizers
+        measured = calibration(student, stage, run, search.utterances)
+        search.measure(measured)
+        made = measured.quantizers
         write_search(run.folder_of(stage) / SEARCH, [describe(stage.name, search, ())])
         to_json(search.assignment(), saved)
-        entry.audio_seconds = heard.audio_seconds
+        entry.audio_seconds = measured.audio_seconds
         run.save_ledger()
     if not attached:
-        entry.audio_seconds += stage.activations.attach(student.model, sites, hear)
+        calibrated = partial(calibration, student, stage, run)
+        entry.audio_seconds += stage.activations.attach(student.model, sites, calibrated)
     bits = search.site_candidates()
     if isinstance(search, MeasuredSearch):
         bits = processes.from_first(lambda: from_json(saved))

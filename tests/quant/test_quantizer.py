@@ -1,9 +1,12 @@
 """WeightQuantizer: one candidate, mixture, frozen, and its state."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import nn
 
+from mpq import conf
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
@@ -76,3 +79,8 @@ def test_refuses_bits_that_are_not_a_candidate(weight):
     for call in (quantizer.freeze, quantizer.scale, quantizer.grid):
         with pytest.raises(UserError, match=r"3 bits is not a candidate.*\[2, 4\]"):
             call(3)
+
+
+def test_the_default_settings_are_those_of_the_config():
+    configured = conf.read("quantizer", "lsq")
+    assert asdict(QuantizerSettings()) == {key: configured[key] for key in asdict(QuantizerSettings())}
