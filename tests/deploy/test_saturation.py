@@ -67,7 +67,7 @@ def test_a_file_for_speed_adds_exactly(model_type, saturates, rng, tmp_path, mon
         monkeypatch.setattr(runtime, "saturates", lambda: saturates)
     norm = {"feat_extract_norm": "layer", "conv_bias": True} if model_type == "hubert" else {}
     model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(model_type, **SIZES, **norm))
-    for quantizer in attach(model.eval(), find_sites(model), (8,), 8, "per_channel").values():
+    for quantizer in attach(model.eval(), find_sites(model), (8,)).values():
         quantizer.freeze(8)
     processor = letters_processor()
     processor.feature_extractor.return_attention_mask = False
