@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from mpq.errors import UserError
+from mpq.errors import UserError, first_line
 from mpq.files import write_text
 
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
@@ -91,8 +91,9 @@ def _finish(logger: Any, failed: int) -> None:
     try:
         logger.experiment.finish(failed)
     except Exception as error:  # as in `_start`
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _log.warning("W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", reason)
+        _log.warning(
+            "W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", first_line(error)
+        )
 
 
 def has_login() -> bool:
@@ -126,8 +127,9 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
     except Exception as error:  # wandb raises many kinds; none of them is worth a run
         if offline:
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _log.warning("W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", reason)
+        _log.warning(
+            "W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", first_line(error)
+        )
         write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
     run.define_metric(UPDATE)
