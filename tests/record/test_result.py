@@ -131,17 +131,18 @@ def test_whole_numbers_pass_for_floats_and_nan_for_nothing():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("seed", True, "seed must be a whole number, but is True"),
-        ("seed", "0", "seed must be a whole number, but is '0'"),
-        ("smoke", 0, "smoke must be true or false"),
-        ("scale", "huge", "scale must be one of tiny, mini, paper, own, but is 'huge'"),
+        ("seed", True, "seed must be a valid integer, but is True"),
+        ("seed", "0", "seed must be a valid integer, but is '0'"),
+        ("smoke", 0, "smoke must be a valid boolean, but is 0"),
+        ("scale", "huge", "scale must be 'tiny', 'mini', 'paper' or 'own', but is 'huge'"),
         ("bits", [], "bits must be an object"),
         ("wer", [], "wer must be an object"),
         ("wer.test-clean", {"wer": 1.0}, r"wer\.test-clean\.errors is missing"),
-        ("significance.test-clean.interval", [0.1], r"interval must be a list of 2"),
-        ("time.stages", {}, r"time\.stages must be a list"),
-        ("time.stages", [{"name": 3}], r"time\.stages\[0\]\.name must be a text"),
-        ("provenance.hardware.gpus", ["a", 3], r"gpus\[1\] must be a text, but is 3"),
+        ("significance.test-clean.interval", [0.1], r"interval\[1\] is missing"),
+        ("significance.test-clean.interval", [0.1, 0.2, 0.3], r"interval: .* at most 2 items .*, but is \[0\.1, 0"),
+        ("time.stages", {}, r"time\.stages must be a valid array"),
+        ("time.stages", [{"name": 3}], r"time\.stages\[0\]\.name must be a valid string, but is 3"),
+        ("provenance.hardware.gpus", ["a", 3], r"gpus\[1\] must be a valid string, but is 3"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, message):
