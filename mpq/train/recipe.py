@@ -16,6 +16,7 @@ from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.quant.activation_scales import Activations
 from mpq.record.ledger import Ledger
+from mpq.record.run_folder import SEARCH
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
@@ -23,7 +24,7 @@ from mpq.settings import START_FROM
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.module import Optimization
-from mpq.train.stage import LEDGER, SEARCH, run_stage
+from mpq.train.stage import LEDGER, run_stage
 
 
 def run_recipe(

@@ -20,6 +20,7 @@ from mpq.quant.gptq import Gptq
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import Site, attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.ledger import Ledger, Stage
+from mpq.record.run_folder import BITS, SEARCH
 from mpq.record.search import write_search
 from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
@@ -125,10 +126,6 @@ def _count_others(ledger: Ledger) -> None:
 def _save(ledger: Ledger, folder: Path) -> None:
     if processes.rank() == 0:
         write_text(folder / LEDGER, json.dumps(ledger.state()))
-
-
-BITS = "bits.json"
-SEARCH = "search.json"
 
 
 def quantized(

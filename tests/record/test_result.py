@@ -7,7 +7,7 @@ import pytest
 
 from mpq.errors import UserError
 from mpq.record.result import SCHEMA, CharacterChange, CharacterErrors, Result, from_json
-from mpq.record.run_folder import load_records, read_record, run_path, write_record
+from mpq.record.run_folder import RunFolder, load_records
 
 # Written by hand from the contract, not made by the code under test.
 CONTRACT = {
@@ -173,15 +173,15 @@ def test_a_truncated_text_is_refused_wherever_it_ends():
 
 def test_records_are_found_at_any_depth(tmp_path):
     first = record()
-    path = write_record(first, tmp_path)
-    assert path == run_path(tmp_path, first.exp, first.seed) / "result.json"
-    nested = write_record(first, tmp_path / "local" / "of_mine")
+    path = RunFolder.of(tmp_path, first).write(first)
+    assert path == RunFolder(tmp_path, first.exp, first.seed).path / "result.json"
+    nested = RunFolder.of(tmp_path / "local" / "of_mine", first).write(first)
     assert load_records(tmp_path) == [first, first]
     assert [file.name for file in nested.parent.iterdir()] == ["result.json"]
 
 
 def test_no_record_is_left_out_in_silence(tmp_path):
-    path = write_record(record(), tmp_path)
+    path = RunFolder.of(tmp_path, record()).write(record())
     moved = tmp_path / "copy_of_it" / "seed2"
     moved.mkdir(parents=True)
     (moved / "result.json").write_text(path.read_text())
@@ -192,7 +192,7 @@ def test_no_record_is_left_out_in_silence(tmp_path):
         load_records(tmp_path)
     (moved / "result.json").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"copy_of_it.*can't be read"):
-        read_record(moved / "result.json")
+        RunFolder.at(moved).read()
 
 
 def test_a_missing_root_and_an_empty_one(tmp_path):

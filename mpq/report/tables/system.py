@@ -12,7 +12,7 @@ from mpq import conf
 from mpq.errors import UserError
 from mpq.evaluate.significance import holm
 from mpq.record.result import Result, Significance
-from mpq.record.run_folder import read_record, run_path
+from mpq.record.run_folder import RunFolder
 from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.tables.columns import ALPHA, only
 from mpq.report.tables.planned import LABELS, Row, label, method, planned
@@ -177,6 +177,6 @@ def _command(missing: list[Row]) -> str:
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
     for row in rows:
-        path = run_path(root, row.exp, row.seed) / "result.json"
-        if path.is_file():
-            yield read_record(path)
+        folder = RunFolder(root, row.exp, row.seed)
+        if folder.result.is_file():
+            yield folder.read()
