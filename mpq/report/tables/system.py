@@ -19,8 +19,8 @@ from mpq.report.tables.planned import LABELS, Row, label, method, planned
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One seed of a system on one set against 32 bits.
+class AdjustedTest:
+    """The test of one seed of a system on one set against 32 bits, with Holm's corrections.
 
     `adjusted` is MAPSSWE's p after Holm's correction over the comparisons of its system, `adjusted_all` over those of
     all systems of the model.
@@ -58,7 +58,7 @@ class System:
     seeds: tuple[int, ...]
     command: str = ""
     runs: tuple[Result, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[AdjustedTest, ...] = ()
     shapes: Shapes | None = None
 
     @property
@@ -105,7 +105,7 @@ def compared(systems: Sequence[System]) -> list[System]:
     made = []
     for system, tests in zip(systems, found, strict=True):
         own = holm([test.p for *_, test in tests])
-        comparisons = (Comparison(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
+        comparisons = (AdjustedTest(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
         made.append(replace(system, comparisons=tuple(comparisons)))
     return made
 
