@@ -14,6 +14,7 @@ from tiny_run import composed, words
 import mpq.files as module
 from mpq.files import TakenError, claim
 from mpq.record.hypotheses import add_references, read_references
+from mpq.record.run_folder import references_file
 from mpq.sweep import run_row
 
 FORK = multiprocessing.get_context("fork")
@@ -101,7 +102,7 @@ def test_a_child_that_was_forked_while_the_claim_was_held_does_not_end_it(tmp_pa
 
 def add(root, number):
     for utterance in range(5):
-        add_references(root, "corpus", {"test": {f"{number}-{utterance}": "words"}})
+        add_references(references_file(root, "corpus"), {"test": {f"{number}-{utterance}": "words"}})
 
 
 def test_references_that_many_processes_add_are_all_there(tmp_path):

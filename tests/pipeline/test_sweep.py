@@ -10,7 +10,7 @@ from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
 from mpq.record.run_folder import load_records
 from mpq.report.tables.planned import Row, planned, tables
-from mpq.sweep import LOG, sweep, unfinished
+from mpq.sweep import sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
 
@@ -40,7 +40,7 @@ def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, commo
     if launcher == "basic":
         assert [one.row for one in failed] == [ROWS[3]]
         assert "9" in failed[0].reason and failed[0].reason in failed[0].log.read_text()
-        assert failed[0].log.name == LOG and "Traceback" in failed[0].log.read_text()
+        assert failed[0].log.name == "failed.log" and "Traceback" in failed[0].log.read_text()
     assert unfinished(rows, common) == [one.row for one in failed]
     before, after, _ = sweep([one for one in rows if one.bits != 9], common)
     assert (before, after) == ([one for one in rows if one.bits != 9], [])
@@ -100,7 +100,11 @@ def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path
     command = [sys.executable, str(REPOSITORY / "scripts" / "run.py"), "-m", *common, *choices]
     ended = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert ended.returncode == 1
-    assert "9bit" in (told := ended.stderr.strip().splitlines()[-1]) and told.startswith("failed: ") and LOG in told
+    assert (
+        "9bit" in (told := ended.stderr.strip().splitlines()[-1])
+        and told.startswith("failed: ")
+        and "failed.log" in told
+    )
     assert {record.bits.target for record in load_records(tmp_path / "records")} == {None, 2.0}
 
 
