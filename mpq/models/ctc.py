@@ -16,10 +16,14 @@ from mpq.models.hub import check_available, local_folder
 from mpq.models.processor import letters_processor
 
 
+_MASK = "masked_spec_embed"  # what masked frames become in training; fine-tuned checkpoints of facebook lack it
+
+
 def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
     """The fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
 
-    What lies in the local Hub cache is read from there without asking the Hub.
+    What lies in the local Hub cache is read from there without asking the Hub. A mask embedding that the checkpoint lacks
+    is zero.
 
     Raises: UserError where there is no such model, it has no trained CTC head or no processor, or it is damaged.
     """
@@ -41,9 +45,11 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
         raise UserError(f"{path} is not a CTC speech model that transformers can load: {reason}") from None
     finally:
         logging.set_verbosity(verbosity)
-    untrained = sorted(name for name in info["missing_keys"] if not name.endswith("masked_spec_embed"))
-    if untrained:
+    missing = sorted(info["missing_keys"])
+    if untrained := [name for name in missing if not name.endswith(_MASK)]:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
+    for name in missing:
+        model.get_parameter(name).data.zero_()  # transformers draws it anew at each load: no two would be one model
     return _prepare(model), _load_processor(path, source)
 
 

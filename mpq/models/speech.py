@@ -55,6 +55,11 @@ class SpeechModel:
         """Move the model to the GPU unless `accelerator` (Lightning's word) is "cpu" or there is none."""
         self.model.to("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
+    def freeze_feature_encoder(self) -> None:
+        """Keep the convolutions on the audio as they are; a model that takes features has none."""
+        if hasattr(self.model, "freeze_feature_encoder"):
+            self.model.freeze_feature_encoder()
+
     def inputs(self, samples: np.ndarray) -> Tensor:
         """The model's inputs `[time]`, or `[time, features]`, of one recording: `samples` `[time]` at its rate."""
         return processor.inputs(self.processor, samples)

@@ -57,7 +57,7 @@ def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> Non
     choose_threads(student.model, run.machine.threads)
     compiled.choose(run.machine.compile)
     if not stage.optimization.train_feature_encoder:
-        student.model.freeze_feature_encoder()  # every CTC model of transformers has it
+        student.freeze_feature_encoder()
 
 
 def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[Stage]:
