@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import pytest
-from tiny_run import environment, words
+from tiny_run import composed, environment, words
 
 from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
+from mpq.files import TakenError
 from mpq.record.run_folder import load_records
 from mpq.report.tables.planned import Row, planned, tables
-from mpq.sweep import LOG, sweep, unfinished
+from mpq.sweep import LOG, run_row, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
 
@@ -47,8 +48,6 @@ def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, commo
 
 
 def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
-    from tiny_run import composed
-
     for table in tables():
         rows = planned(table, "tiny_hubert")
         assert len({(one.exp, one.seed) for one in rows}) == len(rows)
@@ -111,3 +110,13 @@ def test_on_a_cluster_a_row_gets_one_gpu():
         cfg = compose("config", ["hydra/launcher=slurm_gpu"], return_hydra_config=True)
     assert cfg.hydra.launcher._target_.endswith("SlurmLauncher")
     assert (cfg.hydra.launcher.gpus_per_node, cfg.hydra.launcher.tasks_per_node) == (1, 1)
+
+
+def test_a_sweep_leaves_a_row_to_the_process_that_has_it(tmp_path, model_folder, speech_folder, monkeypatch, capsys):
+    def taken(_):
+        raise TakenError("it is being worked on by process 7")
+
+    monkeypatch.setattr("mpq.pipeline.run", taken)
+    run_row(composed(*words(tmp_path / "records", model_folder, speech_folder)))
+    assert "left out: it is being worked on by process 7" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()  # no log of a failure
