@@ -1,5 +1,6 @@
 """What lies in `conf/`, as plain values: for whoever asks about a model without composing a run's whole config."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ def composing() -> AbstractContextManager[None]:
     from hydra import initialize_config_dir  # here, since whoever reads a file need not wait for it
 
     return initialize_config_dir(str(CONF), version_base="1.3")
+
+
+def made(settings: Mapping[str, Any], **more: Any) -> Any:
+    """Make the object that `settings` of a search or a calibration describe.
+
+    `_target_` is its class, the rest its constructor's arguments, with `more` of them; `name` is for records alone.
+    """
+    from hydra.utils import instantiate  # here, since what it imports takes seconds
+
+    return instantiate({key: value for key, value in {**settings, **more}.items() if key != "name"}, _convert_="all")
 
 
 def data_of(model_name: str) -> dict[str, Any]:

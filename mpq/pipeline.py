@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
-from mpq.checkpoint import packed as model_folder
+from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.data.corpus import Corpus, open_corpus
@@ -127,7 +127,7 @@ def compress(
     parameters = count_parameters(teacher)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
-    model_folder.save_model(folder.model, model, processor)
+    save_model(folder.model, model, processor)
     if assignment:
         to_json(assignment, folder.path / "bits.json")
         write_search(folder.search, learned(cfg, folder.work))
@@ -154,7 +154,7 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
     """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
-    model, processor = model_folder.load_model(folder.model)
+    model, processor = load_model(folder.model)
     ctc.to_accelerator(model, cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(
         model, processor, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio

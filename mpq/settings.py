@@ -181,17 +181,17 @@ def check_starts(stages: DictConfig) -> None:
 
 def _check_part(own: str, settings: Any) -> None:
     """Make what the settings describe and throw it away; a search of another stage's precisions waits for these."""
-    from hydra.utils import get_class, instantiate  # here, since what they import takes seconds
+    from hydra.utils import get_class  # here, since what it imports takes seconds
 
     if not isinstance(settings, DictConfig) or "_target_" not in settings:
         raise UserError(f"{own} must be one of conf/search, or name its class with _target_")
-    made = get_class(settings["_target_"])
-    _check_keys(own, settings, ("_target_", *inspect.signature(made).parameters), made.__name__)
+    kind = get_class(settings["_target_"])
+    _check_keys(own, settings, ("name", "_target_", *inspect.signature(kind).parameters), kind.__name__)
     if settings.get("assignment") != "previous":
-        instantiate(OmegaConf.to_container(settings, resolve=True), _convert_="all")
+        conf.made(OmegaConf.to_container(settings, resolve=True))  # type: ignore[arg-type]  # a DictConfig gives a dict
 
 
 def _check_keys(own: str, settings: DictConfig, known: tuple[str, ...], owner: str) -> None:
     if unknown := [str(key) for key in settings if key not in known]:
-        choices = ", ".join(sorted(key for key in known if key != "_target_"))
+        choices = ", ".join(sorted(key for key in known if key not in ("name", "_target_")))
         raise UserError(f"there is no setting {own}.{unknown[0]}; {owner} has {choices or 'none'}")

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
 from mpq import settings
 from mpq.conf import CONF
+from mpq.conf import made as made_of
 from mpq.errors import UserError
 from mpq.models.hub import check_available
 from mpq.quant.gptq import Gptq
@@ -49,7 +49,7 @@ def check(cfg):
         values = OmegaConf.to_container(part)
         if values.get("assignment") == "previous":  # what the stage before decides
             values["assignment"] = {"a.weight": 4}
-        assert isinstance(instantiate(values, _convert_="all"), (PrecisionSearch, Gptq))
+        assert isinstance(made_of(values), (PrecisionSearch, Gptq))
     return settled
 
 
@@ -87,7 +87,7 @@ def test_every_search_can_be_made(path):
     values = {key: value for key, value in values.items() if not (isinstance(value, str) and "${" in value)}
     if values.get("assignment") == "previous":
         values["assignment"] = {"a.weight": 4}
-    assert isinstance(instantiate(values, _convert_="all"), PrecisionSearch)
+    assert isinstance(made_of(values), PrecisionSearch)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_a_model_that_has_no_file_in_conf_has_a_scale_of_its_own(overrides, scal
 
 def test_the_baseline_is_the_full_precision_row_itself():
     """Whatever is compressed, its baseline has the settings that `recipe=full_precision` has."""
-    from mpq.record.run_folder import _that_count
+    from mpq.record.identity import differences
 
     direct = settings.settle(composed("recipe=full_precision"))
     changes = ["target_bits=4", "seed=3", "trainer.updates=7", "distill=kl", "quantizer.granularity=per_channel"]
     baseline = settings.full_precision(settings.settle(composed(*changes)))
     assert baseline.exp == direct.exp
-    assert _that_count(OmegaConf.to_container(baseline)) == _that_count(OmegaConf.to_container(direct))
+    assert differences(OmegaConf.to_container(baseline), OmegaConf.to_container(direct)) == []
 
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():

@@ -84,11 +84,11 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe
     stage: dict[str, Any] = {
-        "search": {"_target_": "mpq.search.fixed.FixedSearch", "assignment": "previous"},
+        "search": conf.read("search", "fixed"),
         "start_from": os.path.relpath(model) if model.resolve().is_relative_to(Path.cwd()) else str(model),
         "assignment": assignment,
         "updates": 0,
-        "calibrate": {"_target_": "mpq.quant.gptq.Gptq", "utterances": before.trainer.calibration_utterances},
+        "calibrate": conf.read("calibrate", "gptq"),
     }
     if not calibrate:
         del stage["calibrate"]

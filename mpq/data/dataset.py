@@ -4,10 +4,6 @@ Each utterance goes through the model's own feature extractor alone, so that a m
 other utterances of the batch.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mpq.data import audio
 from mpq.data.librispeech import Utterance
+from mpq.data.worker import outlive_signals
 from mpq.errors import UserError
 from mpq.models.processor import spelling
 
@@ -155,23 +152,3 @@ def loader(
     )
     made.accumulate = accumulate
     return made
-
-
-def outlive_signals(_: int) -> None:
-    """Heed SIGTERM from the process that we decode for alone; SLURM, for one, sends it to every process of a job.
-
-    Without us that process would miss its batches where it is to finish an update and write a checkpoint.
-    """
-    if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
-        return
-    parent = multiprocessing.parent_process()
-    assert parent is not None and parent.pid is not None, "this is a DataLoader's worker"
-    signals = {signal.SIGTERM, signal.SIGUSR1}  # those at which a run writes a checkpoint and stops
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # here and in threads to come; the next one waits for them
-    threading.Thread(target=_until_told, args=(signals, parent.pid), daemon=True).start()
-
-
-def _until_told(signals: set[signal.Signals], by: int) -> None:
-    while signal.sigwaitinfo(signals).si_pid != by:
-        pass
-    os._exit(0)

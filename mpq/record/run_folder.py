@@ -16,18 +16,8 @@ from yaml import YAMLError
 from mpq.errors import UserError
 from mpq.files import claim, remove_partial, write_text
 from mpq.record.hypotheses import has_hypotheses
+from mpq.record.identity import differences, recorded
 from mpq.record.result import Result, from_json
-
-# What may differ between a finished run and one that asks for its result: where things lie, and how the machine works.
-_PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
-_PLACES |= {"model.scale"}  # follows from the model's name
-_PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-# Without a stage nothing is trained, and these have no part in the result.
-_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}
-# Float activations are the default, which the records made before there was a choice do not name.
-_OF_ACTIVATIONS = {"quantizer.activations", "quantizer.activation_percentile"}
-# What records made before there was a choice do not name, and what it was then.
-_ALWAYS = {"trainer.pad_seconds": "0.0", "distill.keep": "False"}
 
 Needed = Literal["model", "hypotheses", "record"]
 
@@ -84,7 +74,7 @@ class RunFolder:
         remove_partial(self.path)
         remove_partial(self.work)
         self.work.mkdir(parents=True, exist_ok=True)
-        write_text(self._config, OmegaConf.to_yaml(OmegaConf.create(_recorded(cfg))))
+        write_text(self._config, OmegaConf.to_yaml(OmegaConf.create(recorded(cfg))))
 
     def end(self, result: Result) -> None:
         """Write the record, the last file of a run, and drop the training checkpoints."""
@@ -100,41 +90,10 @@ class RunFolder:
     def _differences(self, cfg: DictConfig) -> list[str]:
         """`key: old -> new` for every setting that counts and differs from those of the run in this folder."""
         try:
-            old = OmegaConf.to_container(OmegaConf.load(self._config))
+            old: Any = OmegaConf.to_container(OmegaConf.load(self._config))
         except (OSError, ValueError, YAMLError, OmegaConfBaseException):
             return [f"{self._config} is damaged"]
-        before, after = _that_count(old), _that_count(_recorded(cfg))
-        return [
-            f"{key}: {before.get(key)} -> {after.get(key)}"
-            for key in sorted(before.keys() | after.keys())
-            if before.get(key) != after.get(key)
-        ]
-
-
-def _recorded(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that `config.yaml` keeps."""
-    kept: Any = OmegaConf.to_container(cfg)
-    return {key: value for key, value in kept.items() if key not in _PLACES}
-
-
-def _that_count(config: Any) -> dict[str, str]:
-    """The settings with a part in the result, by dotted key."""
-    counting = _ALWAYS | flat(config)
-    stages = any(key.startswith("recipe.stages.") for key in counting)
-    unused = _PLACES if stages else _PLACES | _OF_STAGES
-    if counting.get("quantizer.activations", "none") == "none":
-        unused = unused | _OF_ACTIVATIONS
-    return {key: value for key, value in counting.items() if not {key, key.split(".")[0]} & unused}
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Every setting of a nested config by its dotted key, as text."""
-    if isinstance(value, dict) and (value or not prefix):
-        items: dict[str, str] = {}
-        for key in value:
-            items |= flat(value[key], f"{prefix}.{key}" if prefix else str(key))
-        return items
-    return {prefix: str(value)}
+        return differences(old, recorded(cfg))
 
 
 def run_path(root: Path | str, exp: str, seed: int) -> Path:

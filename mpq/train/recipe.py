@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from mpq import conf
 from mpq.checkpoint.requantize import packed_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
@@ -62,7 +62,7 @@ def run_recipe(
             target=cfg.target_bits,
             quantizer={key: value for key, value in cfg.quantizer.items() if not key.startswith("activation")},
             activations=_activations(cfg),
-            calibrate=hydra.utils.instantiate(stage.get("calibrate")),
+            calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
             loss=Loss(
                 **{key: value for key, value in cfg.distill.items() if key != "keep"},
                 teacher=None if stage.start_from == "scratch" else teacher,
@@ -92,9 +92,7 @@ def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch 
     if search is None:
         return None
     settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
-    if settings.get("assignment") == "previous":
-        settings = {**settings, "assignment": previous}
-    return hydra.utils.instantiate(settings, _convert_="all")
+    return conf.made(settings, **({"assignment": previous} if settings.get("assignment") == "previous" else {}))
 
 
 def _activations(cfg: DictConfig) -> Activations:

@@ -16,5 +16,5 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def smallest(monkeypatch):
     """Whatever model a bench is asked for."""
-    for module in ("files", "workload", "peers"):
+    for module in ("models", "train_steps", "peers"):
         monkeypatch.setattr(f"mpq.bench.{module}.load_model", lambda name: ctc.from_scratch(ARCHITECTURE, seed=0))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mpq.data.dataset import outlive_signals
+from mpq.data.worker import outlive_signals
 
 
 def decode(ready):

@@ -53,7 +53,7 @@ def run(tmp_path_factory, model_folder, speech_folder):
 
     keep = stored.save_model
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored, "save", save)
+        patch.setattr(pipeline, "save_model", save)
         result = pipeline.run(composed(*command))
     return Run(root, command, result, trained)
 

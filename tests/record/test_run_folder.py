@@ -92,7 +92,7 @@ def test_a_list_a_missing_and_a_new_setting_differ_too(folder):
     finish(folder, config())
     with pytest.raises(UserError, match=r"data.test: \['test-clean'\] -> \['test-other'\]"):
         folder.finished(config(data__test=["test-other"]))
-    with pytest.raises(UserError, match=r"distill\.temperature: None -> 2\.0"):
+    with pytest.raises(UserError, match=r"distill\.temperature: 1\.0 -> 2\.0"):
         folder.finished(config(distill__temperature=2.0))
 
 
@@ -100,7 +100,7 @@ def test_float_activations_are_what_older_records_meant(folder):
     finish(folder, config())
     floats = {"quantizer__activations": "none", "quantizer__activation_percentile": 99.9}
     assert folder.finished(config(**floats)) == "the record"
-    with pytest.raises(UserError, match=r"quantizer\.activations: None -> static"):
+    with pytest.raises(UserError, match=r"quantizer\.activations: none -> static"):
         folder.finished(config(**floats | {"quantizer__activations": "static"}))
 
 

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from mpq.errors import UserError
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
+from mpq.record.identity import flat
 from mpq.record.result import Result
-from mpq.record.run_folder import flat, read_record, run_path
+from mpq.record.run_folder import read_record, run_path
 from mpq.record.search import StageSearch, read_search
 from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.words import SetSamples, samples

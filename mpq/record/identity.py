@@ -1,0 +1,112 @@
+"""What makes two runs the same run: what was done, not where the code lives that did it.
+
+A finished run is shown from its record, so a record must stay valid while the code around it changes:
+
+- A search or a calibration goes by its short `name`; the class that `_target_` names may move.
+- A setting that a record lacks was added later. It has its declared default: the value in the files that the default
+  config is made of (`conf/trainer/tiny.yaml`, `conf/distill/ctc_kl.yaml`, ...) or in the search's own file. So a new
+  setting's default must be what runs did before there was the setting.
+- A setting that is gone (`_RETIRED`) counts only where its value was another than what runs do now.
+- Where things lie and how the machine works (`_PLACES`) does not count, nor what a recipe without stages never reads.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mpq import conf
+
+_PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
+_PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
+_PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
+_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}  # without a stage nothing is trained
+_OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
+_DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
+_PARTS = ("search", "calibrate")  # of a stage: what has a class, and its own file in conf/search, conf/calibrate
+_RETIRED: dict[str, str] = {}  # a part's setting that is gone ("gumbel.x") -> its value in runs as they are made now
+
+
+def recorded(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that `config.yaml` keeps: no places, and of each class its short name."""
+    kept: Any = OmegaConf.to_container(cfg)
+    kept = {key: value for key, value in kept.items() if key not in _PLACES}
+    for _, group, part in _parts(kept):
+        part["name"] = _short_name(group, part)
+        part.pop("_target_", None)
+    return kept
+
+
+def differences(before: Any, after: dict[str, Any]) -> list[str]:
+    """`key: old -> new` for every setting that counts and differs between two recorded configs; `before` is as read."""
+    old, new = _counting(before if isinstance(before, dict) else {}), _counting(after)
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Every setting of a nested config by its dotted key, as text."""
+    if isinstance(value, dict) and (value or not prefix):
+        items: dict[str, str] = {}
+        for key in value:
+            items |= flat(value[key], f"{prefix}.{key}" if prefix else str(key))
+        return items
+    return {prefix: str(value)}
+
+
+def _counting(config: dict[str, Any]) -> dict[str, str]:
+    """The settings with a part in the result, by dotted key, those that are missing at their declared defaults."""
+    counting = {f"{group}.{key}": value for group, name in _DECLARED.items() for key, value in _declared(group, name)}
+    counting |= flat(config)
+    parts = list(_parts(config))
+    for place, group, part in parts:
+        counting = {key: value for key, value in counting.items() if not key.startswith(f"{place}.")}
+        counting |= {f"{place}.{key}": value for key, value in _of_part(group, part).items()}
+    unused = _PLACES if (config.get("recipe") or {}).get("stages") else _PLACES | _OF_STAGES
+    if counting.get("quantizer.activations") != "static":
+        unused = unused | _OF_STATIC_ACTIVATIONS
+    return {key: value for key, value in counting.items() if not {key, key.split(".")[0]} & unused}
+
+
+def _parts(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Place, group and settings of each stage's search and calibration."""
+    for name, stage in ((config.get("recipe") or {}).get("stages") or {}).items():
+        for group in _PARTS:
+            if isinstance(stage, dict) and isinstance(stage.get(group), dict):
+                yield f"recipe.stages.{name}.{group}", group, stage[group]
+
+
+def _of_part(group: str, part: Mapping[str, Any]) -> dict[str, str]:
+    """A part's settings, by dotted key: its short name, and what has a part in the result."""
+    name = _short_name(group, part)
+    given = {key: value for key, value in flat(part).items() if key not in ("name", "_target_")}
+    settings = {**dict(_declared(group, name)), **given}
+    return {"name": name} | {key: value for key, value in settings.items() if _RETIRED.get(f"{name}.{key}") != value}
+
+
+def _short_name(group: str, part: Mapping[str, Any]) -> str:
+    """A part's name: that of the file in `conf/` that has its class.
+
+    Older records have the class as it was then (`mpq.search.gumbel.GumbelSearch`), always in a module of that name.
+    """
+    target = part.get("_target_")
+    if target is None:
+        return str(part.get("name"))
+    files = {conf.read(group, name).get("_target_"): name for name in conf.names(group)}
+    words = str(target).split(".")
+    return files.get(target, words[-2] if words[0] == "mpq" and len(words) > 1 else str(target))
+
+
+def _declared(group: str, name: str) -> list[tuple[str, str]]:
+    """What `conf/<group>/<name>.yaml` declares, by dotted key, but for what is computed; nothing without that file."""
+    path = conf.CONF / group / f"{name}.yaml"
+    return list(_read(path, path.stat().st_mtime_ns)) if path.is_file() else []
+
+
+@cache
+def _read(path: Path, changed: int) -> tuple[tuple[str, str], ...]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    plain = {key: value for key, value in values.items() if key not in ("defaults", "name", "_target_")}
+    return tuple((key, value) for key, value in flat(plain).items() if plain and "${" not in value)
