@@ -1,6 +1,6 @@
-# `make demo` and `make test` do all set-up themselves; nothing is downloaded but packages.
+# `make demo` and `make test` do all set-up themselves and download only packages.
 #
-# CPU=1 takes PyTorch's CPU-only build from PyTorch's own index: a smaller download, where there is no GPU.
+# CPU=1 installs PyTorch's CPU-only build from PyTorch's own index: a smaller download, for machines without a GPU.
 # PYTHON=python3.12 chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3

@@ -1,7 +1,7 @@
 """Mixed precision quantization of speech foundation models (arXiv 2501.03643).
 
-Importing this package is cheap: it imports neither torch nor transformers. The names below are imported when they are
-first used; transformers' `from_pretrained` loads packed folders from then on.
+Importing this package is cheap: it imports neither torch nor transformers. The names below are imported on first
+use. Once it is imported, transformers' `from_pretrained` loads packed folders.
 """
 
 from importlib import import_module

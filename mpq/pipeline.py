@@ -13,6 +13,7 @@ from mpq import settings
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
+from mpq.commands import script, setting
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
 from mpq.errors import UserError
@@ -146,9 +147,10 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
     """Refuse to compare with the record of other weights, as after training a checkpoint anew in its place."""
     recorded = baseline and baseline.provenance.teacher
     if baseline and recorded and recorded != teacher:
+        words = (setting("model", cfg.model.name), "recipe=full_precision", setting("root", cfg.root), "overwrite=true")
         raise UserError(
             f"{settings.model_path(cfg)} has other weights than those of the record {baseline.exp}; make that anew: "
-            f"python scripts/run.py model={cfg.model.name} recipe=full_precision root={cfg.root} overwrite=true"
+            f"{script('run', *words)}"
         )
 
 

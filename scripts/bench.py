@@ -1,6 +1,6 @@
 """Measure speed, memory and growth beside the peers, and leave a record.
 
-usage: python scripts/bench.py WHAT [key=value ...]
+usage: python scripts/bench.py BENCH [key=value ...]
 
   inference  running a model: PyTorch, ONNX Runtime, OpenVINO, ours
   peers      packing a model: torchao, optimum-quanto, NNCF, ours; file sizes and logit errors
@@ -8,36 +8,35 @@ usage: python scripts/bench.py WHAT [key=value ...]
   kernels    the quantizers alone, plain and compiled, beside a copy of the weight: how far from memory's limit
   growth     cost against the number of sites, parameters and utterances
 
-`python scripts/bench.py WHAT --help` shows the arguments of one. Peers come with pip install -e '.[bench]'.
+`python scripts/bench.py BENCH --help` lists the options of one. Peers are installed by: pip install -e '.[bench]'.
 
 example: python scripts/bench.py inference model=wav2vec2_base seconds=5
 """
 
 import importlib
 import sys
+from collections.abc import Sequence
 
-from mpq.cli import guarded
+from mpq import cli
+from mpq.bench.options import BENCHES
 from mpq.errors import UserError
 
-BENCHES = ("inference", "peers", "train", "kernels", "growth")
 
-
-@guarded
-def main(words: list[str]) -> None:
-    """Run the bench that the first word names, with the others as its options."""
-    if not words or words[0] in ("-h", "--help"):
+@cli.guarded
+def main(words: Sequence[str]) -> None:
+    """Run the bench that a word names, with the others as its options."""
+    name = next((word for word in words if word in BENCHES), "")
+    if not name and (not words or cli.asks_for_help(words)):
         return print(__doc__)
-    if words[0] not in BENCHES:
+    if not name:
         raise UserError(f"there is no bench {words[0]!r}; choose one of {', '.join(BENCHES)}")
-    from mpq import cli
+    if cli.asks_for_help(words):
+        return print(cli.help_text(BENCHES[name], BENCHES[name].__doc__, f"python scripts/bench.py {name}"))
+    chosen = cli.read(BENCHES[name], [word for word in words if word != name])
     from mpq.bench import record  # here, since benches import what --help need not wait for
 
-    bench = importlib.import_module(f"mpq.bench.{words[0]}")
-    if {"-h", "--help"} & set(words):
-        return print(cli.describe_options(bench.Options))
-    chosen = cli.read_options(bench.Options, words[1:])
-    rows = bench.run(chosen)
-    path = record.write(words[0], chosen, rows, record.name(words[0], chosen))
+    rows = importlib.import_module(f"mpq.bench.{name}").run(chosen)
+    path = record.write(name, chosen, rows, record.name(name, chosen))
     print(record.section(path.stem, record.read(path)), f"\nrecord  {path}\npage    {path.parent / 'README.md'}")
 
 

@@ -1,46 +1,39 @@
 """Word error rate of an exported ONNX file, against the run that its model came from.
 
-usage: python scripts/evaluate.py file=FILE.onnx run=FOLDER [sets=test-clean,test-other] [cache=.cache]
-
-  file   what scripts/export.py wrote
-  run    the run's folder, <root>/<name>/seed<k>
-  sets   evaluation sets of that run, with commas; default: all
-  cache  the folder of the embedded corpus
-
 example: python scripts/evaluate.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 \\
              file=experiments/local/tiny_wav2vec2_3p5bit/seed0/model/onnx/model_speed.onnx
 """
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from mpq.cli import guarded, key_values
-from mpq.errors import UserError
-
-DEFAULTS = {"file": "", "run": "", "sets": "", "cache": ".cache"}
+from mpq.cli import command, option, required
 
 
-@guarded
-def main(words: list[str]) -> None:
-    """Read the words `key=value`, transcribe, and print a line for each set."""
-    if {"-h", "--help"} & set(words):
-        return print(__doc__)
-    choices = key_values(words, DEFAULTS)
-    if not choices["file"] or not choices["run"]:
-        raise UserError("file=FILE.onnx and run=FOLDER must be given; --help says more")
+@dataclass(frozen=True)
+class Options:
+    """Which file, against which run."""
+
+    file: Path = required("an .onnx file that scripts/export.py wrote")
+    run: Path = required("the run's folder, <root>/<name>/seed<k>")
+    sets: tuple[str, ...] = option((), "evaluation sets of that run, as test-clean,test-other; default: all")
+    cache: str = option(".cache", "the folder of the embedded corpus")
+
+
+@command(Options)
+def main(chosen: Options) -> None:
+    """Transcribe, and print a line for each set."""
     from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for
     from mpq.evaluate.significance import in_words
 
-    sets = [name for name in choices["sets"].split(",") if name]
-    for result in compare_with_run(Path(choices["file"]), Path(choices["run"]), choices["cache"], sets):
-        verdict = result.verdict
-        low, high = verdict.interval
+    for result in compare_with_run(chosen.file, chosen.run, chosen.cache, chosen.sets):
+        low, high = result.verdict.interval
         print(
-            f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({verdict.difference:+.2f}, 95 % interval "
-            f"{low:+.2f} to {high:+.2f}, MAPSSWE {in_words(verdict.p)}); {result.changed} of {result.utterances} "
-            "utterances changed"
+            f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({result.verdict.difference:+.2f}, 95 % "
+            f"interval {low:+.2f} to {high:+.2f}, MAPSSWE {in_words(result.verdict.p)}); {result.changed} of "
+            f"{result.utterances} utterances changed"
         )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,32 +1,33 @@
 """Draw the pictures of finished runs from their records: WER against size, bits, probabilities, time.
 
-usage: python scripts/figures.py [scale=tiny] [root=experiments] [output=experiments/figures]
-
-  scale   tiny, mini or paper: whose models the pictures show
-  root    a folder of records, <root>/<name>/seed<k>/result.json
-  output  the folder for the pictures, PNG and SVG; the same records give the same bytes
+The same records give the same bytes.
 
 example: python scripts/figures.py scale=mini output=pictures
 """
 
-import sys
+from dataclasses import dataclass
+from pathlib import Path
 
-from mpq.cli import guarded, key_values
-
-DEFAULTS = {"scale": "tiny", "root": "experiments", "output": "experiments/figures"}
+from mpq.cli import command, option
 
 
-@guarded
-def main(words: list[str]) -> None:
-    """Draw all and name the files."""
-    if {"-h", "--help"} & set(words):
-        return print(__doc__)
-    choices = key_values(words, DEFAULTS)
+@dataclass(frozen=True)
+class Options:
+    """Of which records, and where they go."""
+
+    scale: str = option("tiny", "tiny, mini or paper: whose models the pictures show")
+    root: Path = option(Path("experiments"), "a folder of records, <root>/<name>/seed<k>/result.json")
+    output: Path = option(Path("experiments/figures"), "the folder for the pictures, PNG and SVG")
+
+
+@command(Options)
+def main(chosen: Options) -> None:
+    """Draw all and print the paths of the files."""
     from mpq.report.figures import gallery  # here, since matplotlib takes seconds that --help need not wait for
 
-    for path in gallery.draw_all(choices["scale"], choices["root"], choices["output"]):
+    for path in gallery.draw_all(chosen.scale, chosen.root, chosen.output):
         print(path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

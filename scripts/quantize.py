@@ -1,36 +1,34 @@
-"""Compress a CTC model now: `python scripts/quantize.py --model NAME_OR_FOLDER --bits 3.5 [--data FOLDER]`."""
+"""Compress a CTC model to a packed folder, now.
 
-import argparse
+Without data its weights are rounded, in seconds to minutes. Recordings compensate for the rounding (GPTQ). Recordings
+with transcripts (*.trans.txt, as in LibriSpeech) train the model, on a CPU only a small one, and measure its word error
+rate on a part held out.
+
+example: python scripts/quantize.py model=facebook/wav2vec2-base-100h bits=3.5
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from mpq.cli import guarded
+from mpq.cli import command, option, required
 
 
-@guarded
-def main() -> None:
-    """Read the command line, compress, say what came out."""
-    parser = argparse.ArgumentParser(
-        description="Compress a CTC model to a packed folder. Without --data its weights are rounded, in seconds to "
-        "minutes; recordings make up for the rounding (GPTQ); recordings with transcripts (*.trans.txt, as in "
-        "LibriSpeech) train it (on a CPU only a small model) and tell what it costs in words, on a part held out.",
-        epilog="example: python scripts/quantize.py --model facebook/wav2vec2-base-100h",
-    )
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="FOLDER_OR_NAME",
-        help="a folder that transformers wrote, or a name on the Hub",
-    )
-    parser.add_argument("--bits", type=float, default=3.5, help="a weight, on average: 2 to 8 (default: 3.5)")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="a folder of recordings")
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the packed model goes (default: quantized/<name>)"
-    )
-    parser.add_argument(
-        "--method", default="auto", choices=["auto", "round", "gptq", "one_stage"], help="default: what the data allow"
-    )
-    parser.add_argument("--updates", type=int, help="of one_stage (default: 600 for a small model, 2000 for others)")
-    chosen = parser.parse_args()
+@dataclass(frozen=True)
+class Options:
+    """What is compressed, and how."""
+
+    model: str = required("a folder that transformers wrote, or a name on the Hub")
+    bits: float = option(3.5, "a weight, on average: 2 to 8")
+    data: Path | None = option(None, "a folder of recordings")
+    output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
+    method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the data")
+    updates: int | None = option(None, "of one_stage; default: 600 for a small model, 2000 for others")
+
+
+@command(Options)
+def main(chosen: Options) -> None:
+    """Compress, then print a summary."""
     from mpq.compress.output import summary
     from mpq.compress.quantize_now import quantize_now  # here, since --help need not wait for it
 

@@ -1,41 +1,43 @@
-"""Print what is said in audio files: `python scripts/transcribe.py talk.wav more/*.flac --model FOLDER [--json]`."""
+"""Print what is said in audio files of any length, sample rate and number of channels.
 
-import argparse
+A file that can't be read costs one line on standard error and exit status 1; the others are transcribed. A file with
+"=" in its name is written ./a=b.wav.
+
+example: python scripts/transcribe.py talk.wav more/*.flac model=FOLDER json=true
+"""
+
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from mpq.cli import guarded
+from mpq.cli import command, option, positional
+from mpq.conf import REPOSITORY
 
-TINY = Path(__file__).resolve().parent.parent / "mpq" / "models" / "tiny_wav2vec2"
 
+@dataclass(frozen=True)
+class Options:
+    """What is transcribed, and by which model."""
 
-@guarded
-def main() -> int:
-    """Read the command line and transcribe file after file; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description="Print what is said in audio files of any length, sample rate and number of channels. "
-        "A file that can't be read costs one line on standard error and exit status 1; the others go on.",
-        epilog="example: python scripts/transcribe.py talk.wav more/*.flac --model FOLDER",
+    audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3")
+    model: str | None = option(
+        None,
+        "a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py; default: "
+        "the shipped tiny_wav2vec2, which knows the 473 words of the embedded corpus",
     )
-    parser.add_argument("audio", nargs="+", type=Path, help="wav, flac, ogg, opus or mp3")
-    parser.add_argument(
-        "--model",
-        metavar="FOLDER_OR_NAME",
-        default=str(TINY),
-        help="a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py "
-        "(default: the shipped tiny_wav2vec2, which knows the embedded corpus's 473 words)",
-    )
-    parser.add_argument("--json", action="store_true", help="an object a line: file, seconds, text, times of the words")
-    parser.add_argument("--chunk-seconds", type=float, default=30.0, help="longer recordings are cut (default: 30)")
-    parser.add_argument("--margin-seconds", type=float, default=5.0, help="of a chunk, given up where cut (default: 5)")
-    parser.add_argument("--device", choices=["auto", "cpu", "gpu"], default="auto", help="where PyTorch computes")
-    chosen = parser.parse_args()
-    from mpq.deploy.transcribe import (
-        open_recognizer,
-        transcribe_files,  # here, since --help need not wait for it
-    )
+    json: bool = option(False, "an object a line: file, seconds, text, times of the words")
+    chunk_seconds: float = option(30.0, "longer recordings are cut")
+    margin_seconds: float = option(5.0, "of a chunk, discarded where it was cut")
+    device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
-    recognizer = open_recognizer(chosen.model, chosen.device)
+
+@command(Options)
+def main(chosen: Options) -> int:
+    """Transcribe file after file; return the exit status."""
+    from mpq.deploy.transcribe import open_recognizer, transcribe_files  # here, since --help need not wait for it
+
+    model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
+    recognizer = open_recognizer(model, chosen.device)
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)
     return 1 if bad else 0
 

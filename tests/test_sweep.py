@@ -81,7 +81,7 @@ def test_the_command_lists_what_it_would_run(tmp_path):
         str(REPOSITORY / "scripts" / "sweep.py"),
         "model=tiny_hubert",
         f"root={tmp_path}",
-        "--list",
+        "list=true",
     ]
     listed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout.splitlines()
     assert len(listed) == len(planned("compression", "tiny_hubert"))

@@ -1,1 +1,1 @@
-"""How fast, how large and how growing: measurements beside the peers, on the reader's own machine."""
+"""Benchmarks of speed, memory, file size and growth, beside other libraries, on the reader's own machine."""

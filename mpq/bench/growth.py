@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from mpq.bench.options import Growth as Options
 
 _SITE_PARAMETERS = 768 * 768  # of a site of wav2vec2-base
 _CANDIDATES = (2, 4, 8)
@@ -178,19 +179,6 @@ BY_UTTERANCES = {
     "bootstrap": bootstrap,
     "bootstrap of 250 speakers": speaker_bootstrap,
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """sites: of the search step and the allocation. parameters: of the fake quantization, the mixture and the packing.
-    utterances: of MAPSSWE and the bootstrap. repeats: of each measurement. output: the folder of the record.
-    """
-
-    sites: tuple[int, ...] = (72, 144, 1_000, 4_000)
-    parameters: tuple[int, ...] = (2**20, 2**22, 2**24)
-    utterances: tuple[int, ...] = (1_000, 10_000, 100_000)
-    repeats: int = 3
-    output: str = "experiments/local/bench"
 
 
 def run(options: Options) -> list[dict[str, Any]]:

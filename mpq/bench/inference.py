@@ -4,7 +4,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,12 @@ import numpy as np
 from mpq.bench import measuring
 from mpq.bench.measuring import compared, interleave
 from mpq.bench.models import Files, file_bytes, noise
+from mpq.bench.options import Inference as Options
 from mpq.bench.systems import Logits, System, all_systems, usable_threads
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
 _PATH = re.compile(r"(?<![\w.])/[^\s'\")]+")  # records are published, so they tell of no place
-
-
-@dataclass(frozen=True)
-class Options:
-    """model: a file of conf/model. seconds: of audio, batch 1. rounds: of the interleaved runs. threads: of each
-    system, 0 for as many as there are cores. repeats: fresh processes a system for memory and load time, 0 for none.
-    systems: which, or all. files: a folder that keeps what is made of this model, for a later bench; empty for none.
-    label: ends the record's name, where a model has several. output: the folder of the record.
-    """
-
-    model: str = "tiny_wav2vec2"
-    seconds: tuple[float, ...] = (5.0, 20.0)
-    rounds: int = 15
-    threads: int = 0
-    repeats: int = 3
-    systems: tuple[str, ...] = ("all",)
-    files: str = ""
-    label: str = ""
-    output: str = "experiments/local/bench"
 
 
 def run(options: Options) -> list[dict[str, Any]]:

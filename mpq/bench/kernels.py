@@ -5,7 +5,6 @@ reads weight and gradient and writes a gradient; a copy reads and writes once. S
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from mpq.bench.measuring import compared, interleave
 from mpq.bench.models import CANDIDATES
+from mpq.bench.options import Kernels as Options
 from mpq.bench.systems import usable_threads
 from mpq.bench.train_steps import BITS, chosen_device
 from mpq.errors import UserError
@@ -23,22 +23,6 @@ REFERENCE = "copy"
 _FORWARD, _BACKWARD = 8, 12  # bytes a weight
 _QUANTIZERS = {f"lsq_{BITS}bit": (BITS,), f"mixture_of_{len(CANDIDATES)}": CANDIDATES}
 _KERNELS: dict[str, compiled.Choice] = {"plain": False, "compiled": True}
-
-
-@dataclass(frozen=True)
-class Options:
-    """rows, columns: of the weight; a scale a row. device: auto, cpu or cuda. threads: on a CPU, 0 for as many as there
-    are cores. rounds: of the interleaved measurements. kernels: plain, compiled (by torch.compile) or both. output: the
-    record's folder.
-    """
-
-    rows: int = 4096
-    columns: int = 1024
-    device: str = "auto"
-    threads: int = 0
-    rounds: int = 31
-    kernels: tuple[str, ...] = ("plain", "compiled")
-    output: str = "experiments/local/bench"
 
 
 def run(options: Options) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@
 # pyright: reportMissingImports=false
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,11 @@ import torch
 
 from mpq.bench.inference import why
 from mpq.bench.models import Files, file_bytes, load_model, noise
+from mpq.bench.options import Peers as Options
 from mpq.data.corpus import open_corpus
 from mpq.errors import UserError
 
 Pack = Callable[[Files, int, Path], Callable[[np.ndarray], np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Options:
-    """model: a file of conf/model. bits: of the linear layers. clips: of synthetic speech that the logits are compared
-    on, or 0 for one second of noise. cache: where the embedded corpus lies. output: the folder of the record.
-    """
-
-    model: str = "tiny_wav2vec2"
-    bits: tuple[int, ...] = (8, 4, 2)
-    clips: int = 8
-    cache: str = ".cache"
-    output: str = "experiments/local/bench"
 
 
 def run(options: Options) -> list[dict[str, Any]]:

@@ -65,7 +65,6 @@ def read(path: Path) -> dict[str, Any]:
 
 def write_page(folder: Path) -> None:
     """Write `README.md` with a table for every record in `folder`."""
-    pass  # MERGED
 
     records = {path.stem: read(path) for path in sorted(folder.glob("*.json"))}
     write_text(folder / "README.md", page(records))

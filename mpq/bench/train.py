@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from mpq.bench.inference import why
 from mpq.bench.measuring import compared, interleave
+from mpq.bench.options import Train as Options
 from mpq.bench.systems import usable_threads
 from mpq.bench.train_steps import SYSTEMS, Workload, chosen_device
 from mpq.data.batching import BatchPlan
@@ -28,36 +29,6 @@ from mpq.errors import UserError
 from mpq.quant import compiled
 
 REFERENCE = "full_precision"
-
-
-@dataclass(frozen=True)
-class Options:
-    """model: a file of conf/model. batch: utterances of `seconds` of audio a step. rounds: of the interleaved steps.
-    device: auto, cpu or cuda. bf16: auto (on a GPU), on or off. compile: our quantizers by torch.compile, likewise.
-    threads: on a CPU, 0 for as many as there are cores. systems: which, or all. repeats: measurements of each one's
-    memory, 0 for none. batches: after which the share of time that waits for data is known, 0 for not measured.
-    workers: processes that decode audio for it, one number a measurement. root, split: the speech for it, in
-    LibriSpeech's layout; without a root synthetic speech, which lies in cache. label: ends the record's name. output:
-    the record's folder.
-    """
-
-    model: str = "tiny_wav2vec2"
-    batch: int = 4
-    seconds: float = 3.0
-    rounds: int = 15
-    device: str = "auto"
-    bf16: str = "auto"
-    compile: str = "auto"
-    threads: int = 0
-    systems: tuple[str, ...] = ("all",)
-    repeats: int = 1
-    batches: int = 20
-    workers: tuple[int, ...] = (0, 1)
-    root: str = ""
-    split: str = "train"
-    cache: str = ".cache"
-    label: str = ""
-    output: str = "experiments/local/bench"
 
 
 def run(options: Options) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Packed checkpoints: bit-packed codes on disk, and their size."""
+"""Packed checkpoints: bit-packed codes on disk, loading them back, and their size."""

@@ -1,1 +1,1 @@
-"""From a float model, or a finished run, to a packed folder in one call."""
+"""A packed folder in one call, from a float model or from a finished run."""

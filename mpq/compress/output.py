@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from mpq import pipeline, settings
 from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
+from mpq.commands import script
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.evaluate.significance import in_words
@@ -90,8 +91,8 @@ def summary(made: Quantized) -> str:
         f"bits    {bits.average:.3f} a weight on average over the encoder's linear layers",
         *_words(made),
         "load    import mpq; from transformers import AutoModelForCTC",
-        f'        model = AutoModelForCTC.from_pretrained("{made.folder}")',
-        f"try     python scripts/transcribe.py audio.wav --model {made.folder}",
+        f"        model = AutoModelForCTC.from_pretrained({str(made.folder)!r})",
+        f"try     {script('transcribe', 'audio.wav', f'model={made.folder}')}",
     ]
     return "\n".join(lines)
 
@@ -99,7 +100,7 @@ def summary(made: Quantized) -> str:
 def _words(made: Quantized) -> list[str]:
     """A line about each evaluation set, or why there is none."""
     if made.result is None:
-        how = "evaluate=true" if made.method == "rebudget" else "--data FOLDER with transcripts"
+        how = "evaluate=true" if made.method == "rebudget" else "data=FOLDER with transcripts"
         return [f"WER     not measured: that takes {how}"]
     tests = made.result.significance or {}
     return [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]

@@ -13,6 +13,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, pipeline, settings
+from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
 from mpq.data.librispeech import Found, find, recordings
@@ -42,7 +43,7 @@ def quantize_now(
     Raises: UserError where the model, the bits or the data can't be used or `output` holds something else.
     """
     if not 2 <= bits <= 8:
-        raise UserError(f"--bits {bits:g} must be a number from 2 to 8")
+        raise UserError(f"bits={bits:g} must be a number from 2 to 8")
     found = find(data) if data else None
     path, name = _model(model)
     check_available(path)
@@ -66,10 +67,9 @@ def _how_to_measure(model: str, bits: float, method: str) -> str:
     """The sentence of the model card; a folder goes by its last name, since a card is read elsewhere."""
     named = Path(model).resolve().name if Path(model).is_dir() else model
     what = "the same weights" if method == "round" else "such a model, fitted to the other part,"
-    return (
-        f"`python scripts/quantize.py --model {named} --bits {bits:g} --method {method} --data FOLDER` makes {what} "
-        "and measures it on a part held out, where FOLDER has recordings with transcripts in LibriSpeech's layout."
-    )
+    same = script("quantize", f"model={named}", f"bits={bits:g}", f"method={method}", "data=FOLDER")
+    where = "where FOLDER has recordings with transcripts in LibriSpeech's layout"
+    return f"`{same}` makes {what} and measures it on a part held out, {where}."
 
 
 def _model(model: str) -> tuple[str, str | None]:
@@ -89,11 +89,11 @@ def _method(method: str, found: Found | None, small: bool) -> str:
     import torch
 
     if method != "auto" and method not in RECIPES:
-        raise UserError(f"--method {method} must be one of auto, {', '.join(RECIPES)}")
+        raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
     if method == "one_stage" and not (found and found.transcribed):
-        raise UserError("--method one_stage needs --data FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
+        raise UserError("method=one_stage needs data=FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
     if method == "gptq" and not found:
-        raise UserError("--method gptq needs --data FOLDER with recordings; transcripts are not needed")
+        raise UserError("method=gptq needs data=FOLDER with recordings; transcripts are not needed")
     if method != "auto":
         return method
     if not found:

@@ -16,6 +16,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, pipeline, settings
+from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.errors import UserError
@@ -66,8 +67,9 @@ def rebudget(
 
 def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
     """The sentence of the model card."""
-    same = f"run={'/'.join(run.resolve().parts[-2:])} target_bits={target:g} calibrate={str(calibrate).lower()}"
-    return f"`python scripts/rebudget.py {same}` makes the same model and measures it on the run's evaluation sets."
+    named = "/".join(run.resolve().parts[-2:])
+    same = script("rebudget", f"run={named}", f"target_bits={target:g}", f"calibrate={str(calibrate).lower()}")
+    return f"`{same}` makes the same model and measures it on the run's evaluation sets."
 
 
 def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:

@@ -1,1 +1,1 @@
-"""Speech corpora: the LibriSpeech layout reader and the embedded synthetic corpus."""
+"""Speech corpora: recordings in LibriSpeech's folder layout, and the embedded synthetic corpus."""

@@ -1,1 +1,1 @@
-"""Compressed models outside of PyTorch: an ONNX file and what runs it."""
+"""Compressed models in use: transcribing files, exporting to ONNX, running without PyTorch."""

@@ -37,7 +37,7 @@ def chunks(samples: int, size: int, margin: int, step: int) -> Iterator[Chunk]:
     """
     size, margin = size // step, margin // step  # in frames, from here on
     if margin < 0 or size - 2 * margin < 1:
-        raise UserError("a chunk must be longer than its two margins (--chunk-seconds, --margin-seconds)")
+        raise UserError("a chunk must be longer than its two margins (chunk_seconds=, margin_seconds=)")
     start = 0
     while True:
         stop, first = (start + size) * step, margin if start else 0

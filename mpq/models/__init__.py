@@ -1,1 +1,1 @@
-"""Speech recognition models: loading, losses, transcription."""
+"""CTC speech recognition models of transformers: availability, loading, logits and loss."""

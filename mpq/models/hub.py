@@ -2,9 +2,11 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from mpq import conf
+from mpq.commands import script, setting
 from mpq.errors import UserError
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
@@ -48,7 +50,7 @@ def _training_command(path: str) -> str | None:
     trainer = f"{model['scale']}_scratch"
     chosen = [f"trainer={trainer}"] if trainer in conf.names("trainer") else []
     words = [f"model={name}", "recipe=from_scratch", *chosen, *([f"seed={seed}"] if seed != "0" else [])]
-    return " ".join(["python scripts/run.py", *words, f"root={root}"])
+    return script("run", *words, setting("root", root))
 
 
 def _has_weights(folder: Path) -> bool:
@@ -75,8 +77,8 @@ def _check_hub(path: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     get = (
-        f"`hf download {path}` where there is a network, or name the folder of a model saved by transformers "
-        "(model.path=FOLDER for scripts/run.py)"
+        f"`hf download {shlex.quote(path)}` where there is a network, or name the folder of a model saved by "
+        "transformers (model.path=FOLDER for scripts/run.py)"
     )
     try:
         validate_repo_id(path)

@@ -1,1 +1,1 @@
-"""Quantizers: LSQ fake quantization, the candidate mixture, the sites they attach to."""
+"""Quantizers, trained (LSQ, mixtures of precisions) or not (rounding, GPTQ), and the sites they attach to."""

@@ -1,1 +1,1 @@
-"""The record of a run: result.json, the time ledger, provenance."""
+"""The record of a run: its result, transcripts, time and provenance."""

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from mpq.commands import script, setting
 from mpq.errors import UserError
 from mpq.files import claim, remove_partial, write_text
 from mpq.record.hypotheses import has_hypotheses
@@ -121,7 +122,8 @@ def load_records(root: Path | str) -> list[Result]:
 def check_root(root: Path | str) -> None:
     """Raise UserError where there is no folder `root` of records."""
     if not Path(root).is_dir():
-        raise UserError(f"there is no folder {root}; make a first record there with: python scripts/run.py root={root}")
+        command = script("run", setting("root", root))
+        raise UserError(f"there is no folder {root}; make a first record there with: {command}")
 
 
 def read_record(path: Path | str) -> Result:

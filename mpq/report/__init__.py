@@ -1,1 +1,1 @@
-"""Tables made from records, never from models."""
+"""Reports made from records, never from models: tables, figures, pages, model cards."""

@@ -1,1 +1,1 @@
-"""Precision search and allocation: which site gets how many bits."""
+"""Precision search and allocation: how many bits each site gets."""

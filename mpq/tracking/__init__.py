@@ -1,1 +1,1 @@
-"""Weights & Biases: logging a run, what its dashboard shows, and the workspace."""
+"""Weights & Biases: logging a run, what a dashboard shows, and the project's workspace."""

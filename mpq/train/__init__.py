@@ -1,1 +1,1 @@
-"""Training: the Lightning module, distillation, callbacks."""
+"""Training with Lightning: recipes, stages, the loss, checkpoints, several devices."""

@@ -51,15 +51,16 @@ def test_a_ratio_is_taken_within_its_round():
 
 
 def test_options_are_read_by_the_type_of_their_defaults():
-    found = cli.read_options(Options, ["seconds=1,2.5", "rounds=7", "model=base"])
+    found = cli.read(Options, ["seconds=1,2.5", "rounds=7", "model=base"])
     assert found == Options("base", (1.0, 2.5), 7)
-    assert "rounds=3" in cli.describe_options(Options) and "Some options." in cli.describe_options(Options)
+    shown = cli.help_text(Options, Options.__doc__, "python x.py")
+    assert "rounds=3" in shown and "Some options." in shown
 
 
 @pytest.mark.parametrize("word", ["rounds=many", "rounds=-1", "seconds=1,x", "nonsense=1", "rounds", "seconds="])
 def test_a_wrong_option_is_refused_by_name(word):
     with pytest.raises(UserError, match=word):
-        cli.read_options(Options, [word])
+        cli.read(Options, [word])
 
 
 def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -42,11 +43,11 @@ def bits_of(folder):
 
 
 def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here, monkeypatch, capsys):
-    words = ["--model", str(model_folder), "--bits", "3.3", "--output", "small"]
+    words = [f"model={model_folder}", "bits=3.3", "output=small"]
     monkeypatch.setattr(sys, "argv", ["quantize.py", *words])
     runpy.run_path(str(REPOSITORY / "scripts" / "quantize.py"), run_name="__main__")
     out = capsys.readouterr().out
-    assert "small (rounded to nearest" in out and 'AutoModelForCTC.from_pretrained("small")' in out
+    assert "small (rounded to nearest" in out and "AutoModelForCTC.from_pretrained('small')" in out
     assert "WER     not measured" in out and str(here) not in out
     packed, processor = load_packed(here / "small")
     theirs = AutoModelForCTC.from_pretrained("small")
@@ -60,6 +61,19 @@ def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here,
     float_model, _ = ctc.load(str(model_folder))
     errors = (packed(audio).logits - float_model(audio).logits).square().mean().sqrt()
     assert 0 < errors < float_model(audio).logits.std()
+
+
+def test_what_it_prints_can_be_pasted(model_folder, here, monkeypatch, capsys):
+    """Into a shell and into Python, whatever the folder is called."""
+    name = "my 'best' \"modèle\" $HOME"
+    monkeypatch.setattr(sys, "argv", ["quantize.py", f"model={model_folder}", f"output={name}"])
+    runpy.run_path(str(REPOSITORY / "scripts" / "quantize.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    loading = re.search(r"from_pretrained\((.*)\)", out)[1]
+    (line,) = [line.removeprefix("try").strip() for line in out.splitlines() if line.startswith("try")]
+    typed = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True).stdout
+    assert eval(loading) == name and (here / name / "config.json").is_file()
+    assert typed.splitlines() == ["python", "scripts/transcribe.py", "audio.wav", f"model={name}"]
 
 
 def card_of(folder):
@@ -76,11 +90,10 @@ def test_the_card_tells_what_is_known_and_how_to_measure_the_rest(model_folder, 
     sites = [site.name for site in find_sites(load_packed(made.folder)[0]) if site.searched]
     assert all(f"| `{name}` | {bits_of(made.folder)[name]} |" in text for name in sites)
     assert "WER not measured." in text and "WER %" not in text and str(here) not in text
-    words = re.search("`python scripts/quantize.py (.*)`", text)[1].split()
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    assert given["--model"] == model_folder.name and given["--data"] == "FOLDER"
+    given = dict(word.split("=") for word in re.search("`python scripts/quantize.py (.*)`", text)[1].split())
+    assert given["model"] == model_folder.name and given["data"] == "FOLDER"
     again = quantize_now(
-        str(model_folder), float(given["--bits"]), speech_folder / "train", here / "measured", given["--method"], FEW
+        str(model_folder), float(given["bits"]), speech_folder / "train", here / "measured", given["method"], FEW
     )
     assert (again.folder / "model.safetensors").read_bytes() == (made.folder / "model.safetensors").read_bytes()
     assert again.result is not None and "| train | " in card_of(again.folder)[1]
@@ -91,7 +104,7 @@ def test_recordings_are_what_gptq_hears(model_folder, untranscribed, here):
     fitted = quantize_now(str(model_folder), 3.0, untranscribed, changes=FEW)
     assert (rounded.method, fitted.method) == ("round", "gptq") and rounded.folder != fitted.folder
     assert bits_of(rounded.folder) == bits_of(fitted.folder) and fitted.result is None
-    assert "--method gptq --data FOLDER` makes such a model" in card_of(fitted.folder)[1]
+    assert "method=gptq data=FOLDER` makes such a model" in card_of(fitted.folder)[1]
     before, after = (load_packed(made.folder)[0].state_dict() for made in (rounded, fitted))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("encoder.layers" in name for name in changed) and not any("norm" in name for name in changed)
@@ -111,11 +124,11 @@ def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder
 
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, untranscribed, here):
     before = sorted(here.iterdir())
-    with pytest.raises(UserError, match=r"--bits 9 must be a number from 2 to 8"):
+    with pytest.raises(UserError, match=r"bits=9 must be a number from 2 to 8"):
         quantize_now(str(model_folder), 9.0)
-    with pytest.raises(UserError, match="one_stage needs --data FOLDER with transcripts"):
+    with pytest.raises(UserError, match="one_stage needs data=FOLDER with transcripts"):
         quantize_now(str(model_folder), 3.0, untranscribed, method="one_stage")
-    with pytest.raises(UserError, match="gptq needs --data FOLDER with recordings"):
+    with pytest.raises(UserError, match="gptq needs data=FOLDER with recordings"):
         quantize_now(str(model_folder), 3.0, method="gptq")
     with pytest.raises(UserError, match="is not a folder: name one that holds recordings"):
         quantize_now(str(model_folder), 3.0, here / "nowhere")

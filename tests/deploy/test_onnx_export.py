@@ -183,7 +183,7 @@ def test_the_script_says_what_it_wants(capsys, monkeypatch):
     assert spec is not None and spec.loader is not None
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
-    for words, told in ((["modle=x"], "the arguments are model=, layout=, output="), ([], "model=FOLDER must name")):
+    for words, told in ((["modle=x"], "the arguments are model=, layout=, output="), ([], "model= must be given")):
         with pytest.raises(SystemExit, match="1"):
             script.main(words)
         assert told in capsys.readouterr().err

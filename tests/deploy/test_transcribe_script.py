@@ -61,7 +61,7 @@ def write(path, samples, rate, channels=1):
 
 def here(monkeypatch, *words):
     """Run the script in this process; return its exit status."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words), "--device", "cpu"])
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words), "device=cpu"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     return stop.value.code
@@ -87,7 +87,7 @@ def test_texts_are_those_of_transformers_pipeline(monkeypatch, capsys, speech, t
 
 
 def test_json_has_the_words_with_transformers_times(monkeypatch, capsys, speech, theirs):
-    assert here(monkeypatch, speech[0], "--json") == 0
+    assert here(monkeypatch, speech[0], "json=true") == 0
     (found,) = map(json.loads, capsys.readouterr().out.splitlines())
     samples, _ = soundfile.read(speech[0], dtype="float32")
     want = theirs({"raw": samples, "sampling_rate": 16_000}, return_timestamps="word")
@@ -101,6 +101,18 @@ def test_one_file_prints_its_text_alone(monkeypatch, capsys, speech, theirs):
     assert here(monkeypatch, speech[1]) == 0
     samples, _ = soundfile.read(speech[1], dtype="float32")
     assert capsys.readouterr().out.split() == theirs({"raw": samples, "sampling_rate": 16_000})["text"].split()
+
+
+def test_a_file_with_an_equals_sign_in_its_name(monkeypatch, capsys, speech, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=b.wav", "model=b.wav"):
+        shutil.copy(speech[0], name)
+    assert here(monkeypatch, "a.wav", "a=b.wav", "./model=b.wav") == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[0] for line in lines] == ["a.wav", "a=b.wav", "model=b.wav"] and len({line[1] for line in lines}) == 1
+    sentence = refused(monkeypatch, capsys, "a.wav", "modle=b.wav")
+    assert sentence.startswith("error: unknown argument 'modle=b.wav'; the arguments are AUDIO ..., model=, json=, ")
+    assert sentence.endswith("; a file of that name is written ./modle=b.wav")
 
 
 def test_a_bad_file_costs_one_sentence_and_the_status(monkeypatch, capsys, speech, tmp_path):
@@ -125,7 +137,7 @@ def test_a_bad_file_costs_one_sentence_and_the_status(monkeypatch, capsys, speec
 
 
 def test_no_model_is_one_sentence(monkeypatch, capsys):
-    sentence = refused(monkeypatch, capsys, "a.wav", "--model", "no/such-model")
+    sentence = refused(monkeypatch, capsys, "a.wav", "model=no/such-model")
     assert sentence.startswith("error: the model no/such-model is neither a folder")
 
 
@@ -163,7 +175,7 @@ def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, t
     folder = tmp_path / "model"
     shutil.copytree(packed, folder)
     damage(folder)
-    assert sentence in refused(monkeypatch, capsys, "a.wav", "--model", folder)
+    assert sentence in refused(monkeypatch, capsys, "a.wav", f"model={folder}")
 
 
 def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_path, speech):
@@ -171,7 +183,7 @@ def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_
     torch.nn.init.constant_(model.get_parameter("lm_head.bias"), torch.nan)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
-    sentence = refused(monkeypatch, capsys, speech[0], "--model", tmp_path / "model")
+    sentence = refused(monkeypatch, capsys, speech[0], f"model={tmp_path / 'model'}")
     assert sentence.startswith("error: the model's outputs are no numbers")
 
 
@@ -179,11 +191,11 @@ def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, tmp_
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     for name, sentence in {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}.items():
-        assert sentence in refused(monkeypatch, capsys, "a.wav", "--model", tmp_path / name)
+        assert sentence in refused(monkeypatch, capsys, "a.wav", f"model={tmp_path / name}")
 
 
 def test_a_packed_folder_says_what_the_evaluated_model_says(monkeypatch, capsys, packed, speech):
-    assert here(monkeypatch, *speech, "--model", packed) == 0
+    assert here(monkeypatch, *speech, f"model={packed}") == 0
     model, processor = load_packed(packed)
     for path, line in zip(speech, capsys.readouterr().out.splitlines(), strict=True):
         samples = audio.load(path, 16_000)

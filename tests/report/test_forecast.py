@@ -81,7 +81,9 @@ def test_the_page_shows_what_the_script_prints():
 def test_the_script_refuses_in_one_line():
     command = [sys.executable, str(ROOT / "scripts" / "costs.py"), "peak=much"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: peak, gpus and price are numbers")
+    assert done.returncode == 1 and done.stderr.startswith(
+        "error: peak=much must be a number of 0 or more, such as peak=312"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -1,1 +1,1 @@
-"""The embedded corpus: sentences of our own grammar, spoken by eSpeak NG."""
+"""The embedded corpus: sentences from our own grammar, synthesized by eSpeak NG."""

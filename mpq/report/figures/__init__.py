@@ -1,1 +1,1 @@
-"""Pictures made from records: one file a kind of picture, `draw` turns systems into a matplotlib figure."""
+"""Figures made from records: one module per kind, each drawing matplotlib figures."""

@@ -1,1 +1,1 @@
-"""What can be computed without training: sizes from shapes, and the cost of the paper's rows."""
+"""What can be computed without training: sizes from shapes, and the projected cost of the paper's rows."""

@@ -1,1 +1,1 @@
-"""Reports as single HTML files, for whoever has no W&B: everything inside, nothing fetched, made from records alone."""
+"""Reports as self-contained HTML files, made from records alone: nothing is fetched, and no W&B account is needed."""

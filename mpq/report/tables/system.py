@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpq import conf
+from mpq.commands import script
 from mpq.errors import UserError
 from mpq.evaluate.significance import holm
 from mpq.record.result import Result, Significance
@@ -172,7 +173,7 @@ def _command(missing: list[Row]) -> str:
     words = [word for word in missing[0].words if not word.startswith("seed=")]
     seeds = ",".join(str(row.seed) for row in missing)
     sweep = ["--multirun"] if len(missing) > 1 else []
-    return " ".join(["python scripts/run.py", *sweep, *words, f"seed={seeds}", "root=experiments"])
+    return script("run", *sweep, *words, f"seed={seeds}", "root=experiments")
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:

@@ -1,0 +1,95 @@
+"""The options of each bench, apart from the benches so that their help need not wait for torch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpq.cli import option
+
+_MODEL = "a file of conf/model, without .yaml"
+_THREADS = "on a CPU; 0: as many as there are cores"
+_LABEL = "ends the record's name, where a model has several"
+_CACHE = "the folder of the embedded corpus"
+_OUTPUT = "the folder of the record"
+_RECORDS = "experiments/local/bench"
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Running a model: PyTorch, ONNX Runtime, OpenVINO, ours."""
+
+    model: str = option("tiny_wav2vec2", _MODEL)
+    seconds: tuple[float, ...] = option((5.0, 20.0), "of audio, batch 1")
+    rounds: int = option(15, "of the interleaved runs")
+    threads: int = option(0, "of each system; 0: as many as there are cores")
+    repeats: int = option(3, "fresh processes a system for memory and load time; 0: none")
+    systems: tuple[str, ...] = option(("all",), "which, or all")
+    files: str = option("", "a folder that keeps what is made of this model, for a later bench; default: none")
+    label: str = option("", _LABEL)
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Packing a model: torchao, optimum-quanto, NNCF, ours; file sizes and logit errors."""
+
+    model: str = option("tiny_wav2vec2", _MODEL)
+    bits: tuple[int, ...] = option((8, 4, 2), "of the linear layers")
+    clips: int = option(8, "of synthetic speech that the logits are compared on; 0: one second of noise")
+    cache: str = option(".cache", _CACHE)
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+@dataclass(frozen=True)
+class Train:
+    """A training step: full precision, quantization-aware, the supernet, and peers doing the same."""
+
+    model: str = option("tiny_wav2vec2", _MODEL)
+    batch: int = option(4, "utterances a step")
+    seconds: float = option(3.0, "of audio an utterance")
+    rounds: int = option(15, "of the interleaved steps")
+    device: str = option("auto", "auto, cpu or cuda")
+    bf16: str = option("auto", "auto (on a GPU), on or off")
+    compile: str = option("auto", "our quantizers by torch.compile: auto (on a GPU), on or off")
+    threads: int = option(0, _THREADS)
+    systems: tuple[str, ...] = option(("all",), "which, or all")
+    repeats: int = option(1, "measurements of each system's memory; 0: none")
+    batches: int = option(20, "after which the share of time that waits for data is known; 0: not measured")
+    workers: tuple[int, ...] = option((0, 1), "processes that decode audio for it, one number a measurement")
+    root: str = option("", "the speech for it, in LibriSpeech's layout; default: synthetic speech, which is in cache")
+    split: str = option("train", "the split of root")
+    cache: str = option(".cache", _CACHE)
+    label: str = option("", _LABEL)
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The quantizers alone, plain and compiled, beside a copy of the weight: how far from memory's limit."""
+
+    rows: int = option(4096, "of the weight; each has a scale")
+    columns: int = option(1024, "of the weight")
+    device: str = option("auto", "auto, cpu or cuda")
+    threads: int = option(0, _THREADS)
+    rounds: int = option(31, "of the interleaved measurements")
+    kernels: tuple[str, ...] = option(("plain", "compiled"), "plain, compiled (by torch.compile) or both")
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Cost against the number of sites, parameters and utterances."""
+
+    sites: tuple[int, ...] = option((72, 144, 1_000, 4_000), "of the search step and the allocation")
+    parameters: tuple[int, ...] = option((2**20, 2**22, 2**24), "of the fake quantization, the mixture and the packing")
+    utterances: tuple[int, ...] = option((1_000, 10_000, 100_000), "of MAPSSWE and the bootstrap")
+    repeats: int = option(3, "of each measurement")
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+BENCHES: dict[str, type[Any]] = {
+    "inference": Inference,
+    "peers": Peers,
+    "train": Train,
+    "kernels": Kernels,
+    "growth": Growth,
+}

@@ -1,0 +1,98 @@
+"""A rate, or the difference of two, pooled over all seeds and sets of a system, with an interval for few speakers.
+
+Errors hang together within a speaker, and all seeds transcribe the same speech. So speakers and seeds are two crossed
+samples. The pooled rate is a ratio of sums, linearised: each speaker and each seed has an influence on it. The variance
+is the speakers' plus the seeds' less what both count of the cells (two crossed random factors, as in Owen, "The
+pigeonhole bootstrap", 2007), and the interval takes Student's t with Satterthwaite's degrees of freedom. A percentile
+bootstrap over 12 speakers covers about 90 % where 95 % is asked for; this covers 94 to 97 % from 8 to 40 speakers
+(simulated in tests/evaluate/test_pooled.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy.stats import t as student
+
+from mpq.errors import UserError
+
+NO_WORSE, WORSE, UNDECIDED = "no worse", "worse", "undecided"
+CONFIDENCE, POWER = 0.95, 0.8
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A rate or a difference of rates in percentage points, its standard error, and the degrees of freedom.
+
+    `speakers` and `seeds` are counts. With one speaker there is no error to estimate: the interval is infinite.
+    """
+
+    estimate: float
+    error: float
+    freedom: float
+    speakers: int
+    seeds: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The two-sided 95 % interval."""
+        half = self._quantile(0.5 + CONFIDENCE / 2) * self.error
+        return self.estimate - half, self.estimate + half
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that such a test, two-sided at 5 %, would find with 80 % power."""
+        return (self._quantile(0.5 + CONFIDENCE / 2) + self._quantile(POWER)) * self.error
+
+    def verdict(self, margin: float) -> str:
+        """Of a difference: no worse than `margin` (points), else worse than zero, else undecided.
+
+        Non-inferiority comes first: an increase that is certain but certainly below the margin is no worse than it.
+        """
+        low, high = self.interval
+        return NO_WORSE if high < margin else WORSE if low > 0 else UNDECIDED
+
+    def _quantile(self, share: float) -> float:
+        return float(student.ppf(share, self.freedom)) if self.freedom > 0 else float("inf")
+
+
+def pooled(errors: np.ndarray, words: np.ndarray, speakers: Sequence[str] | np.ndarray) -> Pooled:
+    """Pool utterances over speakers and seeds.
+
+    errors: `[seeds, utterances]`, errors of a system, or its errors minus those of what it is compared with.
+    words: `[utterances]`, reference words. speakers: `[utterances]`.
+
+    Raises:
+        UserError: the references hold no word.
+    """
+    errors = np.atleast_2d(np.asarray(errors, dtype=np.float64))
+    total = float(np.sum(words))
+    if not total:
+        raise UserError("an error rate needs at least one word in the references, but all references are empty")
+    names, block = np.unique(np.asarray(speakers), return_inverse=True)
+    cells = np.stack([np.bincount(block, weights=row, minlength=len(names)) for row in errors])  # [seeds, speakers]
+    said = np.bincount(block, weights=words, minlength=len(names))
+    seeds, count = cells.shape
+    rate = cells.sum() / (seeds * total)
+    influence = 100.0 * (cells - rate * said) / total  # of each cell on its seed's rate, in points
+    by_seed = influence.sum(axis=1)
+    inside = (
+        influence - influence.mean(axis=0) - by_seed[:, None] * said / total
+    )  # neither the speaker's nor the seed's
+    if count < 2:
+        return Pooled(100.0 * rate, float("inf"), 0.0, count, seeds)
+    of_speakers = _variance(influence.mean(axis=0))
+    of_seeds = _variance(by_seed / seeds)
+    of_cells = float((inside**2).sum()) * count / (count - 1) / (seeds * (seeds - 1)) if seeds > 1 else 0.0
+    if of_seeds <= of_cells:
+        return Pooled(100.0 * rate, sqrt(of_speakers), count - 1.0, count, seeds)
+    variance = of_speakers + of_seeds - of_cells
+    spread = of_speakers**2 / (count - 1) + of_seeds**2 / (seeds - 1) + of_cells**2 / ((count - 1) * (seeds - 1))
+    return Pooled(100.0 * rate, sqrt(variance), min(variance**2 / spread, count - 1.0), count, seeds)
+
+
+def _variance(influences: np.ndarray) -> float:
+    """The variance of the sum of clusters' `influences` `[clusters]`, which themselves sum to zero."""
+    count = len(influences)
+    return float((influences**2).sum()) * count / (count - 1) if count > 1 else 0.0
