@@ -1,7 +1,8 @@
-"""Three processes at the same runs: nothing is made twice, and nothing is lost."""
+"""The command in processes of its own: three at the same runs make nothing twice; a folder that can't be written."""
 
 import json
 
+import mishaps
 from tiny_process import begin, end
 from tiny_run import words
 
@@ -26,3 +27,14 @@ def test_two_commands_share_one_baseline_and_a_third_is_refused(tmp_path, model_
     times = [json.loads(path.read_text())["time"] for path in root.glob("*uniform*/seed0/result.json")]
     assert all(stage["resumed"] == 0 for entry in times for stage in entry["stages"])
     assert not list((root / ".claims").iterdir()) and not list(root.rglob("*.partial"))
+
+
+def test_a_read_only_folder_is_told_in_one_sentence(tmp_path, model_folder, speech_folder):
+    root, log = tmp_path / "records", tmp_path / "log"
+    root.mkdir(mode=0o500)
+    process = begin(words(root, model_folder, speech_folder, "logger.mode=off"), log, mishaps.without_privileges)
+    assert end(process) == 1
+    (told,) = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert str(root) in told and told.endswith("can't be written: Permission denied")
+    assert "Traceback" not in log.read_text()
+    assert not list(root.iterdir())
