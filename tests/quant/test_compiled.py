@@ -46,12 +46,21 @@ def compare(shape, rows, candidates):
     return plain[0], found[0]
 
 
+def can_compile():
+    try:
+        torch.compile(lambda values: values + 1, options={"compile_threads": 1})(torch.ones(2))
+    except Exception as error:  # no C++ compiler, no headers of Python, ...
+        print("torch.compile can't compile here:", error)
+        return False
+    return True
+
+
 # Every shape and number of candidates is code of its own, which takes ten seconds to compile.
 def test_compiled_kernels_compute_what_the_plain_operations_do():
-    try:
-        torch.compile(lambda values: values + 1)(torch.ones(2))
-    except Exception as error:  # no C++ compiler, no headers of Python, ...
-        pytest.skip(f"torch.compile can't compile here: {error}")
+    compiled.choose(True)
+    fake_quantize(torch.randn(5, 7), torch.ones(5, 1), grid(4))
+    if compiled.failed() and not can_compile():
+        pytest.skip("torch.compile can't compile here")
     for bits in (1, 2, 3, 8):  # one version serves all grids and all matrices
         rows = int(torch.randint(2, 40, ()))
         plain, found = compare((rows, int(torch.randint(2, 90, ()))), rows, (bits,))
