@@ -21,6 +21,7 @@ from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
 from mpq.models import ctc
 from mpq.models.hub import stated_licence
+from mpq.models.speech import SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
@@ -62,9 +63,9 @@ def follow(cfg: DictConfig) -> None:
     if folder.finished(cfg):
         return
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
-    teacher, processor = _teacher(cfg)
+    teacher = _teacher(cfg)
     with processes.together(cfg, folder.work):
-        run_recipe(cfg, teacher, processor, corpus, folder.work, logger=False)
+        run_recipe(cfg, teacher, corpus, folder.work, logger=False)
 
 
 def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
@@ -104,10 +105,11 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
                 Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped), teacher=teacher
             ),
         )
-        log_result(logger, result, learned(cfg, folder.work))
-    licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-    write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
-    folder.end(result)
+        stages = learned(cfg, folder.work)
+        licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
+        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
+        folder.end(result)  # before the dashboard, whose failures must not cost the record
+        log_result(logger, result, stages)
     return result
 
 
@@ -120,15 +122,15 @@ def compress(
 
     Raises: UserError where the baseline's record is of another checkpoint.
     """
-    teacher, processor = _teacher(cfg)
+    teacher = _teacher(cfg)
     digest = None
     if not settings.random_weights(cfg):
-        digest = weights_digest(teacher)
+        digest = weights_digest(teacher.model)
         _check_baseline(cfg, baseline, digest)
-    parameters = count_parameters(teacher)
+    parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
-        model, assignment, ledger = run_recipe(cfg, teacher, processor, corpus, folder.work, logger)
-    save_model(folder.model, model, processor)
+        model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
+    save_model(folder.model, model, teacher.processor)
     if assignment:
         to_json(assignment, folder.path / "bits.json")
         write_search(folder.search, learned(cfg, folder.work))
@@ -136,11 +138,11 @@ def compress(
     return bits, size, ledger.time(), assignment, digest
 
 
-def _teacher(cfg: DictConfig) -> tuple[Any, Any]:
-    """The fine-tuned model and its processor, or one with random weights where the recipe starts from them."""
+def _teacher(cfg: DictConfig) -> SpeechModel:
+    """The fine-tuned model, or one with random weights where the recipe starts from them."""
     if settings.random_weights(cfg):
-        return ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed)
-    return ctc.load(settings.model_path(cfg))
+        return SpeechModel(*ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed))
+    return SpeechModel(*ctc.load(settings.model_path(cfg)))
 
 
 def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:
@@ -156,11 +158,9 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
     """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
-    model, processor = load_model(folder.model)
-    ctc.to_accelerator(model, cfg.trainer.accelerator)
-    hypotheses, skipped = transcribe_sets(
-        model, processor, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio
-    )
+    speech = SpeechModel(*load_model(folder.model))
+    speech.to_accelerator(cfg.trainer.accelerator)
+    hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
     references = references_of(corpus.test, hypotheses)
     write_hypotheses(folder.hypotheses, hypotheses)
     add_references(cfg.root, settings.data_name(cfg), references)

@@ -37,3 +37,13 @@ def write_speech(root, sizes, rng):
             with (chapter / f"{1 + number % 2}-1.trans.txt").open("a") as transcripts:
                 transcripts.write(f"{name} {' '.join(rng.choice(WORDS, 2))}\n")
     return root
+
+
+def speech_of(model, attention_mask=False):
+    """The `model` with the processor over letters, which gives it an attention mask or none."""
+    from mpq.models.processor import letters_processor
+    from mpq.models.speech import SpeechModel
+
+    processor = letters_processor()
+    processor.feature_extractor.return_attention_mask = attention_mask
+    return SpeechModel(model, processor)

@@ -62,10 +62,10 @@ def _passes(parameters: int, candidates: tuple[int, ...]) -> Callable[[], object
     """Forward and backward through the quantizers of weights, one after the other."""
     import torch
 
-    from mpq.quant.quantizer import WeightQuantizer
+    from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 
     weights = [weight.requires_grad_() for weight in _weights(parameters)]
-    quantizers = [WeightQuantizer(weight, candidates, "per_channel", clipping="minmax") for weight in weights]
+    quantizers = [WeightQuantizer(weight, candidates, QuantizerSettings(clipping="minmax")) for weight in weights]
     for quantizer in quantizers:
         quantizer.lambdas = torch.tensor([0.2, 0.5, 0.3], requires_grad=True) if len(candidates) > 1 else None
 

@@ -17,7 +17,7 @@ from mpq.bench.systems import usable_threads
 from mpq.bench.train_steps import BITS, chosen_device
 from mpq.errors import UserError
 from mpq.quant import compiled
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 
 REFERENCE = "copy"
 _FORWARD, _BACKWARD = 8, 12  # bytes a weight
@@ -61,7 +61,7 @@ def _systems(weight: Tensor, kernels: tuple[str, ...]) -> tuple[dict[str, Callab
     systems: dict[str, Callable[[], object]] = {REFERENCE: lambda: target.copy_(weight.detach())}
     moved = {REFERENCE: _FORWARD}
     for name, candidates in _QUANTIZERS.items():
-        quantizer = WeightQuantizer(weight, candidates, "per_channel", clipping="minmax").to(weight.device)
+        quantizer = WeightQuantizer(weight, candidates, QuantizerSettings(clipping="minmax")).to(weight.device)
         if len(candidates) > 1:
             quantizer.lambdas = torch.full((len(candidates),), 1 / len(candidates), device=weight.device)
             quantizer.lambdas.requires_grad_()

@@ -15,7 +15,7 @@ from torch import nn
 from mpq import conf
 from mpq.checkpoint.packed import save_packed
 from mpq.models import ctc
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.sites import attach, find_sites
 from mpq.search.allocate import allocate
 
@@ -43,7 +43,7 @@ def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict
     sites = find_sites(model)
     searched = [site for site in sites if site.searched]
     uniform = bits in CANDIDATES
-    quantizers = attach(model, sites, (int(bits),) if uniform else CANDIDATES, 8, "per_channel", clipping=clipping)
+    quantizers = attach(model, sites, (int(bits),) if uniform else CANDIDATES, QuantizerSettings(clipping=clipping))
     if not uniform:
         scores = np.random.default_rng(0).random((len(searched), len(CANDIDATES)))
         chosen = allocate(scores, np.array([site.numel for site in searched]), CANDIDATES, bits)

@@ -3,7 +3,6 @@
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
 import atexit
-import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,6 +18,8 @@ from torch import Tensor, nn
 from mpq.bench.models import CANDIDATES, load_model
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
+from mpq.models.speech import SpeechModel
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites
 from mpq.search.gumbel import GumbelSearch
 from mpq.train.loss import Loss, Posteriors
@@ -44,7 +45,8 @@ class Workload:
 
     def __init__(self, model: str, batch: int, seconds: float, device: str, bf16: bool) -> None:
         self.device, self.bf16 = torch.device(device), bf16
-        self.model, self.processor = load_model(model)
+        self.speech = SpeechModel(*load_model(model))
+        self.model = self.speech.model
         self.model.freeze_feature_encoder()
         self.model.to(self.device)
         samples = round(seconds * 16_000)
@@ -72,7 +74,7 @@ class Workload:
         self, loss: Loss | None = None, search: nn.Module | None = None, start: Callable[[], None] = lambda: None
     ) -> Callable[..., None]:
         """Return the function that does one update on a batch, by default its own, and waits until it is done."""
-        loss = loss or Loss(1.0, 0.0, 1.0, None, attention_mask=False)
+        loss = loss or Loss(1.0, 0.0, 1.0, None)
         parameters = [p for m in (self.model, search) if m is not None for p in m.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=1e-5)
 
@@ -80,7 +82,7 @@ class Workload:
             start()
             autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
             with autocast:
-                value, _ = loss(self.model, batch)
+                value, _ = loss(self.speech, batch)
             value.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -102,7 +104,7 @@ def full_precision(work: Workload) -> Callable[..., None]:
 
 def uniform(work: Workload) -> Callable[..., None]:
     """Our uniform quantization-aware training: LSQ, a scale a channel."""
-    attach(work.model, work.sites(), (BITS,), granularity="per_channel", clipping="minmax")
+    attach(work.model, work.sites(), (BITS,), QuantizerSettings(clipping="minmax"))
     return work.step()
 
 
@@ -111,15 +113,15 @@ def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Ca
 
     `kept`: after the first update they are read from disk (`distill.keep`).
     """
-    teacher = copy.deepcopy(work.model).eval() if everything else None
-    posteriors = Posteriors(_temporary_folder(), teacher, attention_mask=False) if teacher and kept else None
+    teacher = work.speech.copy() if everything else None
+    posteriors = Posteriors(_temporary_folder(), teacher) if teacher and kept else None
     sites = find_sites(work.model) if everything else work.sites()
-    quantizers = attach(work.model, sites, CANDIDATES, granularity="per_channel", clipping="minmax")
+    quantizers = attach(work.model, sites, CANDIDATES, QuantizerSettings(clipping="minmax"))
     search = GumbelSearch(CANDIDATES, freeze_at=1.0)
     search.bind(work.sites(), TARGET, seed=0)
     search.to(work.device)
     precisions = Precisions(search, quantizers)
-    loss = Loss(1.0, 1.0, 1.0, teacher, attention_mask=False, posteriors=posteriors) if teacher else None
+    loss = Loss(1.0, 1.0, 1.0, teacher, posteriors) if teacher else None
     return work.step(loss, search, lambda: precisions.start_step(0, _STEPS))
 
 

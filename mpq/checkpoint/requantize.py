@@ -13,8 +13,8 @@ from mpq.checkpoint.format import scale_name
 from mpq.checkpoint.packed import load_packed, read_folder
 from mpq.errors import UserError
 from mpq.quant.places import Place, tensor_places
-from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.scales import Clipping, Granularity
+from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
+from mpq.quant.scales import Granularity
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import Assignment, check
 
@@ -33,7 +33,8 @@ def load_quantized(folder: Path | str) -> tuple[PreTrainedModel, Any]:
             scale, weight = stored[scale_name(places[0].name)], places[0].weight
             granularity: Granularity = "per_channel" if scale.shape[0] == weight.shape[0] else "per_tensor"
             # minmax finds its scales in no time; they are replaced at once.
-            quantizer = WeightQuantizer(weight, [site.bits], granularity, site.offset != 0, "minmax")
+            settings = QuantizerSettings(granularity, site.offset != 0, "minmax")
+            quantizer = WeightQuantizer(weight, [site.bits], settings)
             with torch.no_grad():
                 quantizer.log_scales.copy_(scale.log()[None])
             _register(places, quantizer)
@@ -44,13 +45,11 @@ def requantize(
     model: nn.Module,
     assignment: Mapping[str, int],
     weights: Mapping[str, Tensor],
-    granularity: Granularity = "per_channel",
-    centred: bool = True,
-    clipping: Clipping = "mse",
+    settings: QuantizerSettings = LSQ,
 ) -> list[str]:
     """Give the sites of `assignment` its bits, in place; return those that changed. The others stay as they are.
 
-    A site that changes starts from `weights[name]`, float, and from a new scale; the rest are settings of `attach`.
+    A site that changes starts from `weights[name]`, float, and from a new scale, as the `settings` say.
 
     Raises: UserError where the model has no such quantized site.
     """
@@ -65,7 +64,7 @@ def requantize(
             places[0].weight.copy_(weights[name])
         for place in places:
             place.remove_quantizer()
-        _register(places, WeightQuantizer(places[0].weight, [assignment[name]], granularity, centred, clipping))
+        _register(places, WeightQuantizer(places[0].weight, [assignment[name]], settings))
         changed.append(name)
     return changed
 
@@ -76,12 +75,12 @@ def _register(places: list[Place], quantizer: WeightQuantizer) -> None:
 
 
 def packed_start(
-    folder: Path, assignment: Mapping[str, int] | None, teacher: nn.Module, searched: str, settings: Mapping[str, Any]
+    folder: Path, assignment: Mapping[str, int] | None, teacher: nn.Module, searched: str, settings: QuantizerSettings
 ) -> tuple[nn.Module, Assignment]:
     """The packed model of `folder` with quantizers attached, and the precisions of its `searched` sites.
 
     With an `assignment` these are the precisions it gets. A site whose precision changes starts from the `teacher`'s
-    weight, rounded; the others keep their codes and scales. `settings` are those of `attach` for new quantizers.
+    weight, rounded; the others keep their codes and scales. `settings` are those of new quantizers.
 
     Raises: UserError where the folder or the assignment is not of the teacher's model.
     """
@@ -93,6 +92,6 @@ def packed_start(
     if assignment is not None:
         check(assignment, sites)
         weights = {site.name: teacher.get_parameter(site.name).detach() for site in sites}
-        requantize(model, assignment, weights, **settings)
+        requantize(model, assignment, weights, settings)
     bits = {name: quantizer.bits for name, quantizer in quantizers_of(model).items()}
     return model, {site.name: bits[site.name] or 0 for site in sites}

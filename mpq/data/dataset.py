@@ -17,7 +17,7 @@ from mpq.data import audio
 from mpq.data.librispeech import Utterance
 from mpq.data.worker import outlive_signals
 from mpq.errors import UserError
-from mpq.models.processor import spelling
+from mpq.models import processor as processors
 
 _TENSORS = ("inputs", "lengths", "labels", "update_lengths")
 
@@ -70,24 +70,21 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
     def multiple_of(self, seconds: float) -> int:
         """How many samples of a waveform `seconds` are, at least one; 1 for a model that hears features."""
-        extractor = self._processor.feature_extractor
-        is_waveform = extractor.model_input_names[0] == "input_values"
-        return max(1, round(seconds * extractor.sampling_rate)) if is_waveform else 1
+        is_waveform = processors.takes_waveform(self._processor)
+        return max(1, round(seconds * self._processor.feature_extractor.sampling_rate)) if is_waveform else 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
-        extractor = self._processor.feature_extractor
+        rate = self._processor.feature_extractor.sampling_rate
         try:
-            samples = audio.load(utterance.path, extractor.sampling_rate)
+            samples = audio.load(utterance.path, rate)
         except audio.BadAudioError as error:
             return {"id": utterance.id, "skipped": str(error)}
-        features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
-        labels = self._processor.tokenizer(spelling(self._processor, utterance.text)).input_ids
         return {
             "id": utterance.id,
-            "inputs": torch.as_tensor(features[extractor.model_input_names[0]][0]),
-            "labels": torch.as_tensor(labels, dtype=torch.long),
-            "seconds": len(samples) / extractor.sampling_rate,
+            "inputs": processors.inputs(self._processor, samples),
+            "labels": processors.labels(self._processor, utterance.text),
+            "seconds": len(samples) / rate,
         }
 
 

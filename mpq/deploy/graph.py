@@ -23,30 +23,31 @@ import torch
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 from onnxscript.optimizer import optimize_ir
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.packing import unpack
+from mpq.models.speech import SpeechModel
 
 INPUT, MASK, OUTPUT = "input_values", "attention_mask", "logits"
 _SECONDS = 1.0  # of the audio that the graph is traced with; batch and length stay free
 
 
-def float_graph(model: nn.Module, attention_mask: bool, rate: int, opset: int) -> ir.Model:
+def float_graph(speech: SpeechModel, opset: int) -> ir.Model:
     """Trace a CTC model of raw audio and return its graph, of the ONNX operators of version `opset`.
 
-    Inputs: `input_values` float32 `[batch, samples]` and, with `attention_mask`, `attention_mask` int64
-    `[batch, samples]`. Output: `logits` float32 `[batch, frames, vocabulary]`. `rate` is in Hz.
+    Inputs: `input_values` float32 `[batch, samples]` and, where the model takes one, `attention_mask` int64
+    `[batch, samples]`. Output: `logits` float32 `[batch, frames, vocabulary]`.
     """
     batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
-    audio = torch.randn(2, int(_SECONDS * rate), generator=torch.Generator().manual_seed(0))
+    audio = torch.randn(2, int(_SECONDS * speech.sampling_rate), generator=torch.Generator().manual_seed(0))
     inputs: dict[str, torch.Tensor] = {INPUT: audio}
-    if attention_mask:
+    if speech.takes_attention_mask:
         inputs[MASK] = torch.ones(audio.shape, dtype=torch.long)
         inputs[MASK][1, audio.shape[1] // 2 :] = 0
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
-            model,
+            speech.model,
             kwargs=inputs,
             dynamo=True,
             input_names=list(inputs),

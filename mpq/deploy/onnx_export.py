@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 import torch
 
 from mpq.deploy.runtime import Description
-from mpq.models import ctc
+from mpq.models.speech import SpeechModel
 
 LAYOUTS = ("speed", "memory")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -51,7 +51,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     description = describe(model, processor, layout, config["quantization_config"]["sha256"])
     weights = read_weights(sites, stored)
     choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
-    program = graph.float_graph(model, description.attention_mask, description.sampling_rate, _OPSET)
+    program = graph.float_graph(SpeechModel(model, processor), _OPSET)
     rewrite(program.graph, weights, tied, choice)
     convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
     in_slices(program.graph, convolutions, choice.frames_at_once)
@@ -126,14 +126,14 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
             f"only the model types {', '.join(_TRIED)} were seen to give PyTorch's logits as ONNX, "
             f"but this is {model.config.model_type}"
         )
-    tokenizer, extractor = processor.tokenizer, processor.feature_extractor
+    speech, tokenizer = SpeechModel(model, processor), processor.tokenizer
     if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
         raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, but is a {type(tokenizer).__name__}")
     description = Description(
         layout=layout,
-        sampling_rate=int(extractor.sampling_rate),
-        do_normalize=bool(extractor.do_normalize),
-        attention_mask=bool(extractor.return_attention_mask),
+        sampling_rate=int(speech.sampling_rate),
+        do_normalize=bool(processor.feature_extractor.do_normalize),
+        attention_mask=speech.takes_attention_mask,
         vocabulary=tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size))),
         blank=tokenizer.pad_token,
         word_delimiter=tokenizer.word_delimiter_token,
@@ -142,7 +142,7 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
         source=source,
     )
     lengths = torch.arange(1_000, 50_000, 777)
-    if ctc.frames(model, lengths).tolist() != [description.frames(length) for length in lengths.tolist()]:
+    if speech.frames(lengths).tolist() != [description.frames(length) for length in lengths.tolist()]:
         raise UserError(f"{type(model).__name__} counts its frames in a way that can't be written into an ONNX file")
     return description
 

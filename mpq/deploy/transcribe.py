@@ -122,24 +122,23 @@ def _torch(name: str, accelerator: str) -> Recognizer:
 
     from mpq.checkpoint import packed
     from mpq.models import ctc
+    from mpq.models.speech import SpeechModel
 
     local = Path(name)
     model, processor = packed.load_model(local) if (local / "config.json").is_file() else ctc.load(name)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
-    extractor = processor.feature_extractor
-    ctc.to_accelerator(model.eval(), accelerator)
-    device = next(model.parameters()).device
+    speech = SpeechModel(model.eval(), processor)
+    speech.to_accelerator(accelerator)
 
     @torch.inference_mode()
     def logits(samples: np.ndarray) -> np.ndarray:
-        features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
-        inputs = torch.as_tensor(features[extractor.model_input_names[0]][0])[None].to(device)
-        lengths = torch.tensor([inputs.shape[1]], device=device)
-        frames = ctc.logits(model, inputs, lengths, bool(extractor.return_attention_mask))
-        return frames[0, : int(ctc.frames(model, lengths)[0])].float().cpu().numpy()
+        inputs = speech.inputs(samples)[None].to(speech.device)
+        lengths = torch.tensor([inputs.shape[1]], device=speech.device)
+        frames = speech.logits(inputs, lengths)
+        return frames[0, : int(speech.frames(lengths)[0])].float().cpu().numpy()
 
-    return Recognizer(logits, processor.tokenizer, extractor.sampling_rate, ctc.stride(model))
+    return Recognizer(logits, processor.tokenizer, speech.sampling_rate, speech.stride)
 
 
 def _onnx(path: Path) -> Recognizer:

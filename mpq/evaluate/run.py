@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
-
-from torch import nn
 
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
@@ -12,19 +9,20 @@ from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
 from mpq.evaluate.wer import CharacterCounts, ErrorCounts, character_errors_per_utterance, word_errors_per_utterance
+from mpq.models.speech import SpeechModel
 from mpq.record.hypotheses import Texts
 from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
 
 
 def transcribe_sets(
-    model: nn.Module, processor: Any, sets: Mapping[str, list[Utterance]], audio_seconds: float, on_bad_audio: str
+    speech: SpeechModel, sets: Mapping[str, list[Utterance]], audio_seconds: float, on_bad_audio: str
 ) -> tuple[Texts, list[str]]:
     """The hypotheses of every set, and a message for each file that was left out."""
     hypotheses: Texts = {}
     skipped: list[str] = []
     for name, utterances in sets.items():
         hypotheses[name], more = transcribe(
-            model, processor, utterances, audio_seconds, on_bad_audio, title=f"Transcribing {name}"
+            speech, utterances, audio_seconds, on_bad_audio, title=f"Transcribing {name}"
         )
         skipped += more
     return hypotheses, skipped

@@ -1,4 +1,4 @@
-"""Any CTC speech model of transformers: loading it, its loss, its frames.
+"""Any CTC speech model of transformers: loading it, its frames, its loss.
 
 The model is `AutoModelForCTC` and the processor `AutoProcessor`, from a folder or from the Hub; nothing here knows a
 model family by name.
@@ -117,23 +117,6 @@ def stride(model: Any) -> int | None:
     return reach(model, 9) - reach(model, 8)
 
 
-def logits(model: Any, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
-    """Log-odds of the characters `[batch, frames, vocabulary]` for padded `inputs` `[batch, time]`.
-
-    `attention_mask`: whether this model was trained to be told where padding begins (its feature extractor's
-    `return_attention_mask`). What is shorter than the convolutions' reach is heard with zeros up to there, although
-    `frames` counts no frame for it.
-    """
-    mask = None
-    shortest = reach(model)
-    if inputs.shape[1] < shortest:
-        inputs = F.pad(inputs, [0, 0] * (inputs.ndim - 2) + [0, shortest - inputs.shape[1]])
-    if attention_mask:
-        lengths = lengths.clamp_min(shortest)
-        mask = (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()
-    return model(**{model.main_input_name: inputs}, attention_mask=mask).logits
-
-
 def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) -> Tensor:
     """CTC loss (Graves et al. 2006) in nats a character, averaged over the batch.
 
@@ -164,8 +147,3 @@ def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temper
     divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
     real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
     return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)
-
-
-def to_accelerator(model: nn.Module, accelerator: str) -> nn.Module:
-    """Move `model` to the GPU unless `accelerator` (Lightning's word) is "cpu" or there is none."""
-    return model.to("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")

@@ -1,9 +1,12 @@
-"""The processor of models trained here from scratch: letters out, raw audio in."""
+"""What a processor does, audio to inputs and text to labels; and that of models trained here from scratch."""
 
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 # The order of facebook/wav2vec2-base-960h: special tokens, then "|" between words, then letters by frequency.
 _TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
@@ -31,3 +34,20 @@ def spelling(processor: Any, text: str) -> str:
     vocabulary = processor.tokenizer.get_vocab()
     spellings = (text.upper(), text.lower(), text)  # max takes the first of equals
     return max(spellings, key=lambda spelled: sum(character in vocabulary for character in spelled))
+
+
+def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
+    """A model's inputs `[time]` or `[time, features]` for one recording, `samples` `[time]` at the processor's rate."""
+    extractor = processor.feature_extractor
+    features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
+    return torch.as_tensor(features[extractor.model_input_names[0]][0])
+
+
+def labels(processor: Any, text: str) -> torch.Tensor:
+    """The tokens `[characters]` of `text` in the vocabulary's case; a character that it lacks is its unknown token."""
+    return torch.as_tensor(processor.tokenizer(spelling(processor, text)).input_ids, dtype=torch.long)
+
+
+def takes_waveform(processor: Any) -> bool:
+    """Whether a model's inputs are the samples themselves, not features of them."""
+    return processor.feature_extractor.model_input_names[0] == "input_values"

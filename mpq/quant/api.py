@@ -8,7 +8,7 @@ from torch import nn
 
 from mpq.errors import UserError
 from mpq.quant.places import tensor_places
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.scales import Granularity
 from mpq.quant.sites import Site, attach, find_sites
 
@@ -47,7 +47,7 @@ def quantize(
         raise UserError(f"{which} no weight; there are, for example, {_some(sites)}.")
     chosen = dict.fromkeys(names, bits) if isinstance(bits, int) else dict(bits)
     sites = [replace(site, searched=site.name in chosen) for site in sites if site.name in chosen or fixed_bits]
-    return attach(module, sites, chosen, fixed_bits or 8, granularity=granularity, centred=centred)
+    return attach(module, sites, chosen, QuantizerSettings(granularity, centred, fixed_bits=fixed_bits or 8))
 
 
 def _matching(module: nn.Module, searched: str) -> set[str]:

@@ -16,10 +16,9 @@ from torch.nn.utils import parametrize
 from mpq.data.batching import by_length
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models.speech import SpeechModel
 from mpq.quant.fake_quantize import fake_quantize
-from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.scales import Clipping, Granularity
+from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
 from mpq.quant.sites import Site, check_finite
 
 _Item = TypeVar("_Item")
@@ -27,37 +26,38 @@ _Item = TypeVar("_Item")
 
 @dataclass
 class Calibration:
-    """A CTC `model` in eval mode and `batches` on its device; counts the audio that the model hears.
+    """A speech model in eval mode and `batches` on its device; counts the audio of its forward passes.
 
-    `attention_mask` is that of `mpq.models.ctc.logits`, `granularity`, `centred` and `clipping` are those of the
-    quantizers that the model will get.
+    `settings` are those of the quantizers that the model will get.
     """
 
-    model: nn.Module
+    speech: SpeechModel
     batches: Sequence[Batch]
-    attention_mask: bool = False
-    granularity: Granularity = "per_tensor"
-    centred: bool = True
-    clipping: Clipping = "mse"
+    settings: QuantizerSettings = LSQ
     audio_seconds: float = field(default=0.0, init=False)
     quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites asked for so far
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self.speech.model
 
     def logits(self, batch: Batch) -> Tensor:
         """Return the model's output before softmax `[batch, frames, vocabulary]`."""
         self.audio_seconds += batch.seconds
-        return ctc.logits(self.model, batch.inputs, batch.lengths, self.attention_mask)
+        return self.speech.logits(batch.inputs, batch.lengths)
 
     def frame_counts(self, batch: Batch) -> Tensor:
         """Return the number of frames `[batch]` that are no padding."""
-        return ctc.frames(self.model, batch.lengths)
+        return self.speech.frames(batch.lengths)
 
     def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradient of the mean CTC loss over all utterances for each of `weights`."""
+        """Return the gradient of the mean loss over all utterances for each of `weights`."""
         total = sum(len(batch.ids) for batch in self.batches)
         gradient = [torch.zeros_like(weight) for weight in weights]
         with torch.enable_grad():
             for batch in self.batches:
-                loss = ctc.ctc_loss(self.model, self.logits(batch), self.frame_counts(batch), batch.labels)
+                loss = self.speech.loss(self.logits(batch), self.frame_counts(batch), batch.labels)
                 parts = torch.autograd.grad(loss * (len(batch.ids) / total), weights)
                 for sum_, part in zip(gradient, parts, strict=True):
                     sum_ += part
@@ -76,7 +76,7 @@ class Calibration:
         """
         weight = self.weight(site)
         check_finite(site.name, weight)
-        quantizer = WeightQuantizer(weight, candidates, self.granularity, self.centred, self.clipping)
+        quantizer = WeightQuantizer(weight, candidates, self.settings)
         self.quantizers[site.name] = quantizer
         return [fake_quantize(weight, quantizer.scale(bits), quantizer.grid(bits)) for bits in candidates]
 

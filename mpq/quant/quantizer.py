@@ -1,7 +1,8 @@
 """The quantizer of one weight tensor, as a `torch.nn.utils.parametrize` parametrization."""
 
 from collections.abc import Sequence
-from typing import Self
+from dataclasses import dataclass
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,32 @@ from mpq.quant.grid import Grid
 from mpq.quant.grid import grid as grid_of
 from mpq.quant.mixture import mixture
 from mpq.quant.scales import Clipping, Granularity, starting_scale
+
+
+@dataclass(frozen=True)
+class QuantizerSettings:
+    """How weights are quantized; the defaults are those of `conf/quantizer/lsq.yaml`.
+
+    `granularity`: one scale for the tensor or one for each output channel. `centred`: that of `grid`. `clipping`: how
+    a scale starts, see `starting_scale`. `fixed_bits`: the precision of the sites that are not searched.
+
+    Raises:
+        UserError: an unknown granularity or clipping.
+    """
+
+    granularity: Granularity = "per_channel"
+    centred: bool = True
+    clipping: Clipping = "mse"
+    fixed_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.clipping not in get_args(Clipping):
+            raise UserError(f"quantizer.clipping={self.clipping} must be one of {', '.join(get_args(Clipping))}")
+        if self.granularity not in get_args(Granularity):
+            raise UserError(f"granularity {self.granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
+
+
+LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`
 
 
 class WeightQuantizer(nn.Module):
@@ -28,29 +55,22 @@ class WeightQuantizer(nn.Module):
 
     lambdas: Tensor | None
 
-    def __init__(
-        self,
-        weight: Tensor,
-        candidates: Sequence[int],
-        granularity: Granularity = "per_tensor",
-        centred: bool = True,
-        clipping: Clipping = "mse",
-    ) -> None:
-        """Make the scales from `weight` `[out, in, ...]`, by least squared error or as `clipping` says.
+    def __init__(self, weight: Tensor, candidates: Sequence[int], settings: QuantizerSettings = LSQ) -> None:
+        """Make the scales from `weight` `[out, in, ...]`, as the `settings` say.
 
-        `candidates` are precisions in bits, in the order of the scales and lambdas; `centred` is that of `grid`.
+        `candidates` are precisions in bits, in the order of the scales and lambdas.
 
         Raises:
-            UserError: no candidate, one named twice or outside 1..8, an unknown granularity or clipping.
+            UserError: no candidate, one named twice or outside 1..8.
         """
         super().__init__()
         self.candidates = tuple(candidates)
         if not self.candidates or len(set(self.candidates)) < len(self.candidates):
             raise UserError(f"candidates {list(candidates)} will not do: name at least one precision, and each once.")
-        self.granularity = granularity
-        self.grids = tuple(grid_of(bits, centred) for bits in self.candidates)
-        scales = torch.stack([starting_scale(weight, grid, granularity, clipping) for grid in self.grids])
-        self.log_scales = nn.Parameter(scales.log(), requires_grad=weight.requires_grad)
+        self.granularity = settings.granularity
+        self.grids = tuple(grid_of(bits, settings.centred) for bits in self.candidates)
+        scales = [starting_scale(weight, grid, settings.granularity, settings.clipping) for grid in self.grids]
+        self.log_scales = nn.Parameter(torch.stack(scales).log(), requires_grad=weight.requires_grad)
         self.lambdas = None
         self._frozen: int | None = None
 

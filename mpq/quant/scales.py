@@ -11,12 +11,11 @@ and of torchao.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mpq.errors import UserError
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import Grid
 
@@ -34,10 +33,7 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
     raise the error). Within 1 percent of the least error from about 4,000 weights a scale on, within 3 at 1,000 weights
     and 8 bits; below, single weights decide, and a lucky scale may be missed.
 
-    Raises:
-        UserError: the granularity is unknown.
     """
-    check_granularity(granularity)
     weight = weight.detach().float()
     channels = weight.shape[0] if granularity == "per_channel" else 1
     rows = weight.reshape(channels, -1)
@@ -45,12 +41,6 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
     with _one_thread():
         scale = torch.cat([_least_squares_scale(chunk, grid) for chunk in rows.split(together)])
     return scale.reshape(channels, *[1] * (weight.dim() - 1))
-
-
-def check_granularity(granularity: str) -> None:
-    """Raise UserError unless `granularity` is `per_tensor` or `per_channel`."""
-    if granularity not in get_args(Granularity):
-        raise UserError(f"granularity {granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
 
 
 @contextmanager
@@ -140,15 +130,9 @@ def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clippin
     least information, see `entropy_share`. These two need many weights and a channel has few; so per channel T is one
     share of each channel's largest magnitude, found over the relative magnitudes of all channels (ours). With channels
     below 1,000 weights the 99.9th percentile is still the largest.
-
-    Raises:
-        UserError: the granularity or the clipping is unknown.
     """
-    if clipping not in get_args(Clipping):
-        raise UserError(f"quantizer.clipping={clipping} must be one of {', '.join(get_args(Clipping))}")
     if clipping == "mse":
         return initial_scale(weight, grid, granularity)
-    check_granularity(granularity)
     channels = weight.shape[0] if granularity == "per_channel" else 1
     magnitudes = weight.detach().float().reshape(channels, -1).abs()
     peak = magnitudes.amax(dim=1, keepdim=True)

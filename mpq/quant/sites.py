@@ -14,8 +14,7 @@ from torch.nn.utils import parametrize
 
 from mpq.errors import UserError
 from mpq.quant.places import Place, tensor_places
-from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.scales import Clipping, Granularity
+from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
 
 SEARCHED = "*encoder.layers.*"
 
@@ -62,22 +61,19 @@ def attach(
     model: nn.Module,
     sites: Iterable[Site],
     candidates: Sequence[int] | Mapping[str, int],
-    fixed_bits: int = 8,
-    granularity: Granularity = "per_tensor",
-    centred: bool = True,
-    clipping: Clipping = "mse",
+    settings: QuantizerSettings = LSQ,
     made: Mapping[str, WeightQuantizer] | None = None,
 ) -> dict[str, WeightQuantizer]:
     """Put a quantizer on every site, in place, and return them by site name, in the order of `sites`.
 
     Searched sites get the `candidates` (bits), or the one precision that an assignment gives them by name, the others
-    `fixed_bits`. What a search has `made` of these very weights is taken in place of new quantizers, since scales cost
-    time. The model is made float32 (the weights that are trained stay exact) and its weight normalisation is folded
-    first; tied tensors share one quantizer. Attach after copying the teacher and after deciding which parameters are
-    trained, and before making the optimizer.
+    `settings.fixed_bits`. What a search has `made` of these very weights is taken in place of new quantizers, since
+    scales cost time. The model is made float32 (the weights that are trained stay exact) and its weight normalisation
+    is folded first; tied tensors share one quantizer. Attach after copying the teacher and after deciding which
+    parameters are trained, and before making the optimizer.
 
     Raises:
-        UserError: no site, a model that is quantized already, a name that the model lacks, or bad quantizer settings.
+        UserError: no site, a model that is quantized already, a name that the model lacks, or a precision outside 1..8.
     """
     if quantizers_of(model):
         raise UserError("the model carries quantizers already: detach them first.")
@@ -88,13 +84,13 @@ def attach(
     for site in sites:
         if site.name not in places:
             raise UserError(f"the model has no parameter {site.name!r}: take the sites of this model (find_sites).")
-        bits = _candidates(site, candidates, fixed_bits)
+        bits = _candidates(site, candidates, settings.fixed_bits)
         weight = _checked(places[site.name][0])
         if made and site.name in made:
             (chosen,) = bits
             quantizers[site.name] = made[site.name].keep(chosen)
         else:
-            quantizers[site.name] = WeightQuantizer(weight, bits, granularity, centred, clipping)
+            quantizers[site.name] = WeightQuantizer(weight, bits, settings)
     if not quantizers:
         raise UserError("there is nothing to quantize: the list of sites is empty.")
     for name, quantizer in quantizers.items():

@@ -1,5 +1,6 @@
 """What a dashboard shows of a finished run: its row of the tables, its figures, and its precisions over the updates."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from mpq.record.result import Result
 from mpq.record.search import StageSearch
 from mpq.report.tables.parts import Part
 
+_log = logging.getLogger(__name__)
 # The columns of a run's row (mpq/report/tables/columns.py), those about words once for each evaluation set.
 ROW = (
     "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
@@ -21,10 +23,17 @@ def log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> No
     The figures are the run's summary, by which W&B sorts and plots runs against each other; `result/row` is a table of
     one row, `search/<stage>` one of the average bits expected of each site, a row a snapshot, and `pictures/<stage>` a
     heat map of each site's probabilities over the updates.
-    `logger` False: nothing is logged.
+    `logger` False: nothing is logged. Whatever W&B makes of it, the run is finished: a failure is one warning.
     """
     if not logger:
         return
+    try:
+        _log_result(logger, result, stages)
+    except Exception as error:
+        _log.warning("W&B did not take the run's figures (%s); its record has them", error)
+
+
+def _log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> None:
     import wandb  # here, because a run without a logger needs none of it
 
     from mpq.report.figures import searches

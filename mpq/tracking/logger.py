@@ -9,7 +9,7 @@ import logging
 import netrc
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,15 @@ def run_logger(
         "tags": tags,
         "config": config,
     }
-    logger = _start(arguments, folder, work / "wandb_id", offline)
+    try:
+        logger = _start(arguments, folder, work / "wandb_id", offline)
+    except Exception as error:  # a home or a staging folder that can't be written; wandb raises many kinds
+        _log.warning(
+            "W&B can't log this run (%s); it goes on without, and its record has the same figures", _reason(error)
+        )
+        yield False
+        return
+    logger.log_metrics = _tolerant(logger.log_metrics)
     failed = 1
     try:
         yield logger
@@ -91,8 +99,29 @@ def _finish(logger: Any, failed: int) -> None:
     try:
         logger.experiment.finish(failed)
     except Exception as error:  # as in `_start`
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _log.warning("W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", reason)
+        _log.warning(
+            "W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", _reason(error)
+        )
+
+
+def _tolerant(log: Callable[..., None]) -> Callable[..., None]:
+    """`log`, but its first failure is a warning and ends the logging: metrics are not worth a run."""
+    failed = False
+
+    def tolerant(*arguments: Any, **settings: Any) -> None:
+        nonlocal failed
+        try:
+            if not failed:
+                log(*arguments, **settings)
+        except Exception as error:
+            failed = True
+            _log.warning("W&B takes no more metrics of this run (%s); the run goes on", _reason(error))
+
+    return tolerant
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def has_login() -> bool:
@@ -126,8 +155,9 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
     except Exception as error:  # wandb raises many kinds; none of them is worth a run
         if offline:
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        _log.warning("W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", reason)
+        _log.warning(
+            "W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", _reason(error)
+        )
         write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
     run.define_metric(UPDATE)

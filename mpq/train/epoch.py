@@ -19,7 +19,7 @@ class Epochs:
     def __init__(self, dataset: SpeechDataset, optimization: Optimization, seed: int) -> None:
         self.batches_per_update = optimization.accumulate * processes.count()
         self._dataset = dataset
-        self._optimization = optimization
+        self.optimization = optimization
         self._seed = seed
         self._first_batch = 0  # of this epoch, counted in this process's share of a whole epoch
         seconds = [utterance.seconds for utterance in dataset.utterances]
@@ -30,22 +30,22 @@ class Epochs:
 
         `update` is a multiple of the interval, but where a signal stopped the run before.
         """
-        interval, accumulate = self._optimization.interval, self._optimization.accumulate
-        last = min(update - update % interval + interval, self._optimization.updates)
+        interval, accumulate = self.optimization.interval, self.optimization.accumulate
+        last = min(update - update % interval + interval, self.optimization.updates)
         self._first_batch = update % interval * accumulate
         batches = list(self._plan.batches(update * self.batches_per_update, last * self.batches_per_update))
         return loader(
             self._dataset,
             batches[processes.rank() :: processes.count()],
-            self._optimization.workers,
+            self.optimization.workers,
             pin=pin,
             accumulate=accumulate,
-            multiple=self._dataset.multiple_of(self._optimization.pad_seconds),
+            multiple=self._dataset.multiple_of(self.optimization.pad_seconds),
         )
 
     def is_over(self, update: int) -> bool:
         """Whether an epoch ends before `update`."""
-        return update % self._optimization.interval == 0 or update >= self._optimization.updates
+        return update % self.optimization.interval == 0 or update >= self.optimization.updates
 
     def seed(self, update: int, batch: int) -> None:
         """Seed everything random in batch number `batch` of the loader, which belongs to `update`."""

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,8 +30,8 @@ from mpq.data.corpus import Corpus
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.files import replacing
-from mpq.models import ctc
 from mpq.models.ctc import kl_divergence
+from mpq.models.speech import SpeechModel
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Share:
     frames: Tensor
 
 
-def share_of(batch: Batch, model: Any, batches: int, everyones: Callable[[Tensor], Tensor]) -> Share | None:
+def share_of(batch: Batch, student: SpeechModel, batches: int, everyones: Callable[[Tensor], Tensor]) -> Share | None:
     """The share of `batch` in an update of `batches` of them; None where it is the only one.
 
     `everyones` adds a tensor up over all processes, all of which must ask at the same time.
@@ -51,14 +50,14 @@ def share_of(batch: Batch, model: Any, batches: int, everyones: Callable[[Tensor
     if batches == 1:
         return None
     update = batch.lengths if batch.update_lengths is None else batch.update_lengths
-    total = everyones(_counts(model, update)).clamp_min(1)  # 0 where each file of each batch was left out
-    utterances, frames = batches * _counts(model, batch.lengths) / total
+    total = everyones(_counts(student, update)).clamp_min(1)  # 0 where each file of each batch was left out
+    utterances, frames = batches * _counts(student, batch.lengths) / total
     return Share(utterances, frames)
 
 
-def _counts(model: Any, lengths: Tensor) -> Tensor:
+def _counts(student: SpeechModel, lengths: Tensor) -> Tensor:
     """Utterances and output frames [2] of inputs of `lengths` [utterances]."""
-    frames = ctc.frames(model, lengths).sum()
+    frames = student.frames(lengths).sum()
     return torch.stack([torch.full_like(frames, len(lengths)), frames]).float()
 
 
@@ -70,21 +69,14 @@ def no_loss(module: nn.Module) -> Tensor:
 _KEY = "posteriors"
 
 
-def hear(teacher: nn.Module, inputs: Tensor, lengths: Tensor, attention_mask: bool) -> Tensor:
-    """What the teacher says, without gradients, on the device of `inputs`; shapes as in `ctc.logits`."""
-    teacher.to(inputs.device)
-    with torch.no_grad():
-        return ctc.logits(teacher, inputs, lengths, attention_mask)
-
-
 class Posteriors:
     """Reads a teacher's posteriors from `folder`, and has the teacher make those that are not there."""
 
-    def __init__(self, folder: Path, teacher: nn.Module, attention_mask: bool) -> None:
-        """Take the `folder` of this teacher and data (`folder_of`); `attention_mask` is that of `ctc.logits`."""
+    def __init__(self, folder: Path, teacher: SpeechModel) -> None:
+        """Take the `folder` of this teacher and data (`folder_of`)."""
         self._folder = folder
-        self._teacher = teacher.eval()
-        self._attention_mask = attention_mask
+        self._teacher = teacher
+        teacher.model.eval()
 
     def __call__(self, batch: Batch, frames: int) -> Tensor:
         """Log posteriors `[batch, frames, vocabulary]`, float32, zeros where an utterance has ended.
@@ -92,7 +84,7 @@ class Posteriors:
         Raises: UserError where what the teacher made can't be written.
         """
         rows = []
-        for row, count in enumerate(ctc.frames(self._teacher, batch.lengths).tolist()):
+        for row, count in enumerate(self._teacher.frames(batch.lengths).tolist()):
             kept = self._read(batch.ids[row], count)
             rows.append(self._make(batch, row, count) if kept is None else kept.to(batch.inputs.device))
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -110,7 +102,7 @@ class Posteriors:
     def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
         """Have the teacher hear one utterance of the batch, without its padding, and keep what it says."""
         length = batch.lengths[row : row + 1]
-        outputs = hear(self._teacher, batch.inputs[row : row + 1, : int(length)], length, self._attention_mask)
+        outputs = self._teacher.targets(batch.inputs[row : row + 1, : int(length)], length)
         posteriors = outputs[0, :frames].float().log_softmax(-1)
         path = self._path(batch.ids[row])
         try:
@@ -125,7 +117,7 @@ class Posteriors:
         return self._folder / f"{name}.safetensors"
 
 
-def folder_of(cache: Path | str, teacher: Any, processor: Any, corpus: Corpus, precision: str) -> Path:
+def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision: str) -> Path:
     """The folder in `cache` of what this `teacher` says of this `corpus`, computed in the trainer's `precision`.
 
     Its name is made of all that the posteriors depend on: weights and config of the teacher, how its processor makes
@@ -138,10 +130,10 @@ def folder_of(cache: Path | str, teacher: Any, processor: Any, corpus: Corpus, p
             raise UserError(
                 f"distill.keep=true needs one name for each utterance, but {name} is in the training data twice"
             )
-    config = json.loads(teacher.config.to_json_string(use_diff=False))
+    config = json.loads(teacher.model.config.to_json_string(use_diff=False))
     config.pop("_name_or_path", None)  # where the teacher was read from
-    extractor = processor.feature_extractor.to_json_string()
-    parts = [weights_digest(teacher), config, extractor, corpus.hash, precision]
+    extractor = teacher.processor.feature_extractor.to_json_string()
+    parts = [weights_digest(teacher.model), config, extractor, corpus.hash, precision]
     return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
 
 
@@ -157,13 +149,12 @@ class Loss:
         ctc_weight: float,
         kl_weight: float,
         temperature: float,
-        teacher: nn.Module | None,
-        attention_mask: bool,
+        teacher: SpeechModel | None,
         posteriors: Posteriors | None = None,
     ) -> None:
         """Take the weights, the `temperature` of the posteriors, and the `teacher`, which `kl_weight` 0 does without.
 
-        `attention_mask` is that of `mpq.models.ctc.logits`. `posteriors` of the teacher are asked in its place.
+        `posteriors` of the teacher are asked in its place.
 
         Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
         `kl_weight` without a teacher.
@@ -179,22 +170,25 @@ class Loss:
         self._weights = (ctc_weight, kl_weight)
         self._temperature = temperature
         # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.
-        self._teacher = teacher.eval() if teacher is not None and kl_weight > 0 else None
-        self._attention_mask = attention_mask
+        self._teacher = teacher if kl_weight > 0 else None
+        if self._teacher is not None:
+            self._teacher.model.eval()
         self._posteriors = posteriors
 
-    def __call__(self, model: Any, batch: Batch, share: Share | None = None) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The loss of `model` on `batch`, its `share` of an update's where that has other batches; its parts to log."""
-        outputs = ctc.logits(model, batch.inputs, batch.lengths, self._attention_mask)
-        frame_counts = ctc.frames(model, batch.lengths)
+    def __call__(
+        self, student: SpeechModel, batch: Batch, share: Share | None = None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The student's loss on `batch`, its `share` of an update's where that has other batches; its parts to log."""
+        outputs = student.logits(batch.inputs, batch.lengths)
+        frame_counts = student.frames(batch.lengths)
         parts = {}
         loss = outputs.new_zeros((), dtype=torch.float32)
         if self._weights[0] > 0:
-            parts["ctc"] = ctc.ctc_loss(model, outputs, frame_counts, batch.labels)
+            parts["ctc"] = student.loss(outputs, frame_counts, batch.labels)
             loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
         if self._teacher is not None:
             if self._posteriors is None:
-                targets = hear(self._teacher, batch.inputs, batch.lengths, self._attention_mask)
+                targets = self._teacher.targets(batch.inputs, batch.lengths)
             else:
                 targets = self._posteriors(batch, outputs.shape[1])
             parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)

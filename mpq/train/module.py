@@ -7,26 +7,26 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from mpq.data.dataset import Batch, SpeechDataset
+from mpq.data.dataset import Batch
 from mpq.errors import UserError
+from mpq.models.speech import SpeechModel
 from mpq.record.search import Snapshot
 from mpq.tracking.logger import UPDATE
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
 from mpq.train.epoch import Epochs
 from mpq.train.loss import Loss, no_loss, share_of
-from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions, snapshot
 
 _log = logging.getLogger(__name__)
 
 
 class TrainingModule(lightning.LightningModule):
-    """Trains `model`, its quantizers and the logits of `search` together, on batches of `dataset`.
+    """Trains the student's model, its quantizers and the logits of the search together, on the batches of `epochs`.
 
     Everything random in update k is seeded by (seed, k): dropout, masking, Gumbel noise, the choice of utterances. So a
     resumed run goes on exactly where it stopped, with no random state to save; and the batches of an update may be
@@ -35,30 +35,29 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(
         self,
-        model: nn.Module,
+        student: SpeechModel,
         loss: Loss,
-        optimization: Optimization,
-        dataset: SpeechDataset,
-        seed: int,
+        epochs: Epochs,
         precisions: Precisions | None = None,
         before_checkpoint: Callable[[], None] = lambda: None,
         updates_before: int = 0,
     ) -> None:
         """Set the stage up; `updates_before` are those of the run's earlier stages, for the logs."""
         super().__init__()
-        self.model = model
-        self.search = precisions.search if precisions else None  # a submodule: its logits are trained and saved
+        self.model = student.model  # a submodule: trained and saved
+        self.search = precisions.search if precisions else None  # as are its logits
         self.audio_seconds = 0.0  # heard so far by this process, without padding
         self.trajectory: list[Snapshot] = []  # one an epoch
         self._losses: list[Tensor] = []  # of this epoch
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
         self._updates_before = updates_before
+        self._student = student
         self._loss = loss
-        self._optimization = optimization
+        self._epochs = epochs
+        self._optimization = epochs.optimization
         self._reported: set[str] = set()
         self._processes = processes.count()
-        self._epochs = Epochs(dataset, optimization, seed)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The batches of the present epoch, for this process among all."""
@@ -80,10 +79,10 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
         self._report(batch.skipped)
-        share = share_of(batch, self.model, self._epochs.batches_per_update, self._sum)
+        share = share_of(batch, self._student, self._epochs.batches_per_update, self._sum)
         if not batch.ids and self._processes == 1:
             return None
-        loss, parts = self._loss(self.model, batch, share) if batch.ids else (no_loss(self), {})
+        loss, parts = self._loss(self._student, batch, share) if batch.ids else (no_loss(self), {})
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})

@@ -1,9 +1,8 @@
 """Runs the stages of a recipe, one after the other, from the teacher to the compressed model."""
 
-import copy
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,23 @@ from mpq import conf
 from mpq.checkpoint.requantize import packed_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
+from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.record.ledger import Ledger
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.settings import START_FROM
+from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
-from mpq.train.module import Optimization
-from mpq.train.stage import LEDGER, SEARCH, run_stage
+from mpq.train.optimization import Optimization
+from mpq.train.stage import SEARCH, run_stage
 
 
 def run_recipe(
-    cfg: DictConfig, teacher: nn.Module, processor: Any, corpus: Corpus, folder: Path, logger: Any
+    cfg: DictConfig, teacher: SpeechModel, corpus: Corpus, folder: Path, logger: Any
 ) -> tuple[nn.Module, Assignment, Ledger]:
     """The model that the recipe of a settled config makes, the precisions of its searched sites, and what it cost.
 
@@ -37,48 +39,15 @@ def run_recipe(
 
     Raises: UserError where a stage's settings can't be used.
     """
-    attention_mask = bool(processor.feature_extractor.return_attention_mask)
-    ledger = Ledger()
-    if (folder / LEDGER).is_file():
-        ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
-    dataset = SpeechDataset(corpus.train, processor, cfg.data.on_bad_audio)
-    posteriors = None
-    if cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages:
-        kept = folder_of(cfg.cache, teacher, processor, corpus, cfg.trainer.precision)
-        posteriors = Posteriors(kept, teacher, attention_mask)
-    model, assignment = teacher, {}
-    for name, stage in cfg.recipe.stages.items():
-        if stage.start_from == "teacher":
-            model = copy.deepcopy(teacher)
-        elif stage.start_from not in START_FROM:
-            settings = {key: cfg.quantizer[key] for key in ("granularity", "centred", "clipping")}
-            packed = Path(stage.start_from)
-            model, assignment = packed_start(packed, stage.get("assignment"), teacher, cfg.model.searched, settings)
-        assignment = run_stage(
-            str(name),
-            model,
-            searched=cfg.model.searched,
-            search=_search(stage.search, assignment),
-            target=cfg.target_bits,
-            quantizer={key: value for key, value in cfg.quantizer.items() if not key.startswith("activation")},
-            activations=_activations(cfg),
-            calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
-            loss=Loss(
-                **{key: value for key, value in cfg.distill.items() if key != "keep"},
-                teacher=None if stage.start_from == "scratch" else teacher,
-                attention_mask=attention_mask,
-                posteriors=posteriors,
-            ),
-            optimization=_optimization(cfg, stage),
-            machine=machine_of(cfg.trainer),
-            dataset=dataset,
-            seed=cfg.seed,
-            folder=folder,
-            ledger=ledger,
-            logger=logger,
-            attention_mask=attention_mask,
-        )
-    return model, assignment, ledger
+    dataset = SpeechDataset(corpus.train, teacher.processor, cfg.data.on_bad_audio)
+    run = RunContext(dataset, machine_of(cfg.trainer), cfg.seed, folder, _ledger(folder), logger)
+    posteriors = _posteriors(cfg, teacher, corpus)
+    student, assignment = teacher, {}
+    for name, chosen in cfg.recipe.stages.items():
+        student, assignment = _start(cfg, chosen, teacher, student, assignment)
+        loss = _loss(cfg, None if chosen.start_from == "scratch" else teacher, posteriors)
+        assignment = run_stage(student, _stage(cfg, str(name), chosen, assignment, loss), run)
+    return student.model, assignment, run.ledger
 
 
 def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:
@@ -87,12 +56,65 @@ def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:
     return [stage for file in files if file.is_file() for stage in read_search(file)]
 
 
+def _ledger(folder: Path) -> Ledger:
+    """The ledger that an earlier, killed process has left in `folder`, or a new one."""
+    ledger = Ledger()
+    if (folder / LEDGER).is_file():
+        ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
+    return ledger
+
+
+def _posteriors(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus) -> Posteriors | None:
+    """The teacher's posteriors on disk, where the settings keep them and a stage can need them."""
+    if not (cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages):
+        return None
+    return Posteriors(folder_of(cfg.cache, teacher, corpus, cfg.trainer.precision), teacher)
+
+
+def _start(
+    cfg: DictConfig, stage: DictConfig, teacher: SpeechModel, previous: SpeechModel, assignment: Assignment
+) -> tuple[SpeechModel, Assignment]:
+    """The model that a stage starts from, and the precisions decided before it; `assignment`: the previous stage's."""
+    if stage.start_from == "teacher":
+        return teacher.copy(), assignment
+    if stage.start_from in START_FROM:
+        return previous, assignment
+    packed, given = Path(stage.start_from), stage.get("assignment")
+    model, assignment = packed_start(packed, given, teacher.model, cfg.model.searched, _quantizer(cfg))
+    return replace(teacher, model=model), assignment
+
+
+def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, loss: Loss) -> StageSettings:
+    """The settings of a stage, with what they take from the rest of the config and from the stage before."""
+    return StageSettings(
+        name,
+        loss,
+        _optimization(cfg, stage),
+        search=_search(stage.search, previous),
+        target=cfg.target_bits,
+        searched=cfg.model.searched,
+        quantizer=_quantizer(cfg),
+        activations=_activations(cfg),
+        calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
+    )
+
+
 def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch | None:
     """The search of a stage; one that takes `assignment: previous` is given that of the stage before."""
     if search is None:
         return None
     settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
     return conf.made(settings, **({"assignment": previous} if settings.get("assignment") == "previous" else {}))
+
+
+def _loss(cfg: DictConfig, teacher: SpeechModel | None, posteriors: Posteriors | None) -> Loss:
+    weights = {key: value for key, value in cfg.distill.items() if key != "keep"}
+    return Loss(**weights, teacher=teacher, posteriors=posteriors)
+
+
+def _quantizer(cfg: DictConfig) -> QuantizerSettings:
+    """The settings of `quantizer` that are about weights."""
+    return QuantizerSettings(**{field.name: cfg.quantizer[field.name] for field in fields(QuantizerSettings)})
 
 
 def _activations(cfg: DictConfig) -> Activations:

@@ -78,7 +78,7 @@ def tiny_family(family: str) -> transformers.PreTrainedModel:
 def quantized(model: transformers.PreTrainedModel) -> dict[str, WeightQuantizer]:
     """Attach quantizers, in place, with the bit-widths 1 to 8 in turn over the searched sites."""
     searched = "*encoder.layer.*" if model.config.model_type == "sew-d" else "*encoder.layers.*"
-    quantizers = attach(model, find_sites(model, searched), tuple(range(1, 9)), granularity="per_channel")
+    quantizers = attach(model, find_sites(model, searched), tuple(range(1, 9)))
     for quantizer, bits in zip([q for q in quantizers.values() if q.bits is None], cycle(range(1, 9)), strict=False):
         quantizer.freeze(bits)
     return quantizers

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from mpq.checkpoint import format
 from mpq.checkpoint.tensors import digest
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites
 
 torch.set_num_threads(1)
@@ -62,7 +63,7 @@ def quantized(
     centred: bool = True,
 ) -> transformers.PreTrainedModel:
     """Attach quantizers, in place, with the candidates in turn over the searched sites."""
-    quantizers = attach(model, find_sites(model), candidates, granularity=granularity, centred=centred)
+    quantizers = attach(model, find_sites(model), candidates, QuantizerSettings(granularity, centred))
     for index, quantizer in enumerate(quantizers.values()):
         if quantizer.bits is None:
             quantizer.freeze(candidates[index % len(candidates)])

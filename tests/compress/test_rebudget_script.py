@@ -16,6 +16,7 @@ from mpq.checkpoint.requantize import load_quantized, packed_start
 from mpq.compress.rebudget import config, reassign, rebudget
 from mpq.errors import UserError
 from mpq.models import ctc
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import find_sites
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import average_bits, from_json
@@ -186,4 +187,4 @@ def test_what_cannot_be_done_is_one_sentence(run, here, words):
 def test_a_folder_of_another_model_is_refused(run):
     other, _ = ctc.load(str(REPOSITORY / "mpq/models/tiny_wav2vec2"))
     with pytest.raises(UserError, match="is not a compressed form of this model"):
-        packed_start(run / "model", None, other, "*encoder.layers.*", {})
+        packed_start(run / "model", None, other, "*encoder.layers.*", QuantizerSettings())

@@ -18,6 +18,7 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.models.processor import letters_processor
+from mpq.models.speech import SpeechModel
 from mpq.quant.activations import attach_activations
 from mpq.quant.sites import attach, find_sites
 
@@ -46,7 +47,7 @@ def packed_folder(folder, model_type, attention_mask, static_inputs=False, **set
     if static_inputs:
         layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
         attach_activations(model, {name: 0.02 + 0.02 * torch.rand(1) for name in layers})
-    for index, quantizer in enumerate(attach(model, find_sites(model), (1, 2, 3, 4, 6, 8), 8, "per_channel").values()):
+    for index, quantizer in enumerate(attach(model, find_sites(model), (1, 2, 3, 4, 6, 8)).values()):
         if quantizer.bits is None:
             quantizer.freeze((1, 2, 3, 4, 6, 8)[index % 6])
     processor = letters_processor()
@@ -77,7 +78,7 @@ def logits_and_text(folder, waveforms):
     lengths = torch.tensor([len(waveform) for waveform in heard])
     batch = torch.nn.utils.rnn.pad_sequence(heard, batch_first=True)
     with torch.no_grad():
-        logits = ctc.logits(model, batch, lengths, extractor.return_attention_mask)
+        logits = SpeechModel(model, processor).logits(batch, lengths)
     frames = ctc.frames(model, lengths).tolist()
     logits = [row[:count].numpy() for row, count in zip(logits, frames, strict=True)]
     return logits, [processor.tokenizer.decode(row.argmax(-1)) for row in logits]

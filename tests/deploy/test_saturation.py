@@ -68,7 +68,7 @@ def speed(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("speed")
     norm = {"feat_extract_norm": "layer", "conv_bias": True} if request.param == "hubert" else {}
     model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(request.param, **SIZES, **norm))
-    for quantizer in attach(model.eval(), find_sites(model), (8,), 8, "per_channel").values():
+    for quantizer in attach(model.eval(), find_sites(model), (8,)).values():
         quantizer.freeze(8)
     processor = letters_processor()
     processor.feature_extractor.return_attention_mask = False

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import LAYER_NORM, SIZES, random_model
+from tiny_speech import speech_of
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
@@ -28,7 +29,7 @@ def test_the_loss_is_that_of_transformers(rng, zero_infinity, masked):
         lengths = torch.full((3,), 1_600)
     mask = (torch.arange(1_600) < lengths[:, None]).long()
     theirs = model(inputs, attention_mask=mask, labels=labels).loss
-    outputs = ctc.logits(model, inputs, lengths, attention_mask=True)
+    outputs = speech_of(model, True).logits(inputs, lengths)
     ours = ctc.ctc_loss(model, outputs, ctc.frames(model, lengths), labels)
     torch.testing.assert_close(ours, theirs)
 
@@ -78,9 +79,9 @@ def test_a_mask_hides_the_padding(rng):
     audio = torch.from_numpy(rng.standard_normal((1, 1_000))).float()
     padded = torch.nn.functional.pad(audio, (0, 600))
     count = int(ctc.frames(model, torch.tensor([1_000])))
-    alone = ctc.logits(model, audio, torch.tensor([1_000]), attention_mask=True)
-    masked = ctc.logits(model, padded, torch.tensor([1_000]), attention_mask=True)[:, :count]
-    seen = ctc.logits(model, padded, torch.tensor([1_000]), attention_mask=False)[:, :count]
+    alone = speech_of(model, True).logits(audio, torch.tensor([1_000]))
+    masked = speech_of(model, True).logits(padded, torch.tensor([1_000]))[:, :count]
+    seen = speech_of(model).logits(padded, torch.tensor([1_000]))[:, :count]
     torch.testing.assert_close(masked, alone, rtol=1e-4, atol=1e-5)
     assert (seen - alone).abs().max() > 1e-3
 
@@ -96,9 +97,9 @@ def test_models_that_hear_features(rng):
     model = transformers.Wav2Vec2BertForCTC(config).eval()
     inputs = torch.from_numpy(rng.standard_normal((2, 30, 10))).float()
     lengths = torch.tensor([30, 21])
-    outputs = ctc.logits(model, inputs, lengths, attention_mask=True)
+    outputs = speech_of(model, True).logits(inputs, lengths)
     assert ctc.frames(model, lengths).tolist() == [30, 21] and outputs.shape[:2] == (2, 30)
-    alone = ctc.logits(model, inputs[1:, :21], lengths[1:], attention_mask=True)
+    alone = speech_of(model, True).logits(inputs[1:, :21], lengths[1:])
     torch.testing.assert_close(outputs[1:, :21], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -119,10 +120,11 @@ def test_an_unknown_model_type_lists_the_known(model_type):
 
 
 def test_the_accelerator_can_be_refused():
-    model = torch.nn.Linear(1, 1)
-    assert next(ctc.to_accelerator(model, "cpu").parameters()).device.type == "cpu"
-    expected = "cuda" if torch.cuda.is_available() else "cpu"
-    assert next(ctc.to_accelerator(model, "auto").parameters()).device.type == expected
+    speech = speech_of(torch.nn.Linear(1, 1))
+    speech.to_accelerator("cpu")
+    assert speech.device.type == "cpu"
+    speech.to_accelerator("auto")
+    assert speech.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -136,4 +138,4 @@ def test_audio_shorter_than_the_convolutions_reach_has_no_frame_and_no_crash(rng
         inputs = torch.from_numpy(rng.standard_normal((len(lengths), max(lengths)))).float()
         assert ctc.frames(model, torch.tensor(lengths))[0] == 0
         with torch.no_grad():
-            assert ctc.logits(model, inputs, torch.tensor(lengths), masked).isfinite().all()
+            assert speech_of(model, masked).logits(inputs, torch.tensor(lengths)).isfinite().all()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from noise_batches import noise_batches, noise_model
+from tiny_speech import speech_of
 from torch import nn
 
 from mpq.errors import UserError
@@ -19,7 +20,7 @@ from mpq.quant.sites import attach, find_sites
 
 def hearing(model, batches):
     """What a stage gives: the calibration of this model."""
-    return lambda utterances: Calibration(model, batches)
+    return lambda utterances: Calibration(speech_of(model), batches)
 
 
 def test_dynamic_is_each_tokens_own_scale():
@@ -74,7 +75,7 @@ def test_half_precision_keeps_its_type():
 @pytest.mark.parametrize("percentile", [100.0, 99.0, 80.0])
 def test_static_scales_are_percentiles_of_what_is_heard(percentile):
     model = noise_model("hubert", feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
-    calibration = Calibration(model, noise_batches(sizes=(2, 2), equal=False), attention_mask=True)
+    calibration = Calibration(speech_of(model, True), noise_batches(sizes=(2, 2), equal=False))
     layers = ["hubert.encoder.layers.1.feed_forward.output_dense", "lm_head"]
     seen = {name: [] for name in layers}
     calibration.observe(
@@ -126,10 +127,10 @@ def test_gptq_is_fitted_to_quantized_inputs():
     plain = copy.deepcopy(model)
     detach_activations(plain)
     seen = []
-    Calibration(model, batches).observe([model.lm_head], lambda _, rows: seen.append(rows))
+    Calibration(speech_of(model), batches).observe([model.lm_head], lambda _, rows: seen.append(rows))
     assert torch.equal(torch.cat(seen), (torch.cat(seen) / 0.5).round() * 0.5)
     for each in (model, plain):
-        Gptq(utterances=3).calibrate(Calibration(each, batches))
+        Gptq(utterances=3).calibrate(Calibration(speech_of(each), batches))
     assert not torch.equal(model.lm_head.weight, plain.lm_head.weight)
     assert torch.equal(
         model.wav2vec2.feature_projection.projection.weight, plain.wav2vec2.feature_projection.projection.weight
@@ -158,4 +159,4 @@ def test_what_cannot_be_used_is_refused():
     batches = noise_batches()
     batches[0].inputs[0, 0] = float("inf")
     with pytest.raises(UserError, match="not finite"):
-        static_scales(Calibration(model, batches), ["lm_head"], 100)
+        static_scales(Calibration(speech_of(model), batches), ["lm_head"], 100)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from noise_batches import noise_batches, noise_model
+from tiny_speech import speech_of
 
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.errors import UserError
@@ -15,6 +16,7 @@ from mpq.quant.fake_quantize import dequantize, fake_quantize, quantize
 from mpq.quant.gptq import Gptq, compensated_codes
 from mpq.quant.grid import grid
 from mpq.quant.places import tensor_places
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.scales import starting_scale
 from mpq.quant.sites import attach, find_sites
 
@@ -88,7 +90,7 @@ def test_an_input_that_is_always_zero():
 
 
 def quantized(model, bits=3, granularity="per_channel"):
-    attach(model, find_sites(model), (bits,), granularity=granularity)
+    attach(model, find_sites(model), (bits,), QuantizerSettings(granularity))
     return model
 
 
@@ -104,7 +106,7 @@ def codes_of(place):
 def test_a_model_is_fitted_layer_after_layer():
     model = quantized(noise_model("wav2vec2"))
     before = copy.deepcopy(model)
-    calibration = Calibration(model, noise_batches())
+    calibration = Calibration(speech_of(model), noise_batches())
     Gptq(utterances=4).calibrate(calibration)
     changed = set()
     for (name, place), original in zip(sites(model).items(), sites(before).values(), strict=True):
@@ -129,7 +131,7 @@ def test_a_model_is_fitted_layer_after_layer():
 def test_the_layers_outputs_err_less():
     model = quantized(noise_model("wav2vec2"), bits=2)
     original = {name: place.weight.clone() for name, place in sites(model).items()}
-    calibration = Calibration(model, noise_batches())
+    calibration = Calibration(speech_of(model), noise_batches())
     Gptq(utterances=4).calibrate(calibration)
     layers = {n: p for n, p in sites(model).items() if isinstance(p.module, torch.nn.Linear) and ".layers." in n}
     errors = torch.zeros(2, len(layers))
@@ -151,7 +153,7 @@ def test_padding_plays_no_part():
     model = quantized(noise_model("hubert", feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True))
     batch = noise_batches(sizes=(2,), equal=False)[0]
     seen = []
-    Calibration(model, [batch], attention_mask=True).observe([model.lm_head], lambda _, rows: seen.append(rows))
+    Calibration(speech_of(model, True), [batch]).observe([model.lm_head], lambda _, rows: seen.append(rows))
     counts = ctc.frames(model, batch.lengths)
     assert counts[0] != counts[1] and [len(rows) for rows in seen] == [int(counts.sum())]
 
@@ -159,7 +161,7 @@ def test_padding_plays_no_part():
 def test_the_packed_file_gives_the_same_logits(tmp_path):
     model = quantized(noise_model("wav2vec2"), bits=4, granularity="per_tensor")
     batches = noise_batches()
-    Gptq(utterances=4).calibrate(Calibration(model, batches))
+    Gptq(utterances=4).calibrate(Calibration(speech_of(model), batches))
     save_packed(tmp_path / "packed", model)
     loaded, _ = load_packed(tmp_path / "packed")
     with torch.no_grad():
@@ -171,14 +173,14 @@ def test_tied_layers_are_fitted_to_the_inputs_of_all():
     model = noise_model("wav2vec2")
     layers = model.wav2vec2.encoder.layers
     layers[1].attention.q_proj.weight = layers[0].attention.q_proj.weight
-    Gptq(utterances=4).calibrate(Calibration(quantized(model), noise_batches()))
+    Gptq(utterances=4).calibrate(Calibration(speech_of(quantized(model)), noise_batches()))
     assert torch.equal(layers[0].attention.q_proj.weight, layers[1].attention.q_proj.weight)
 
 
 def test_layers_that_are_never_called_are_rounded_to_nearest():
     model = quantized(noise_model("wavlm", num_buckets=8, max_bucket_distance=16))
     before = copy.deepcopy(model)
-    Gptq(utterances=4).calibrate(Calibration(model, noise_batches()))
+    Gptq(utterances=4).calibrate(Calibration(speech_of(model), noise_batches()))
     layer, original = (m.wavlm.encoder.layers[0] for m in (model, before))
     assert torch.equal(layer.attention.q_proj.weight, original.attention.q_proj.weight)
     assert not torch.equal(layer.feed_forward.output_dense.weight, original.feed_forward.output_dense.weight)
@@ -192,4 +194,4 @@ def test_what_cannot_be_used_is_refused():
     batches = noise_batches()
     batches[0].inputs[0, 0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
-        Gptq(utterances=4).calibrate(Calibration(model, batches))
+        Gptq(utterances=4).calibrate(Calibration(speech_of(model), batches))

@@ -6,6 +6,7 @@ import torch
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.scales import initial_scale
 
 DISTRIBUTIONS = {
@@ -60,4 +61,4 @@ def test_a_grid_is_its_own_best_scale():
 
 def test_unknown_granularity():
     with pytest.raises(UserError, match="'per_tensor' or 'per_channel'"):
-        initial_scale(torch.randn(2, 3), grid(4), "per_row")
+        QuantizerSettings("per_row")

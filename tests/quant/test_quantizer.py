@@ -1,14 +1,17 @@
 """WeightQuantizer: one candidate, mixture, frozen, and its state."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch import nn
 
+from mpq import conf
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
 from mpq.quant.mixture import mixture
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.scales import initial_scale
 
 
@@ -19,7 +22,7 @@ def weight():
 
 @pytest.mark.parametrize(("granularity", "channels"), [("per_tensor", 1), ("per_channel", 8)])
 def test_starts_at_the_least_squares_scales(weight, granularity, channels):
-    quantizer = WeightQuantizer(weight, (2, 4, 8), granularity, centred=False)
+    quantizer = WeightQuantizer(weight, (2, 4, 8), QuantizerSettings(granularity, centred=False))
     assert quantizer.log_scales.shape == (3, channels, 1, 1)
     for bits in (2, 4, 8):
         want = initial_scale(weight, grid(bits, centred=False), granularity)
@@ -76,3 +79,8 @@ def test_refuses_bits_that_are_not_a_candidate(weight):
     for call in (quantizer.freeze, quantizer.scale, quantizer.grid):
         with pytest.raises(UserError, match=r"3 bits is not a candidate.*\[2, 4\]"):
             call(3)
+
+
+def test_the_default_settings_are_those_of_the_config():
+    configured = conf.read("quantizer", "lsq")
+    assert asdict(QuantizerSettings()) == {key: configured[key] for key in asdict(QuantizerSettings())}

@@ -9,6 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import fake_quantize
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import Site, attach, detach, find_sites, fold_weight_norm, quantizers_of
 
 
@@ -59,7 +60,7 @@ def test_detach_keeps_the_outputs_and_leaves_plain_modules():
     model = Tied()
     plain = copy.deepcopy(model)
     fold_weight_norm(plain)
-    attach(model, find_sites(model, "head"), (2,), fixed_bits=5, granularity="per_channel")
+    attach(model, find_sites(model, "head"), (2,), QuantizerSettings(fixed_bits=5))
     before = model(TOKENS)
     assert not torch.equal(before, plain(TOKENS))
     detach(model)
@@ -117,7 +118,7 @@ def test_weights_are_float32():
 
 def test_fixed_bits_and_candidates_go_to_their_sites():
     model = Tied()
-    quantizers = attach(model, find_sites(model, "head"), (1, 3), fixed_bits=6, centred=False)
+    quantizers = attach(model, find_sites(model, "head"), (1, 3), QuantizerSettings(centred=False, fixed_bits=6))
     assert quantizers["embedding.weight"].candidates == (1, 3)
     conv = quantizers["conv.weight"]
     assert conv.candidates == (6,)

@@ -100,7 +100,7 @@ def test_gradients_reach_every_site_and_scale(model, audio):
 def test_frozen_state_travels_and_detach_bakes(model, audio):
     blank = copy.deepcopy(model)
     sites = find_sites(model)
-    quantizers = attach(model, sites, (2, 4, 8), granularity="per_channel")
+    quantizers = attach(model, sites, (2, 4, 8))
     for quantizer, bits in zip(quantizers.values(), [2, 4, 8] * len(sites), strict=False):
         if quantizer.bits is None:
             quantizer.freeze(bits)
@@ -109,7 +109,7 @@ def test_frozen_state_travels_and_detach_bakes(model, audio):
             quantizer.log_scales.add_(0.1 * torch.randn_like(quantizer.log_scales))
     want = logits(model, audio)
 
-    restored = attach(blank, sites, (2, 4, 8), granularity="per_channel")
+    restored = attach(blank, sites, (2, 4, 8))
     blank.load_state_dict(model.state_dict())
     assert {name: q.bits for name, q in restored.items()} == {name: q.bits for name, q in quantizers.items()}
     assert torch.equal(logits(blank, audio), want)

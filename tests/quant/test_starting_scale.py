@@ -8,7 +8,7 @@ from scipy.stats import entropy
 from mpq.errors import UserError
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.grid import grid
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.scales import BINS, PERCENTILE, STEP, initial_scale, starting_scale
 
 CLIPPINGS = ("mse", "minmax", "percentile", "entropy")
@@ -87,15 +87,15 @@ def test_zeros_and_tiny_weights(clipping, bits):
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 def test_a_quantizer_starts_from_it(clipping):
     weight = heavy(6, 300)
-    quantizer = WeightQuantizer(weight, (2, 4), "per_channel", True, clipping)
+    quantizer = WeightQuantizer(weight, (2, 4), QuantizerSettings(clipping=clipping))
     torch.testing.assert_close(quantizer.scale(4), starting_scale(weight, grid(4), "per_channel", clipping))
 
 
 def test_unknown_names():
     with pytest.raises(UserError, match="clipping=max must be one of mse, minmax, percentile, entropy"):
-        starting_scale(torch.randn(2, 3), grid(4), "per_tensor", "max")
+        QuantizerSettings(clipping="max")
     with pytest.raises(UserError, match="'per_tensor' or 'per_channel'"):
-        starting_scale(torch.randn(2, 3), grid(4), "per_row", "minmax")
+        QuantizerSettings("per_row", clipping="minmax")
 
 
 def assert_same_integers(ours, theirs, units):

@@ -11,7 +11,7 @@ from mpq.data.dataset import SpeechDataset
 from mpq.data.librispeech import Utterance
 from mpq.models import ctc
 from mpq.models.processor import letters_processor
-from mpq.train.module import Optimization
+from mpq.train.optimization import Optimization
 
 ARCHITECTURE = {
     "model_type": "wav2vec2",

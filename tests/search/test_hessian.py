@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_speech import speech_of
 from torch import nn
 
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import grid
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.scales import initial_scale
 from mpq.quant.sites import find_sites
 from mpq.search.hessian import HessianSensitivity, hessian_traces
@@ -80,7 +82,7 @@ def test_the_estimate_converges_as_one_over_the_root_of_the_samples(seed):
 def calibration(tmp_path, seed):
     batches = draw_batches(noise_speech.dataset(tmp_path, 4, seed), 4, 1.0, seed, torch.device("cpu"))
     assert len(batches) > 1
-    return Calibration(noise_speech.model(seed, layers=1), batches)
+    return Calibration(speech_of(noise_speech.model(seed, layers=1)), batches, QuantizerSettings("per_tensor"))
 
 
 def mean_ctc(model, batches):

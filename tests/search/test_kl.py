@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from tiny_speech import speech_of
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import grid
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.scales import initial_scale
 from mpq.quant.sites import find_sites
 from mpq.search.kl import KLSensitivity
@@ -30,7 +32,7 @@ def calibration(tmp_path, seed):
     dataset = noise_speech.dataset(tmp_path, 5, seed)
     batches = draw_batches(dataset, 4, 1.5, seed, torch.device("cpu"))
     assert len(batches) > 1 and sum(len(batch.ids) for batch in batches) == 4
-    return Calibration(noise_speech.model(seed), batches)
+    return Calibration(speech_of(noise_speech.model(seed)), batches, QuantizerSettings("per_tensor"))
 
 
 def searched(model):

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from mpq import settings
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
+from mpq.models.speech import SpeechModel
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits, from_json
 from mpq.search.kl import KLSensitivity
@@ -48,7 +49,7 @@ class Experiment:
             cfg = settings.settle(compose("config", [*SMALL, *overrides]))
         settings.check_target(cfg)
         teacher = copy.deepcopy(self.teacher)
-        made = run_recipe(cfg, teacher, self.processor, self.corpus, self.folder / name, False)
+        made = run_recipe(cfg, SpeechModel(teacher, self.processor), self.corpus, self.folder / name, False)
         assert all(torch.equal(v, self.teacher.state_dict()[k]) for k, v in teacher.state_dict().items())
         return made
 

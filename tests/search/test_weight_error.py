@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from test_recipes import Experiment
+from tiny_speech import speech_of
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
@@ -47,7 +48,7 @@ def test_it_is_the_squared_error_of_the_stored_weights(seed, share):
     model = noise_speech.model(seed)
     search = bound(model, seed, share=share)
     before = copy.deepcopy(model.state_dict())
-    search.measure(Calibration(model, [], granularity="per_channel"))
+    search.measure(Calibration(speech_of(model), []))
     want = [
         [sum(squared_error(model.get_parameter(site.name), bits) for site in unit.sites) for bits in CANDIDATES]
         for unit in search.units
@@ -62,7 +63,7 @@ def test_the_assignment_errs_least_of_all_within_the_budget(seed):
     search = bound(model, seed, target=2.5)
     with torch.no_grad():
         model.get_parameter(search.sites[0].name).mul_(20)
-    search.measure(Calibration(model, [], granularity="per_channel"))
+    search.measure(Calibration(speech_of(model), []))
     errors, sizes = search.sensitivity.numpy(), search.sizes.numpy()
     columns = np.stack(np.meshgrid(*[range(len(CANDIDATES))] * len(sizes)), -1).reshape(-1, len(sizes))
     fits = np.array(CANDIDATES)[columns] @ sizes <= 2.5 * sizes.sum()
@@ -112,7 +113,7 @@ def test_each_scale_is_searched_once_and_only_the_chosen_ones_stay(tmp_path, mon
     assert len(searched) == len(assignment) * len(learned.candidates) + fixed
 
     anew = copy.deepcopy(experiment.teacher)
-    full = attach(anew, find_sites(anew), learned.candidates, granularity="per_channel")
+    full = attach(anew, find_sites(anew), learned.candidates)
     for name, bits in assignment.items():
         full[name].freeze(bits)
     for name in made:
@@ -127,4 +128,4 @@ def test_a_weight_that_no_scale_fits_is_named(seed):
     with torch.no_grad():
         model.get_parameter(search.sites[3].name)[1, 1] = torch.nan
     with pytest.raises(UserError, match=rf"^{re.escape(search.sites[3].name)} holds NaN or infinite values"):
-        search.measure(Calibration(model, [], granularity="per_channel"))
+        search.measure(Calibration(speech_of(model), []))

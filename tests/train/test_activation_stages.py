@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from tiny_speech import speech_of
 from tiny_stage import load
 
 from mpq import settings
@@ -36,7 +37,7 @@ def compress(model_folder, speech_folder, tmp_path):
         with initialize_config_dir(str(settings.CONF), version_base=None):
             overrides = [*SMALL, f"recipe={recipe}", f"quantizer.activations={kind}"]
             cfg = settings.settle(compose("config", overrides))
-        made = run_recipe(cfg, copy.deepcopy(teacher), letters_processor(), corpus, tmp_path / recipe, False)
+        made = run_recipe(cfg, speech_of(copy.deepcopy(teacher)), corpus, tmp_path / recipe, False)
         assert cfg.exp.endswith(f"_a8_{kind}")
         return made
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
-from tiny_speech import ARCHITECTURE
+from tiny_speech import ARCHITECTURE, speech_of
 
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
@@ -70,11 +70,11 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(model, ctc_weight, kl_weight)
     student = copy.deepcopy(model)
     torch.nn.init.normal_(student.lm_head.weight)
     batch = random_batch()
-    loss, parts = Loss(ctc_weight, kl_weight, 2.0, model, attention_mask=False)(student, batch)
+    loss, parts = Loss(ctc_weight, kl_weight, 2.0, speech_of(model))(speech_of(student), batch)
     total = torch.zeros(())
     if ctc_weight:
         labels = batch.labels
-        outputs = ctc.logits(student, batch.inputs, batch.lengths, False)
+        outputs = speech_of(student).logits(batch.inputs, batch.lengths)
         frames = torch.tensor([student._get_feat_extract_output_lengths(n.item()) for n in batch.lengths])
         want = torch.nn.CTCLoss(blank=0)(outputs.log_softmax(-1).transpose(0, 1), labels, frames, torch.tensor([6, 4]))
         assert parts["ctc"].item() == pytest.approx(want.item(), rel=1e-5)
@@ -87,8 +87,8 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(model, ctc_weight, kl_weight)
 
 def test_the_teacher_learns_nothing_and_its_copies_still_can(model):
     teacher, student = copy.deepcopy(model).train(), copy.deepcopy(model)
-    loss = Loss(1.0, 1.0, 1.0, teacher, attention_mask=False)
-    loss(student, random_batch())[0].backward()
+    loss = Loss(1.0, 1.0, 1.0, speech_of(teacher))
+    loss(speech_of(student), random_batch())[0].backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert any(parameter.grad is not None for parameter in student.parameters())
     assert not teacher.training
@@ -99,9 +99,9 @@ def test_the_teacher_learns_nothing_and_its_copies_still_can(model):
 @pytest.mark.parametrize("values", [(-1, 1, 1), (1, -1, 1), (0, 0, 1), (1, 1, 0), (float("nan"), 1, 1), ("a", 1, 1)])
 def test_weights_that_make_no_sense_are_refused(model, values):
     with pytest.raises(UserError, match="must be numbers, not negative nor both zero"):
-        Loss(*values, model, attention_mask=False)
+        Loss(*values, speech_of(model))
 
 
 def test_a_divergence_needs_a_teacher():
     with pytest.raises(UserError, match="no teacher"):
-        Loss(1.0, 1.0, 1.0, None, attention_mask=False)
+        Loss(1.0, 1.0, 1.0, None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_speech import write_speech
+from tiny_speech import speech_of, write_speech
 from tiny_stage import assert_equal_states, load, module_of, optimization, state, train
 
 from mpq.errors import UserError
@@ -22,12 +22,12 @@ class Spoilt(Loss):
     """The loss of the teacher's task, spoilt at one update."""
 
     def __init__(self, teacher, update, spoil):
-        super().__init__(1.0, 1.0, 1.0, teacher, attention_mask=False)
+        super().__init__(1.0, 1.0, 1.0, speech_of(teacher))
         self._left, self._spoil = update, spoil
 
-    def __call__(self, model, batch, share=None):
+    def __call__(self, student, batch, share=None):
         self._left -= 1
-        loss, parts = super().__call__(model, batch, share)
+        loss, parts = super().__call__(student, batch, share)
         return (loss if self._left else self._spoil(loss)), parts
 
 

@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from tiny_speech import speech_of
 from tiny_stage import load
 
 from mpq import settings
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
-from mpq.models.processor import letters_processor
 from mpq.quant.scales import starting_scale
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits
@@ -32,7 +32,7 @@ def compress(model_folder, speech_folder, tmp_path):
             cfg = settings.settle(compose("config", [*SMALL, f"recipe={recipe}", *overrides]))
         settings.check_target(cfg)
         before = copy.deepcopy(teacher.state_dict())
-        made = run_recipe(cfg, teacher, letters_processor(), corpus, tmp_path / folder, False)
+        made = run_recipe(cfg, speech_of(teacher), corpus, tmp_path / folder, False)
         assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
         return cfg, teacher, *made
 

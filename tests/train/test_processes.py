@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from tiny_speech import ARCHITECTURE
+from tiny_speech import ARCHITECTURE, speech_of
 from tiny_stage import assert_equal_states, load, module_of, optimization, state
 
 from mpq.models import ctc
@@ -49,6 +49,7 @@ def folders(tmp_path_factory):
     """A model that is told where padding begins, speech, and speech of which one file is bad."""
     folder, rng = tmp_path_factory.mktemp("padded"), np.random.default_rng()
     model, processor = ctc.from_scratch({**ARCHITECTURE, **PADDED}, seed=0)
+    processor.feature_extractor.return_attention_mask = True
     model.save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
     write(folder / "speech", SECONDS, rng)
@@ -59,7 +60,7 @@ def folders(tmp_path_factory):
 def module(folder, speech="speech", **changes):
     teacher, dataset = load(folder / "model", folder / speech, on_bad_audio="skip")
     settings = optimization(**{**SETTINGS, **changes})
-    loss = Loss(1.0, 1.0, 1.0, teacher, attention_mask=True)
+    loss = Loss(1.0, 1.0, 1.0, speech_of(teacher, True))
     return module_of(teacher, dataset, settings, GumbelSearch(freeze_at=0.5), seed=5, loss=loss), settings
 
 
@@ -168,17 +169,18 @@ def test_shares_of_cut_batches_add_up_to_the_big_one(folders):
 
     torch.manual_seed(0)
     student = ctc.from_scratch({**ARCHITECTURE, **PADDED}, seed=1)[0].double()
-    loss = Loss(0.7, 1.3, 1.5, teacher.double(), attention_mask=True)
+    speech = speech_of(student, True)
+    loss = Loss(0.7, 1.3, 1.5, speech_of(teacher.double(), True))
     cuts = [[0, 1], [2], [], [3, 4]]
     lengths = collate([dataset[number] for number in range(5)]).lengths
 
     def gradients(numbers, batches):
         batch = collate([dataset[number] for number in numbers])
         batch = functools.partial(type(batch), **{**vars(batch), "inputs": batch.inputs.double()})()
-        share = share_of(batch, student, batches, lambda counts: share_counts(student, lengths))
+        share = share_of(batch, speech, batches, lambda counts: share_counts(student, lengths))
         student.zero_grad()
         if numbers:
-            loss(student, batch, share)[0].backward()
+            loss(speech, batch, share)[0].backward()
         return {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
 
     def share_counts(model, all_lengths):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny_speech import speech_of
 from tiny_stage import CPU, QUANTIZER, assert_equal_states, load, optimization
 
 from mpq.errors import UserError
@@ -14,6 +15,7 @@ from mpq.search.assignment import average_bits
 from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
 from mpq.search.uniform import UniformSearch
+from mpq.train.context import RunContext, StageSettings
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
@@ -27,21 +29,12 @@ def loaded(model_folder, speech_folder):
 
 def stage(name, student, search, loaded, folder, target=3.5, ledger=None, machine=CPU, **changes):
     teacher, dataset = loaded
+    loss = Loss(1.0, 1.0, 1.0, speech_of(teacher))
+    settings = optimization(**{"updates": 20, "interval": 10, **changes})
     return run_stage(
-        name,
-        student,
-        searched="*encoder.layers.*",
-        search=search,
-        target=target,
-        quantizer=QUANTIZER,
-        loss=Loss(1.0, 1.0, 1.0, teacher, attention_mask=False),
-        optimization=optimization(**{"updates": 20, "interval": 10, **changes}),
-        machine=machine,
-        dataset=dataset,
-        seed=1,
-        folder=folder,
-        ledger=ledger or Ledger(),
-        logger=False,
+        speech_of(student),
+        StageSettings(name, loss, settings, search, target, quantizer=QUANTIZER),
+        RunContext(dataset, machine, 1, folder, ledger or Ledger(), logger=False),
     )
 
 
@@ -95,7 +88,7 @@ def test_weights_scales_and_logits_are_learned_together(loaded, tmp_path):
         frozen = "feature_extractor" in site.name
         if site.name in before:  # the positional convolution had its weight norm folded
             assert torch.equal(weight, before[site.name]) == frozen, site.name
-            fresh = WeightQuantizer(before[site.name], owner.parametrizations.weight[0].candidates)
+            fresh = WeightQuantizer(before[site.name], owner.parametrizations.weight[0].candidates, QUANTIZER)
             moved = fresh.log_scales != scales
             assert not moved.any() if frozen else moved.flatten(1).any(dim=1).all(), site.name
         assert weight.isfinite().all() and scales.isfinite().all()

@@ -7,7 +7,10 @@ import torch
 from mpq.data.dataset import SpeechDataset
 from mpq.data.librispeech import read_split
 from mpq.models import ctc
+from mpq.models.speech import SpeechModel
+from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites
+from mpq.train.epoch import Epochs
 from mpq.train.fit import fit
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
@@ -16,7 +19,7 @@ from mpq.train.optimization import Optimization
 from mpq.train.precisions import Precisions
 
 CPU = Machine(accelerator="cpu")
-QUANTIZER = {"fixed_bits": 8, "granularity": "per_tensor", "centred": True}
+QUANTIZER = QuantizerSettings("per_tensor")
 
 
 def optimization(**changes):
@@ -52,13 +55,14 @@ def student_of(teacher, search=None, target=3.5, seed=0):
         return student, None
     sites = find_sites(student)
     search.bind([site for site in sites if site.searched], target, seed)
-    return student, Precisions(search, attach(student, sites, search.site_candidates(), **QUANTIZER))
+    return student, Precisions(search, attach(student, sites, search.site_candidates(), QUANTIZER))
 
 
 def module_of(teacher, dataset, settings, search=None, seed=0, loss=None):
     student, precisions = student_of(teacher, search, seed=seed)
-    loss = loss or Loss(1.0, 1.0, 1.0, teacher, attention_mask=False)
-    return TrainingModule(student, loss, settings, dataset, seed, precisions)
+    loss = loss or Loss(1.0, 1.0, 1.0, SpeechModel(teacher, dataset._processor))
+    epochs = Epochs(dataset, settings, seed)
+    return TrainingModule(SpeechModel(student, dataset._processor), loss, epochs, precisions)
 
 
 def train(module, settings, folder):

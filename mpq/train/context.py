@@ -1,0 +1,77 @@
+"""What a stage is given: its own settings, and the run that it belongs to."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpq.data.dataset import SpeechDataset
+from mpq.errors import UserError
+from mpq.files import write_text
+from mpq.quant.activation_scales import Activations
+from mpq.quant.gptq import Gptq
+from mpq.quant.quantizer import QuantizerSettings
+from mpq.quant.sites import SEARCHED
+from mpq.record.ledger import Ledger
+from mpq.search.base import PrecisionSearch
+from mpq.train import processes
+from mpq.train.loss import Loss
+from mpq.train.machine import Machine
+from mpq.train.optimization import Optimization
+
+LEDGER = "ledger.json"
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """What one stage of a recipe does.
+
+    search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
+    trains in full precision. quantizer: of the weights. activations: of the layers' inputs. calibrate: fits the
+    quantized weights to audio in the end.
+
+    Raises: UserError where there is something to calibrate and no search.
+    """
+
+    name: str
+    loss: Loss
+    optimization: Optimization
+    search: PrecisionSearch | None
+    target: float
+    searched: str = SEARCHED
+    quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
+    activations: Activations = field(default_factory=Activations)
+    calibrate: Gptq | None = None
+
+    def __post_init__(self) -> None:
+        if self.calibrate is not None and self.search is None:
+            raise UserError(f"recipe.stages.{self.name}.calibrate fits quantized weights: the stage must have a search")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all stages of a run share: training data, machine, seed, the `folder` of unfinished work, ledger, logger.
+
+    Each stage keeps its checkpoint and what it has learned in a folder of its own name there.
+    """
+
+    dataset: SpeechDataset
+    machine: Machine
+    seed: int
+    folder: Path
+    ledger: Ledger
+    logger: Any
+
+    def folder_of(self, stage: StageSettings) -> Path:
+        """Where the `stage` keeps its files."""
+        return self.folder / stage.name
+
+    def save_ledger(self) -> None:
+        """Write the ledger, in the first process."""
+        if processes.rank() == 0:
+            write_text(self.folder / LEDGER, json.dumps(self.ledger.state()))
+
+    def count_others(self) -> None:
+        """Count what the stage has cost the other processes so far; all of them must ask."""
+        ledger = self.ledger
+        ledger.others_processor_seconds = sum(processes.everyones(ledger.own_processor_seconds())[1:])
