@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from mpq.errors import UserError
 from mpq.quant import compiled
@@ -55,7 +56,9 @@ def can_compile():
     return True
 
 
-# Every shape and number of candidates is code of its own, which takes ten seconds to compile.
+# Every shape and number of candidates is code of its own, which takes ten seconds to compile; so does each program with
+# which PyTorch would try out what vector instructions there are, beyond asking the processor.
+@inductor.patch("cpp.vec_isa_ok", True)
 def test_compiled_kernels_compute_what_the_plain_operations_do():
     compiled.choose(True)
     fake_quantize(torch.randn(5, 7), torch.ones(5, 1), grid(4))
