@@ -44,7 +44,7 @@ def kernel(tmp_path_factory):
 def outputs(request, kernel):
     """What the notebook shows: the data of all cells' outputs, by type."""
     notebook = nbformat.read(FOLDER / f"{request.param}.ipynb", as_version=4)
-    forget = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset -f")])
+    forget = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset_selective -f .")])
     for each in (forget, notebook):  # no name of another notebook is left
         NotebookClient(each, km=kernel, timeout=600).execute()
     found: dict[str, str] = {}
