@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The scripts print it as one line and exit with status 1; anything else that is raised is a defect of ours.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, or its type where it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

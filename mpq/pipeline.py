@@ -25,7 +25,7 @@ from mpq.models.speech import SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
-from mpq.record.run_folder import Needed, RunFolder
+from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
@@ -132,7 +132,7 @@ def compress(
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
     save_model(folder.model, model, teacher.processor)
     if assignment:
-        to_json(assignment, folder.path / "bits.json")
+        to_json(assignment, folder.bits)
         write_search(folder.search, learned(cfg, folder.work))
     bits, size = bits_and_size(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
     return bits, size, ledger.time(), assignment, digest
@@ -163,14 +163,14 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
     references = references_of(corpus.test, hypotheses)
     write_hypotheses(folder.hypotheses, hypotheses)
-    add_references(cfg.root, settings.data_name(cfg), references)
+    add_references(references_file(cfg.root, settings.data_name(cfg)), references)
     return references, hypotheses, len(corpus.skipped) + len(skipped)
 
 
 def _compare(
     cfg: DictConfig, baseline: Result, corpus: Corpus, references: Texts, hypotheses: Texts
 ) -> dict[str, Significance]:
-    before = read_hypotheses(RunFolder(cfg.root, baseline.exp, baseline.seed).hypotheses)
+    before = read_hypotheses(RunFolder.of(cfg.root, baseline).hypotheses)
     name = Baseline(baseline.exp, baseline.seed)
     return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed)
 

@@ -24,11 +24,10 @@ from omegaconf import DictConfig, OmegaConf
 from mpq import conf, settings
 from mpq.cli import explain
 from mpq.files import TakenError, write_text
-from mpq.record.run_folder import RunFolder
+from mpq.record.run_folder import RunFolder, run_folders
 from mpq.report.tables.planned import Row
 
 settings.register_resolvers()  # here, because a launcher's worker process imports this module and nothing before it
-LOG = "failed.log"
 
 
 @dataclass(frozen=True)
@@ -76,14 +75,14 @@ def run_row(cfg: DictConfig) -> None:
     print(f"{cfg.exp}, seed {cfg.seed}", flush=True)
     try:
         run(cfg)
-        (folder.path / LOG).unlink(missing_ok=True)
+        folder.log.unlink(missing_ok=True)
         print(f"record {folder.result}", flush=True)
     except TakenError as taken:  # its folder is the other process's, a log of ours has no business there
         print(f"left out: {taken}", flush=True)
     except Exception as error:
         reason = explain(error) or f"{type(error).__name__}: {error}"
         print(f"error: {reason}", flush=True)
-        write_text(folder.path / LOG, f"{reason}\n\n{traceback.format_exc()}")
+        write_text(folder.log, f"{reason}\n\n{traceback.format_exc()}")
 
 
 class ListFailures(Callback):
@@ -95,8 +94,8 @@ class ListFailures(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print each failed run with its log, and end with exit status 1 if there is one."""
-        logs = sorted(Path(config.root).glob(f"*/seed*/{LOG}"))
-        if failed := [log for log in logs if log.stat().st_mtime >= self._start]:
+        logs = [folder.log for folder in run_folders(config.root)]
+        if failed := [log for log in logs if log.is_file() and log.stat().st_mtime >= self._start]:
             for log in failed:
                 print(
                     f"failed: {log.parent}: {log.read_text(encoding='utf-8').splitlines()[0]} ({log})", file=sys.stderr
@@ -133,7 +132,7 @@ def _is_finished(cfg: DictConfig) -> bool:
 
 
 def _failure(row: Row, cfg: DictConfig, stopped: str | None) -> Failure:
-    log = RunFolder(cfg.root, cfg.exp, cfg.seed).path / LOG
+    log = RunFolder(cfg.root, cfg.exp, cfg.seed).log
     if log.is_file():
         return Failure(row, log.read_text(encoding="utf-8").splitlines()[0], log)
     return Failure(row, stopped or "its job ended without a record, or another process is still working on it", None)

@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     if result is None:  # one of several processes, not the first
         return
     show_run(result, cfg.root, CONF / "table")
-    folder = RunFolder(cfg.root, result.exp, result.seed)
+    folder = RunFolder.of(cfg.root, result)
     print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}")
     with suppress(OSError):  # a finished run is shown again where nothing can be written, too
         print(f"page        {write_run_page(folder.path)}")

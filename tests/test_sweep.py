@@ -8,7 +8,7 @@ from mpq.errors import UserError
 from mpq.files import TakenError
 from mpq.record.run_folder import load_records
 from mpq.report.tables.planned import Row, planned, tables
-from mpq.sweep import LOG, run_row, sweep, unfinished
+from mpq.sweep import run_row, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
 SWEEP = REPOSITORY / "scripts" / "sweep.py"
@@ -39,7 +39,7 @@ def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, commo
     if launcher == "basic":
         assert [one.row for one in failed] == [ROWS[3]]
         assert "9" in failed[0].reason and failed[0].reason in failed[0].log.read_text()
-        assert failed[0].log.name == LOG and "Traceback" in failed[0].log.read_text()
+        assert failed[0].log.name == "failed.log" and "Traceback" in failed[0].log.read_text()
     assert unfinished(rows, common) == [one.row for one in failed]
     before, after, _ = sweep([one for one in rows if one.bits != 9], common)
     assert (before, after) == ([one for one in rows if one.bits != 9], [])
@@ -93,7 +93,7 @@ def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path
     choices = ["recipe=ptq_rtn", "target_bits=9,2", f"root={tmp_path}/records"]
     assert run_here(monkeypatch, "-m", *common, *choices) == 1
     told = capfd.readouterr().err.strip().splitlines()[-1]
-    assert "9bit" in told and told.startswith("failed: ") and LOG in told
+    assert "9bit" in told and told.startswith("failed: ") and "failed.log" in told
     assert {record.bits.target for record in load_records(tmp_path / "records")} == {None, 2.0}
 
 

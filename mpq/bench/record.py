@@ -11,6 +11,7 @@ from typing import Any
 
 from mpq.errors import UserError
 from mpq.files import write_text
+from mpq.markdown import table
 from mpq.record import provenance
 
 SCHEMA = 1
@@ -65,7 +66,6 @@ def read(path: Path) -> dict[str, Any]:
 
 def write_page(folder: Path) -> None:
     """Write `README.md` with a table for every record in `folder`."""
-
     records = {path.stem: read(path) for path in sorted(folder.glob("*.json"))}
     write_text(folder / "README.md", page(records))
 
@@ -111,7 +111,7 @@ def section(name: str, record: Mapping[str, Any]) -> str:
         "",
         f"`{record['command']}` · {record['date'][:10]} · commit {commit} · {machine} · {versions}",
     ]
-    lines += ["", *_table([_cells(row) for row in good])]
+    lines += ["", _table([_cells(row) for row in good])]
     lines += ["", f"Corrected: {record['corrected']}."] if "corrected" in record else []
     return "\n".join([*lines, "", *(["Not run:", "", *bad, ""] if bad else [])])
 
@@ -147,7 +147,6 @@ def _cell(key: str, value: Any) -> tuple[str, str]:
     return key.replace("_", " "), str(value)
 
 
-def _table(rows: list[dict[str, str]]) -> list[str]:
+def _table(rows: list[dict[str, str]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, ["---"] * len(columns), *([row.get(column, "") for column in columns] for row in rows)]
-    return [f"| {' | '.join(line)} |" for line in lines]
+    return table(columns, [[row.get(column, "") for column in columns] for row in rows])

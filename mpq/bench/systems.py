@@ -4,7 +4,6 @@ A system is a file to make, and loading it, which gives a function of audio. Hea
 loads, so that a process that loads one system alone has only that system's memory.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mpq.cores import usable_cores
 
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
@@ -38,8 +39,7 @@ class System(ABC):
 
 def usable_threads(threads: int) -> int:
     """Return `threads`, or for 0 the number of cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return threads or cores
+    return threads or usable_cores()
 
 
 class TorchFloat(System):

@@ -6,7 +6,6 @@ processor's files (vocabulary, a few kilobytes, the same for any precision) coun
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -22,33 +21,14 @@ from mpq.record.result import Bits, Size
 FLOAT_BITS = 32
 
 
-@dataclass(frozen=True)
-class SizeReport:
-    """The size of one model: counts in parameters, bits or bytes; ratios are float32 size over compressed size.
-
-    `average_bits` is over the searched weights, weighted by parameter count; None when nothing is searched.
-    `file_bytes` and `file_ratio` are None as long as there is no file.
-    """
-
-    parameters: int
-    searched_parameters: int
-    average_bits: float | None
-    ideal_bits: int
-    ideal_ratio: float
-    file_bytes: int | None = None
-    file_ratio: float | None = None
-
-
-def measure_size(
-    parameters: int, sites: Sequence[Site], bits: Mapping[str, int], folder: Path | str | None = None
-) -> SizeReport:
-    """Return the report of a model with `parameters` parameters as a float model whose `sites` have `bits` each.
+def size_of(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_disk: int) -> Size:
+    """Return the size of a model with `parameters` parameters as a float model whose `sites` have `bits` each.
 
     `parameters` comes from `count_parameters(model)` before quantizers are attached. `bits` names every site, the fixed
-    ones too; whatever is no site counts 32 bits. `folder` is the packed folder, if it is to be measured.
+    ones too; whatever is no site counts 32 bits. `on_disk`: bytes of its files (`file_bytes`, or predicted).
 
     Raises:
-        UserError: a site without bits, or no packed folder at `folder`.
+        UserError: a site without bits.
     """
     if missing := [site.name for site in sites if site.name not in bits]:
         raise UserError(
@@ -56,18 +36,20 @@ def measure_size(
         )
     quantized = sum(site.numel for site in sites)
     ideal = sum(site.numel * bits[site.name] for site in sites) + (parameters - quantized) * FLOAT_BITS
-    searched = [site for site in sites if site.searched]
-    count = sum(site.numel for site in searched)
-    on_disk = None if folder is None else file_bytes(folder)
-    return SizeReport(
+    return Size(
         parameters=parameters,
-        searched_parameters=count,
-        average_bits=sum(site.numel * bits[site.name] for site in searched) / count if count else None,
         ideal_bits=ideal,
         ideal_ratio=parameters * FLOAT_BITS / ideal,
         file_bytes=on_disk,
-        file_ratio=None if on_disk is None else parameters * FLOAT_BITS / 8 / on_disk,
+        file_ratio=parameters * FLOAT_BITS / 8 / on_disk,
     )
+
+
+def searched_average(sites: Sequence[Site], bits: Mapping[str, int]) -> float | None:
+    """Return the average of `bits` over the searched sites, weighted by parameters; None where nothing is searched."""
+    searched = [site for site in sites if site.searched]
+    count = sum(site.numel for site in searched)
+    return sum(site.numel * bits[site.name] for site in searched) / count if count else None
 
 
 def file_bytes(folder: Path | str) -> int:
@@ -109,10 +91,8 @@ def bits_and_size(model: nn.Module, searched: str, target: float, parameters: in
             raise UserError(f"{name} has no precision yet, so there is no size to report")
         bits[name] = quantizer.bits
     activations = ACTIVATION_BITS if activation_quantizers_of(model) else FLOAT_BITS
-    report = measure_size(parameters, sites, bits, folder)
-    if report.average_bits is None or report.file_bytes is None or report.file_ratio is None:
+    average = searched_average(sites, bits)
+    if average is None:
         raise UserError(f"model.searched={searched!r} names no layer, so there are no average bits to report")
-    return (
-        Bits(target if quantizers else None, report.average_bits, float(activations)),
-        Size(report.parameters, report.ideal_bits, report.ideal_ratio, report.file_bytes, report.file_ratio),
-    )
+    size = size_of(parameters, sites, bits, file_bytes(folder))
+    return Bits(target if quantizers else None, average, float(activations)), size

@@ -20,7 +20,7 @@ from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.errors import UserError
-from mpq.record.run_folder import RunFolder, read_config
+from mpq.record.run_folder import RunFolder
 from mpq.record.search import StageSearch, read_search
 from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
@@ -74,11 +74,12 @@ def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
 
 def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:
     """The settled config of the run to be: that of `run` with another recipe."""
-    model = run / "model"
-    if not model.is_dir() or not (run / "result.json").is_file():
+    folder = RunFolder.at(run)
+    model = folder.model
+    if not model.is_dir() or not folder.result.is_file():
         raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<name>/seed<k>")
-    assignment = reassign(read_search(run / "search.json"), target)
-    before = read_config(run)
+    assignment = reassign(read_search(folder.search), target)
+    before = folder.read_config()
     before.pop("recipe", None)
     settings.register_resolvers()
     with conf.composing():
@@ -97,7 +98,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     own: Any = {
         "recipe": {"name": METHOD, "infix": METHOD, "stages": {METHOD: stage}},
         "target_bits": target,
-        "root": str(run.parent.parent),
+        "root": str(folder.root),
         "logger": {"mode": "off"},
     }
     cfg = OmegaConf.merge(cfg, before, own)

@@ -13,7 +13,7 @@ from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
 from mpq.record.hypotheses import read_hypotheses
-from mpq.record.run_folder import read_config
+from mpq.record.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
 
     Raises: UserError where the run's record or its data is missing, or a set is none of its.
     """
-    data, before = _data(run), read_hypotheses(run / "hypotheses.jsonl")
+    folder = RunFolder.at(run)
+    data, before = _data(folder), read_hypotheses(folder.hypotheses)
     if unknown := [name for name in sets if name not in before]:
         raise UserError(f"{run} was not evaluated on {unknown[0]}, but on {', '.join(before)}")
     recognizer = OnnxRecognizer(file)
@@ -77,11 +78,11 @@ def _compared(
     )
 
 
-def _data(run: Path) -> dict[str, Any]:
-    """The section `data` of the run's config.yaml."""
+def _data(folder: RunFolder) -> dict[str, Any]:
+    """The section `data` of the run's config."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(read_config(run).data)  # type: ignore[return-value]  # a DictConfig gives a dict
+    return OmegaConf.to_container(folder.read_config().data)  # type: ignore[return-value]  # a DictConfig gives a dict
 
 
 def _test_sets(data: dict[str, Any], sets: list[str], cache: str) -> dict[str, list[Utterance]]:

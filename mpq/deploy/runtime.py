@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq.errors import UserError
+from mpq.errors import UserError, first_line
 
 FILE = "model.onnx"  # in a folder that is given in place of a file
 _QUIET = 3  # errors only
@@ -113,11 +113,7 @@ def _session(path: Path | str, options: Any) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class of its own for every kind of damage
-        raise UserError(f"{path} is not an ONNX file that can be loaded: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is not an ONNX file that can be loaded: {first_line(error)}") from None
 
 
 # c = MatMulInteger(a, b), uint8 and int8: what onnx.helper makes of it, as a test checks, without onnx at hand.

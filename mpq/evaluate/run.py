@@ -1,17 +1,22 @@
 """Evaluates a stored model on every set and compares it with its baseline."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
-from mpq.evaluate.wer import CharacterCounts, ErrorCounts, character_errors_per_utterance, word_errors_per_utterance
+from mpq.evaluate.wer import (
+    character_errors_per_utterance,
+    total_characters,
+    total_words,
+    word_errors_per_utterance,
+)
 from mpq.models.speech import SpeechModel
 from mpq.record.hypotheses import Texts
-from mpq.record.result import Baseline, CharacterChange, CharacterErrors, Significance, WordErrors
+from mpq.record.result import Baseline, Significance, WordErrors
 
 
 def transcribe_sets(
@@ -42,9 +47,8 @@ def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
     for name, texts in references.items():
         words = word_errors_per_utterance(texts, hypotheses[name])
         letters = character_errors_per_utterance(texts, hypotheses[name])
-        characters = CharacterErrors(**asdict(CharacterCounts.of(*letters)), interval=difference_interval(*letters))
-        counts = asdict(ErrorCounts.of(*words))
-        scores[name] = WordErrors(**counts, characters=characters, interval=difference_interval(*words))
+        characters = replace(total_characters(*letters), interval=difference_interval(*letters))
+        scores[name] = replace(total_words(*words), characters=characters, interval=difference_interval(*words))
     return scores
 
 
@@ -69,6 +73,5 @@ def compare_sets(
             )
         speakers = {u.id: u.speaker for u in sets[name] if u.id in texts}
         found = compare(texts, baseline_hypotheses[name], hypotheses[name], speakers, seed)
-        characters = CharacterChange(found.character_difference, found.character_interval)
-        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p, characters)
+        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p, found.characters)
     return verdicts

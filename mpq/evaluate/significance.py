@@ -12,6 +12,7 @@ import numpy as np
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.mapsswe import mapsswe
 from mpq.evaluate.wer import character_errors_per_utterance, check_ids, word_errors_per_utterance
+from mpq.record.result import CharacterChange
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Comparison:
     difference: word error rate of the system minus that of the baseline, in percentage points.
     interval: (low, high) of the difference, paired bootstrap, 95 %, in percentage points.
     z, p: of MAPSSWE, p two-tailed; its number of segments is `segments`.
-    character_difference, character_interval: as difference and interval, of the character error rate.
+    characters: as difference and interval, of the character error rate.
     """
 
     difference: float
@@ -29,8 +30,7 @@ class Comparison:
     z: float
     p: float
     segments: int
-    character_difference: float
-    character_interval: tuple[float, float]
+    characters: CharacterChange
 
 
 def compare(
@@ -60,6 +60,7 @@ def compare(
     interval = difference_interval(more, words, blocks, seed)  # first: it refuses a set without words
     errors, characters = character_errors_per_utterance(references, system)
     more_characters = errors - character_errors_per_utterance(references, baseline)[0]
+    character_difference = 100.0 * float(more_characters.sum()) / float(characters.sum())
     test = mapsswe(references, system, baseline)
     return Comparison(
         difference=100.0 * float(more.sum()) / float(words.sum()),
@@ -67,8 +68,9 @@ def compare(
         z=test.z,
         p=test.p,
         segments=test.segments,
-        character_difference=100.0 * float(more_characters.sum()) / float(characters.sum()),
-        character_interval=difference_interval(more_characters, characters, blocks, seed),
+        characters=CharacterChange(
+            character_difference, difference_interval(more_characters, characters, blocks, seed)
+        ),
     )
 
 

@@ -6,59 +6,36 @@ resamples utterances.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import jiwer
 import numpy as np
 
 from mpq.errors import UserError
+from mpq.record.result import CharacterErrors, WordErrors
 
 
-@dataclass(frozen=True)
-class ErrorCounts:
-    """The word errors of one evaluation set: `wer` in percent, the rest are counts.
+def total_words(errors: np.ndarray, words: np.ndarray) -> WordErrors:
+    """Add up what `word_errors_per_utterance` returns.
 
     Raises:
         UserError: there is no reference word, so that a rate does not exist.
     """
-
-    errors: int
-    words: int
-    utterances: int
-    wer: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "wer", _percent(self.errors, self.words))
-
-    @classmethod
-    def of(cls, errors: np.ndarray, words: np.ndarray) -> "ErrorCounts":
-        """Add up what `word_errors_per_utterance` returns."""
-        return cls(int(errors.sum()), int(words.sum()), len(errors))
+    total, count = int(errors.sum()), int(words.sum())
+    return WordErrors(_percent(total, count), total, count, len(errors))
 
 
-@dataclass(frozen=True)
-class CharacterCounts:
-    """The character errors of one evaluation set: `cer` in percent, the rest are counts.
+def total_characters(errors: np.ndarray, characters: np.ndarray) -> CharacterErrors:
+    """Add up what `character_errors_per_utterance` returns.
 
     Raises:
         UserError: there is no reference character.
     """
-
-    errors: int
-    characters: int
-    cer: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cer", _percent(self.errors, self.characters))
-
-    @classmethod
-    def of(cls, errors: np.ndarray, characters: np.ndarray) -> "CharacterCounts":
-        """Add up what `character_errors_per_utterance` returns."""
-        return cls(int(errors.sum()), int(characters.sum()))
+    total, count = int(errors.sum()), int(characters.sum())
+    return CharacterErrors(_percent(total, count), total, count)
 
 
-def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> ErrorCounts:
+def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> WordErrors:
     """Count the word errors of a set; both arguments map utterance ids to text.
 
     Text is compared as it is, case included; words are what white space separates. An empty hypothesis costs all the
@@ -67,7 +44,7 @@ def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
     Raises:
         UserError: the ids differ, or there is no reference word.
     """
-    return ErrorCounts.of(*word_errors_per_utterance(references, hypotheses))
+    return total_words(*word_errors_per_utterance(references, hypotheses))
 
 
 def word_errors_per_utterance(
@@ -84,7 +61,7 @@ def word_errors_per_utterance(
     return _errors(truths, guesses, jiwer.process_words), words
 
 
-def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterCounts:
+def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterErrors:
     """Count the character errors of a set; both arguments map utterance ids to text.
 
     The rate is that of `jiwer.cer`: every blank inside a text is a character like any other, blanks around it are none.
@@ -92,7 +69,7 @@ def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str
     Raises:
         UserError: the ids differ, or there is no reference character.
     """
-    return CharacterCounts.of(*character_errors_per_utterance(references, hypotheses))
+    return total_characters(*character_errors_per_utterance(references, hypotheses))
 
 
 def character_errors_per_utterance(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpq.errors import UserError
+from mpq.errors import UserError, first_line
 from mpq.models.hub import check_available, local_folder
 from mpq.models.processor import letters_processor
 
@@ -35,7 +35,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
     except Exception as error:  # transformers raises whatever it likes on damaged files
-        reason = _first_line(error)
+        reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "its weights have other shapes than its config.json declares"
         raise UserError(f"{path} is not a CTC speech model that transformers can load: {reason}") from None
@@ -54,15 +54,11 @@ def _load_processor(path: str, source: str) -> Any:
     try:
         processor = AutoProcessor.from_pretrained(source)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
-        raise UserError(f"{path} has no processor that can be loaded ({_first_line(error)}): {mend}") from None
+        raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
     for part in ("feature_extractor", "tokenizer"):
         if not hasattr(processor, part):
             raise UserError(f"{path} has no {part}: {mend}")
     return processor
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:

@@ -1,7 +1,7 @@
 """What the models wrote and what was said: JSON lines, so that anyone can recompute a WER or a verdict.
 
-`hypotheses.jsonl` has a line `{"set", "id", "hypothesis"}` per utterance and lies beside its run's record;
-`references/<data name>.jsonl` has `{"set", "id", "reference"}` and is written once per corpus. A file that was packed
+A run's file of hypotheses has a line `{"set", "id", "hypothesis"}` per utterance and lies beside its record; that of
+the references has `{"set", "id", "reference"}` and is written once per corpus. A file that was packed
 by `gzip -n` (a sixth of the size, for a repository that keeps a hundred of them) is read as it is.
 """
 
@@ -28,7 +28,7 @@ def has_hypotheses(path: Path | str) -> bool:
 
 
 def read_hypotheses(path: Path | str) -> Texts:
-    """Read `hypotheses.jsonl`, or `hypotheses.jsonl.gz` where that lies there instead.
+    """Read a run's hypotheses from `path`, or from `<path>.gz` where that lies there instead.
 
     Raises UserError naming the path and line that is broken, truncated or a repetition.
     """
@@ -36,21 +36,18 @@ def read_hypotheses(path: Path | str) -> Texts:
 
 
 def read_references(path: Path | str) -> Texts:
-    """Read `references/<data name>.jsonl`; raises UserError as `read_hypotheses` does."""
+    """Read what was said, of one corpus; raises UserError as `read_hypotheses` does."""
     return _read(Path(path), "reference")
 
 
-def add_references(root: Path | str, data_name: str, references: Texts) -> Path:
-    """Add `references` to `<root>/references/<data_name>.jsonl`, keeping the utterances there, and return its path.
+def add_references(path: Path, references: Texts) -> None:
+    """Add `references` to `path` (`run_folder.references_file`), keeping the utterances there.
 
     Raises UserError where an utterance is there with other words: then two corpora go by one name.
     """
-    if not data_name or "/" in data_name or data_name.startswith("."):
-        raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
-    path = Path(root) / "references" / f"{data_name}.jsonl"
-    with claim(root, f"references/{path.name}", wait=True):  # else of two runs that end together one is lost
+    folder = path.parent
+    with claim(folder.parent, f"{folder.name}/{path.name}", wait=True):  # else two runs that end together lose one
         _merge(path, references)
-    return path
 
 
 def _merge(path: Path, references: Texts) -> None:

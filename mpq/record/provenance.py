@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from mpq.cores import usable_cores
 from mpq.record.result import Data, Hardware, Provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,10 +63,9 @@ def hardware() -> Hardware:
     """Return the CPU's model, the cores that this process may use, the memory in bytes and the names of the GPUs."""
     import torch  # here, because reading records needs no torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpus = tuple(torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count()))
-    return Hardware(_cpu_model(), cores, memory, gpus)
+    return Hardware(_cpu_model(), usable_cores(), memory, gpus)
 
 
 def _without_paths(word: str, repository: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mpq.errors import UserError
-from mpq.record.fields import build
+from mpq.record.fields import STRICT, parse
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,7 @@ class Result:
     significance: dict[str, Significance] | None = None
     time: Time
     provenance: Provenance
+    __pydantic_config__ = STRICT
 
     def to_json(self) -> str:
         """Return the text of `result.json`; raises ValueError for a value that JSON lacks (nan, infinity)."""
@@ -211,6 +212,6 @@ def from_json(text: str, source: Path | str = "result.json") -> Result:
     if schema != SCHEMA or type(schema) is not int:
         raise UserError(f"{source} has schema {schema!r}, this version of mpq reads {SCHEMA}: run the experiment again")
     try:
-        return build(Result, content)
+        return parse(Result, text)
     except ValueError as error:
         raise UserError(f"{source} is no whole record: {error}; remove it and run its experiment again") from error

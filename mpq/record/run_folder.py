@@ -1,7 +1,8 @@
 """The folder of a run, its file names, and the tree of such folders below a root.
 
 `<root>/<exp>/seed<seed>/` holds the tracked record (config.yaml, result.json, bits.json, search.json,
-hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to resume.
+hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to resume. These names stand in
+this module alone.
 """
 
 import shutil
@@ -17,31 +18,90 @@ from mpq.commands import script, setting
 from mpq.errors import UserError
 from mpq.files import claim, remove_partial, write_text
 from mpq.record.hypotheses import has_hypotheses
-from mpq.record.identity import differences, recorded
-from mpq.record.result import Result, from_json
+from mpq.record.identity import differences, flat, recorded
+from mpq.record.result import Baseline, Result, from_json
 
 Needed = Literal["model", "hypotheses", "record"]
+_RESULT = "result.json"
+BITS, SEARCH = "bits.json", "search.json"
+"""Of a run's folder, and of the folder of a stage in its `work/`."""
+PAGE = "report.html"
+"""Of a run's folder, and of a root."""
 
 
 class RunFolder:
-    """One run's folder, made when something is first written to it."""
+    """One run's folder and the files in it, made when something is first written to it."""
 
     def __init__(self, root: str | Path, exp: str, seed: int) -> None:
-        self._root = root
-        self.path = Path(root) / exp / f"seed{seed}"
-        self.model = self.path / "model"
-        self.work = self.path / "work"
-        self.result = self.path / "result.json"
-        self._config = self.path / "config.yaml"
-        self.search = self.path / "search.json"
-        self.hypotheses = self.path / "hypotheses.jsonl"
+        self._set(Path(root) / exp / f"seed{seed}")
+
+    @classmethod
+    def at(cls, path: str | Path) -> "RunFolder":
+        """The run whose folder is `path`, `<root>/<exp>/seed<k>`, there or not."""
+        folder = cls.__new__(cls)
+        folder._set(Path(path))
+        return folder
+
+    @classmethod
+    def of(cls, root: str | Path, run: Result | Baseline) -> "RunFolder":
+        """The folder of a recorded run below `root`."""
+        return cls(root, run.exp, run.seed)
+
+    def _set(self, path: Path) -> None:
+        self.path = path
+        self.root = path.parent.parent
+        self.model = path / "model"
+        self.work = path / "work"
+        self.result = path / _RESULT
+        self._config = path / "config.yaml"
+        self.bits = path / BITS
+        self.search = path / SEARCH
+        self.hypotheses = path / "hypotheses.jsonl"
+        self.page = path / PAGE
+        self.log = path / "failed.log"
+
+    def read(self) -> Result:
+        """The record; raises UserError as `from_json` does, where there is none, or the folder names another run."""
+        try:
+            text = self.result.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.result} can't be read: {error}") from error
+        result = from_json(text, self.result)
+        named = f"{result.exp}/seed{result.seed}"
+        if "/".join(self.path.absolute().parts[-2:]) != named:
+            raise UserError(f"{self.result} is the record of {named}: move it to a folder of that name, or remove it")
+        return result
+
+    def write(self, result: Result) -> Path:
+        """Write the record in one step and return its path."""
+        write_text(self.result, result.to_json())
+        return self.result
+
+    def read_config(self) -> DictConfig:
+        """The run's config.
+
+        Raises: UserError where there is none, or it is damaged or no run's.
+        """
+        if not self._config.is_file():
+            raise UserError(f"{self.path} is not a run's folder: {self._config.name} is missing")
+        try:
+            found = OmegaConf.load(self._config)
+        except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"{self._config} is damaged: {' '.join(str(error).split())}") from None
+        if not isinstance(found, DictConfig) or any(not isinstance(found.get(key), DictConfig) for key in _SECTIONS):
+            raise UserError(f"{self._config} is damaged: it must have the sections {', '.join(_SECTIONS)}")
+        return found
+
+    def settings(self) -> dict[str, str]:
+        """Every setting of the config by its dotted key; none where there is no config."""
+        return flat(OmegaConf.to_container(OmegaConf.load(self._config))) if self._config.is_file() else {}
 
     def claim(self, wait: bool) -> AbstractContextManager[None]:
         """Keep other processes off this run for a block; it is for whoever writes here.
 
         Raises: TakenError where another process works on it, unless asked to `wait` for its end.
         """
-        return claim(self._root, f"{self.path.parent.name}/{self.path.name}", wait)
+        return claim(self.root, f"{self.path.parent.name}/{self.path.name}", wait)
 
     def finished(self, cfg: DictConfig, needed: Needed = "model") -> Result | None:
         """The record of an earlier run of this config where what is `needed` of it is still here, else None.
@@ -79,7 +139,7 @@ class RunFolder:
 
     def end(self, result: Result) -> None:
         """Write the record, the last file of a run, and drop the training checkpoints."""
-        write_text(self.result, result.to_json())
+        self.write(result)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _tidy(self) -> None:
@@ -97,26 +157,22 @@ class RunFolder:
         return differences(old, recorded(cfg))
 
 
-def run_path(root: Path | str, exp: str, seed: int) -> Path:
-    """Return the folder of a run below `root`: `<root>/<exp>/seed<seed>`."""
-    return Path(root) / exp / f"seed{seed}"
+_SECTIONS = ("model", "data", "trainer")  # without which a config is no run's
 
 
-def write_record(result: Result, root: Path | str) -> Path:
-    """Write `result` to `<root>/<exp>/seed<k>/result.json` in one step and return that path."""
-    path = run_path(root, result.exp, result.seed) / "result.json"
-    write_text(path, result.to_json())
-    return path
+def run_folders(root: Path | str) -> list[RunFolder]:
+    """The folders `<root>/<exp>/seed<k>`, in the order of their paths: where runs leave their own records."""
+    return [RunFolder.at(path) for path in sorted(Path(root).glob("*/seed*"))]
 
 
 def load_records(root: Path | str) -> list[Result]:
-    """Read every `<exp>/seed<k>/result.json` at any depth below `root`, in the order of their paths.
+    """Read every record `<exp>/seed<k>/result.json` at any depth below `root`, in the order of their paths.
 
     Raises UserError for a missing root, an unreadable record, or one whose folder names another experiment or seed:
     a record that can't be shown is never left out in silence.
     """
     check_root(root)
-    return [read_record(path) for path in sorted(Path(root).rglob("result.json"))]
+    return [RunFolder.at(path.parent).read() for path in sorted(Path(root).rglob(_RESULT))]
 
 
 def check_root(root: Path | str) -> None:
@@ -126,39 +182,11 @@ def check_root(root: Path | str) -> None:
         raise UserError(f"there is no folder {root}; make a first record there with: {command}")
 
 
-def read_record(path: Path | str) -> Result:
-    """Read one `result.json`; raises UserError as `from_json` does, and where its folder names another run."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} can't be read: {error}") from error
-    result = from_json(text, path)
-    named = f"{result.exp}/seed{result.seed}"
-    if "/".join(path.absolute().parts[-3:-1]) != named:
-        raise UserError(f"{path} is the record of {named}: move it to a folder of that name, or remove it")
-    return result
+def references_file(root: Path | str, data_name: str) -> Path:
+    """The file of what was said in the data of that name, which all runs below `root` share.
 
-
-_SECTIONS = ("model", "data", "trainer")
-
-
-def read_config(run: Path) -> Any:
-    """The DictConfig of the run in the folder `run`, `<root>/<exp>/seed<k>`.
-
-    Raises: UserError where there is none, or it is damaged or no run's.
+    Raises UserError where the name can't be that of a file.
     """
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{run} is not a run's folder: config.yaml is missing")
-    try:
-        found = OmegaConf.load(file)
-    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"{file} is damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(found, DictConfig) or any(not isinstance(found.get(key), DictConfig) for key in _SECTIONS):
-        raise UserError(f"{file} is damaged: it must have the sections {', '.join(_SECTIONS)}")
-    return found
+    if not data_name or "/" in data_name or data_name.startswith("."):
+        raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
+    return Path(root) / "references" / f"{data_name}.jsonl"

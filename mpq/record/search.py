@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.files import write_text
-from mpq.record.fields import build
+from mpq.record.fields import STRICT, parse
 
 Rows = tuple[tuple[float, ...], ...]  # [S, C]: a row a site, a number a candidate
 
@@ -47,6 +47,7 @@ class StageSearch:
     logits: Rows | None = None
     temperature: float | None = None
     sensitivity: Rows | None = None
+    __pydantic_config__ = STRICT
 
 
 def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
@@ -61,10 +62,10 @@ def read_search(path: Path | str) -> tuple[StageSearch, ...]:
     Raises: UserError where there is no such file or it is damaged.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(content, list):
-            raise ValueError("it must be a list of stages")
-        return tuple(_stage(stage, f"stage {number}") for number, stage in enumerate(content, 1))
+        stages = parse(tuple[StageSearch, ...], Path(path).read_text(encoding="utf-8"), "stages")
+        for number, stage in enumerate(stages):
+            _check_shapes(stage, f"stages[{number}]")
+        return stages
     except OSError as error:
         raise UserError(
             f"cannot read {path}: {error.strerror}; a run keeps there what its search learned, so run it again"
@@ -73,13 +74,11 @@ def read_search(path: Path | str) -> tuple[StageSearch, ...]:
         raise UserError(f"{path} is damaged: {error}; run its experiment again") from error
 
 
-def _stage(content: object, where: str) -> StageSearch:
-    """The stage, with a row a site and a number a candidate; raises ValueError for any other shape."""
-    stage = build(StageSearch, content, where)
+def _check_shapes(stage: StageSearch, where: str) -> None:
+    """Raise ValueError unless `stage` has a row a site and a number a candidate."""
     shape = [len(stage.candidates)] * len(stage.sites)
     for name, rows in (("logits", stage.logits), ("sensitivity", stage.sensitivity)):
         if rows is not None and [len(row) for row in rows] != shape:
             raise ValueError(f"{where}.{name} must have a row for each site and a number for each candidate")
     if len(stage.parameters) != len(stage.sites):
         raise ValueError(f"{where}.parameters must have a number for each site")
-    return stage

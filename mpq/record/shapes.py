@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mpq.errors import UserError
 from mpq.files import write_text
-from mpq.record.fields import build
+from mpq.record.fields import STRICT, parse
 from mpq.record.result import Bits, Size
 
 FILE = "paper_sizes.json"
@@ -23,6 +23,7 @@ class Shapes:
 
     bits: Bits
     size: Size
+    __pydantic_config__ = STRICT
 
 
 def write_shapes(path: Path, shapes: Mapping[str, Shapes]) -> None:
@@ -38,7 +39,6 @@ def read_shapes(path: Path) -> dict[str, Shapes]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {exp: build(Shapes, values, exp) for exp, values in content.items()}
-    except (ValueError, AttributeError) as error:
+        return parse(dict[str, Shapes], path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; make it again with python scripts/sizes.py") from error

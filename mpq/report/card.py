@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from mpq.markdown import table
 from mpq.record.result import Bits, Result, Size
 
 _LOADING = """\
@@ -116,7 +117,7 @@ def _making(result: Result) -> str:
         + "".join(f", {gpu}" for gpu in p.hardware.gpus),
         "date": p.date,
     }
-    return "| made by | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+    return table(["made by", ""], rows.items()) + "\n"
 
 
 def _errors(result: Result) -> str:
@@ -126,8 +127,7 @@ def _errors(result: Result) -> str:
     if len(counted) == len(rows):
         heads += ["CER %", "character errors", "characters"]
         rows = [[*row, f"{c.cer:.2f}", c.errors, c.characters] for row, c in zip(rows, counted, strict=True)]
-    lines = [f"| {' | '.join(map(str, cells))} |" for cells in (heads, ["---"] * len(heads), *rows)]
-    return "\n".join(lines) + "\n\nGreedy decoding, no language model.\n"
+    return table(heads, rows) + "\n\nGreedy decoding, no language model.\n"
 
 
 def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:
@@ -140,5 +140,4 @@ def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> st
 def _precisions(bits: Mapping[str, int]) -> str:
     if not bits:
         return ""
-    lines = ["| weight | bits |", "|---|---|", *(f"| `{name}` | {value} |" for name, value in bits.items())]
-    return "\n".join(lines) + "\n"
+    return table(["weight", "bits"], [(f"`{name}`", value) for name, value in bits.items()]) + "\n"

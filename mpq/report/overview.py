@@ -11,7 +11,7 @@ from pathlib import Path
 from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.files import write_text
-from mpq.record.run_folder import check_root, read_record
+from mpq.record.run_folder import check_root, run_folders
 from mpq.report.figures.gallery import Picture, pictures
 from mpq.report.figures.style import save
 from mpq.report.tables.claims import claims_sheet
@@ -79,7 +79,7 @@ def _claims(scale: str, root: Path) -> str:
 
 def _every_run(root: Path) -> Path:
     """Every tracked record, a row each: those where a run leaves its own, not what other folders below `root` hold."""
-    records = [read_record(path) for path in sorted(root.glob("*/seed*/result.json"))]
+    records = [folder.read() for folder in run_folders(root) if folder.result.is_file()]
     write_text(root / "tables.md", to_markdown([load_table("records", _TABLES).build(records)]))
     return root / "tables.md"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from mpq.errors import UserError
+from mpq.errors import UserError, first_line
 from mpq.files import write_text
 
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
@@ -81,7 +81,7 @@ def run_logger(
         logger = _start(arguments, folder, work / "wandb_id", offline)
     except Exception as error:  # a home or a staging folder that can't be written; wandb raises many kinds
         _log.warning(
-            "W&B can't log this run (%s); it goes on without, and its record has the same figures", _reason(error)
+            "W&B can't log this run (%s); it goes on without, and its record has the same figures", first_line(error)
         )
         yield False
         return
@@ -100,7 +100,7 @@ def _finish(logger: Any, failed: int) -> None:
         logger.experiment.finish(failed)
     except Exception as error:  # as in `_start`
         _log.warning(
-            "W&B did not take the whole run (%s); `wandb sync` uploads the rest from its folder", _reason(error)
+            "W&B lacks a part of the run (%s); `wandb sync` uploads it from the run's folder", first_line(error)
         )
 
 
@@ -115,13 +115,9 @@ def _tolerant(log: Callable[..., None]) -> Callable[..., None]:
                 log(*arguments, **settings)
         except Exception as error:
             failed = True
-            _log.warning("W&B takes no more metrics of this run (%s); the run goes on", _reason(error))
+            _log.warning("W&B takes no more metrics of this run (%s); the run goes on", first_line(error))
 
     return tolerant
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def has_login() -> bool:
@@ -156,7 +152,7 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
         if offline:
             raise
         _log.warning(
-            "W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", _reason(error)
+            "W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", first_line(error)
         )
         write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
 """What a stage runs on: the settings of `trainer` that are Lightning's, threads, and what is compiled."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from mpq.cores import usable_cores
 from mpq.errors import UserError
 from mpq.quant import compiled
 from mpq.train import processes
@@ -40,8 +40,7 @@ class Machine:
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
     """Set PyTorch's number of threads: `threads`, or for 0 one for small models and all cores for others."""
     small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_MODEL
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or (1 if small else cores))
+    torch.set_num_threads(threads or (1 if small else usable_cores()))
 
 
 def machine_of(trainer: Mapping[str, Any]) -> Machine:

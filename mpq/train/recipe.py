@@ -17,6 +17,7 @@ from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.record.ledger import Ledger
+from mpq.record.run_folder import SEARCH
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
@@ -25,7 +26,7 @@ from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
-from mpq.train.stage import SEARCH, run_stage
+from mpq.train.stage import run_stage
 
 
 def run_recipe(

@@ -11,6 +11,7 @@ from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.ledger import Stage
+from mpq.record.run_folder import BITS, SEARCH
 from mpq.record.search import write_search
 from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
@@ -23,9 +24,6 @@ from mpq.train.fit import fit
 from mpq.train.machine import choose_threads
 from mpq.train.module import TrainingModule
 from mpq.train.precisions import Precisions, describe
-
-BITS = "bits.json"
-SEARCH = "search.json"
 
 
 def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> Assignment:

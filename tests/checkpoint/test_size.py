@@ -13,7 +13,7 @@ from transformers import HubertConfig, HubertForCTC, PreTrainedModel, Wav2Vec2Co
 from mpq.checkpoint import packed as stored
 from mpq.checkpoint.format import PackedSite, complete_config, make_block, packed_name, scale_name
 from mpq.checkpoint.packed import save_packed
-from mpq.checkpoint.size import bits_and_size, file_bytes, measure_size, tensor_bytes
+from mpq.checkpoint.size import bits_and_size, file_bytes, searched_average, size_of, tensor_bytes
 from mpq.checkpoint.tensors import count_parameters, stored_tensors
 from mpq.errors import UserError
 from mpq.models import ctc
@@ -92,8 +92,8 @@ def test_ratios_at_true_dimensions(name, per_channel, tmp_path):
     config = complete_config(model, make_block(packed_sites, {}) | {"sha256": "0" * 64})
     (tmp_path / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True))
 
-    report = measure_size(parameters, sites, bits, tmp_path)
-    assert report.average_bits == 3.5
+    report = size_of(parameters, sites, bits, file_bytes(tmp_path))
+    assert searched_average(sites, bits) == 3.5
     assert report.ideal_ratio == pytest.approx(TRUE_SIZES[name][-1], abs=0.0005)
     assert report.file_ratio == pytest.approx(report.ideal_ratio, rel=0.01)
     expected = tensor_bytes(count_parameters(model), sites, bits, per_channel)
@@ -113,7 +113,7 @@ def test_predicted_bytes_are_those_on_disk(family, granularity, tmp_path):
     on_disk = len(data) - 8 - int.from_bytes(data[:8], "little")
     assert on_disk == tensor_bytes(count_parameters(model), sites, bits, granularity == "per_channel")
 
-    report = measure_size(parameters, sites, bits, tmp_path / "packed")
+    report = size_of(parameters, sites, bits, file_bytes(tmp_path / "packed"))
     config_bytes = (tmp_path / "packed" / "config.json").stat().st_size
     assert report.file_bytes == len(data) + config_bytes == file_bytes(tmp_path / "packed")
     assert report.file_ratio == parameters * 4 / report.file_bytes
@@ -124,13 +124,13 @@ def test_predicted_bytes_are_those_on_disk(family, granularity, tmp_path):
 
 def test_no_file_and_no_bits(tmp_path):
     sites = [Site("a.weight", (4, 4), 16, searched=True), Site("b.weight", (4, 2), 8, searched=False)]
-    report = measure_size(30, sites, {"a.weight": 2, "b.weight": 8})
-    assert (report.ideal_bits, report.average_bits, report.file_bytes) == (16 * 2 + 8 * 8 + 6 * 32, 2.0, None)
-    assert measure_size(30, sites[1:], {"b.weight": 8}).average_bits is None
+    bits = {"a.weight": 2, "b.weight": 8}
+    assert size_of(30, sites, bits, 60).ideal_bits == 16 * 2 + 8 * 8 + 6 * 32
+    assert searched_average(sites, bits) == 2.0 and searched_average(sites[1:], bits) is None
     with pytest.raises(UserError, match="no bits are given"):
-        measure_size(30, sites, {"a.weight": 2})
+        size_of(30, sites, {"a.weight": 2}, 60)
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
-        measure_size(30, sites, {"a.weight": 2, "b.weight": 8}, tmp_path)
+        file_bytes(tmp_path)
 
 
 SEARCHED = "*encoder.layers.*"

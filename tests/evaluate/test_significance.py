@@ -27,11 +27,11 @@ def test_a_worse_system(texts):
     assert 0 < low < result.difference < high
     assert result.z > 1.96 and result.p < 0.05
     assert result.segments == mapsswe(references, system, baseline).segments
-    assert result.character_difference == pytest.approx(
+    assert result.characters.difference == pytest.approx(
         character_errors(references, system).cer - character_errors(references, baseline).cer
     )
-    low, high = result.character_interval
-    assert 0 < low < result.character_difference < high
+    low, high = result.characters.interval
+    assert 0 < low < result.characters.difference < high
 
 
 def test_characters_tell_apart_what_words_do_not():
@@ -40,8 +40,8 @@ def test_characters_tell_apart_what_words_do_not():
     baseline, system = dict.fromkeys(references, "abxx efxx"), dict.fromkeys(references, "xxxx xxxx")
     result = compare(references, baseline, system)
     assert (result.difference, result.interval) == (0, (0, 0))
-    assert result.character_difference == pytest.approx(100 * 4 / 9)
-    assert result.character_interval == pytest.approx((result.character_difference,) * 2)
+    assert result.characters.difference == pytest.approx(100 * 4 / 9)
+    assert result.characters.interval == pytest.approx((result.characters.difference,) * 2)
 
 
 def test_the_other_way_round_is_better(texts):
@@ -63,7 +63,7 @@ def test_speakers_are_drawn_as_blocks(texts):
     one = compare(references, baseline, system, speakers=dict.fromkeys(references, "x"))
     assert own == compare(references, baseline, system)
     assert one.interval == pytest.approx((one.difference, one.difference))
-    assert one.character_interval == pytest.approx((one.character_difference,) * 2)
+    assert one.characters.interval == pytest.approx((one.characters.difference,) * 2)
     assert compare(references, baseline, system, seed=1) != own
 
 

@@ -1,7 +1,5 @@
 """Error counts against a plain edit distance, and what a corpus does to them."""
 
-import dataclasses
-
 import jiwer
 import numpy as np
 import pytest
@@ -9,13 +7,13 @@ from random_texts import random_references, recognise
 
 from mpq.errors import UserError
 from mpq.evaluate.wer import (
-    CharacterCounts,
-    ErrorCounts,
     character_errors,
     character_errors_per_utterance,
+    total_words,
     word_errors,
     word_errors_per_utterance,
 )
+from mpq.record.result import CharacterErrors, WordErrors
 
 
 def edit_distance(one, other):
@@ -41,7 +39,7 @@ def test_counts_of_every_utterance(texts):
     assert errors.tolist() == [edit_distance(text.split(), hypotheses[k].split()) for k, text in references.items()]
     assert words.tolist() == [len(text.split()) for text in references.values()]
     total = word_errors(references, shuffled)
-    assert total == ErrorCounts(int(errors.sum()), int(words.sum()), 100)
+    assert total == WordErrors(total.wer, int(errors.sum()), int(words.sum()), 100)
     assert total.wer == pytest.approx(100 * errors.sum() / words.sum())
 
 
@@ -51,13 +49,13 @@ def test_characters(texts):
     assert errors.tolist() == [edit_distance(text, hypotheses[name]) for name, text in references.items()]
     assert characters.tolist() == [len(text) for text in references.values()]
     total = character_errors(references, hypotheses)
-    assert total == CharacterCounts(int(errors.sum()), int(characters.sum()))
+    assert total == CharacterErrors(total.cer, int(errors.sum()), int(characters.sum()))
     written = [hypotheses[name] for name in references]
     assert total.cer == pytest.approx(100 * jiwer.cer(list(references.values()), written))
 
 
 def test_the_record_carries_the_rate():
-    assert dataclasses.asdict(ErrorCounts(1, 8, 2)) == {"errors": 1, "words": 8, "utterances": 2, "wer": 12.5}
+    assert total_words(np.array([1, 0]), np.array([5, 3])) == WordErrors(wer=12.5, errors=1, words=8, utterances=2)
 
 
 def test_empty_references_and_hypotheses():
@@ -72,8 +70,8 @@ def test_white_space_does_not_count_but_case_does():
 
 
 def test_a_blank_inside_is_a_character_and_one_around_is_none():
-    assert character_errors({"u": "a b"}, {"u": " ab "}) == CharacterCounts(1, 3)
-    assert character_errors({"u": " a b"}, {"u": "a  b"}) == CharacterCounts(1, 3)
+    assert character_errors({"u": "a b"}, {"u": " ab "}) == CharacterErrors(100 / 3, 1, 3)
+    assert character_errors({"u": " a b"}, {"u": "a  b"}) == CharacterErrors(100 / 3, 1, 3)
     errors, characters = character_errors_per_utterance({"u": "", "v": "ab"}, {"u": "x y", "v": ""})
     assert (errors.tolist(), characters.tolist()) == ([3, 2], [0, 2])
 

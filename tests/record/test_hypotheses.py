@@ -9,6 +9,7 @@ import pytest
 
 from mpq.errors import UserError
 from mpq.record.hypotheses import add_references, read_hypotheses, read_references, write_hypotheses
+from mpq.record.run_folder import references_file
 
 FORK = multiprocessing.get_context("fork")
 TEXTS = {
@@ -47,24 +48,26 @@ def test_broken_files_are_refused_with_their_line(tmp_path):
 
 
 def test_references_are_written_once_and_only_grow(tmp_path):
-    path = add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
-    assert path == tmp_path / "references" / "embedded.jsonl"
+    path = tmp_path / "references" / "embedded.jsonl"
+    assert references_file(tmp_path, "embedded") == path
+    add_references(path, {"test-clean": {"a": "one"}})
     before = path.stat().st_mtime_ns, path.stat().st_ino
-    add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
+    add_references(path, {"test-clean": {"a": "one"}})
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
-    add_references(tmp_path, "embedded", {"test-clean": {"b": "two"}, "test-other": {"a": "three"}})
+    add_references(path, {"test-clean": {"b": "two"}, "test-other": {"a": "three"}})
     assert read_references(path) == {"test-clean": {"a": "one", "b": "two"}, "test-other": {"a": "three"}}
 
 
 def test_two_corpora_of_one_name_are_refused(tmp_path):
-    path = add_references(tmp_path, "embedded", {"test-clean": {"a": "one"}})
+    path = references_file(tmp_path, "embedded")
+    add_references(path, {"test-clean": {"a": "one"}})
     before = path.read_text()
     with pytest.raises(UserError, match=r"test-clean a: .*another data\.name"):
-        add_references(tmp_path, "embedded", {"test-clean": {"b": "two", "a": "other"}})
+        add_references(path, {"test-clean": {"b": "two", "a": "other"}})
     assert path.read_text() == before
     for name in ("", "a/b", "..", "/etc"):
         with pytest.raises(UserError, match="plain file name"):
-            add_references(tmp_path, name, {})
+            references_file(tmp_path, name)
 
 
 def test_a_packed_file_reads_alike_and_a_damaged_one_is_refused(tmp_path):
@@ -83,7 +86,7 @@ def test_a_packed_file_reads_alike_and_a_damaged_one_is_refused(tmp_path):
 
 def add(root, number):
     for utterance in range(5):
-        add_references(root, "corpus", {"test": {f"{number}-{utterance}": "words"}})
+        add_references(references_file(root, "corpus"), {"test": {f"{number}-{utterance}": "words"}})
 
 
 def test_references_that_many_processes_add_are_all_there(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from mpq.errors import UserError
 from mpq.record.result import SCHEMA, CharacterChange, CharacterErrors, Result, from_json
-from mpq.record.run_folder import load_records, read_record, run_path, write_record
+from mpq.record.run_folder import RunFolder, load_records
 
 # Written by hand from the contract, not made by the code under test.
 CONTRACT = {
@@ -131,17 +131,18 @@ def test_whole_numbers_pass_for_floats_and_nan_for_nothing():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("seed", True, "seed must be a whole number, but is True"),
-        ("seed", "0", "seed must be a whole number, but is '0'"),
-        ("smoke", 0, "smoke must be true or false"),
-        ("scale", "huge", "scale must be one of tiny, mini, paper, own, but is 'huge'"),
+        ("seed", True, "seed must be a valid integer, but is True"),
+        ("seed", "0", "seed must be a valid integer, but is '0'"),
+        ("smoke", 0, "smoke must be a valid boolean, but is 0"),
+        ("scale", "huge", "scale must be 'tiny', 'mini', 'paper' or 'own', but is 'huge'"),
         ("bits", [], "bits must be an object"),
         ("wer", [], "wer must be an object"),
         ("wer.test-clean", {"wer": 1.0}, r"wer\.test-clean\.errors is missing"),
-        ("significance.test-clean.interval", [0.1], r"interval must be a list of 2"),
-        ("time.stages", {}, r"time\.stages must be a list"),
-        ("time.stages", [{"name": 3}], r"time\.stages\[0\]\.name must be a text"),
-        ("provenance.hardware.gpus", ["a", 3], r"gpus\[1\] must be a text, but is 3"),
+        ("significance.test-clean.interval", [0.1], r"interval\[1\] is missing"),
+        ("significance.test-clean.interval", [0.1, 0.2, 0.3], r"interval: .* at most 2 items .*, but is \[0\.1, 0"),
+        ("time.stages", {}, r"time\.stages must be a valid array"),
+        ("time.stages", [{"name": 3}], r"time\.stages\[0\]\.name must be a valid string, but is 3"),
+        ("provenance.hardware.gpus", ["a", 3], r"gpus\[1\] must be a valid string, but is 3"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, message):
@@ -172,15 +173,15 @@ def test_a_truncated_text_is_refused_wherever_it_ends():
 
 def test_records_are_found_at_any_depth(tmp_path):
     first = record()
-    path = write_record(first, tmp_path)
-    assert path == run_path(tmp_path, first.exp, first.seed) / "result.json"
-    nested = write_record(first, tmp_path / "local" / "of_mine")
+    path = RunFolder.of(tmp_path, first).write(first)
+    assert path == RunFolder(tmp_path, first.exp, first.seed).path / "result.json"
+    nested = RunFolder.of(tmp_path / "local" / "of_mine", first).write(first)
     assert load_records(tmp_path) == [first, first]
     assert [file.name for file in nested.parent.iterdir()] == ["result.json"]
 
 
 def test_no_record_is_left_out_in_silence(tmp_path):
-    path = write_record(record(), tmp_path)
+    path = RunFolder.of(tmp_path, record()).write(record())
     moved = tmp_path / "copy_of_it" / "seed2"
     moved.mkdir(parents=True)
     (moved / "result.json").write_text(path.read_text())
@@ -191,7 +192,7 @@ def test_no_record_is_left_out_in_silence(tmp_path):
         load_records(tmp_path)
     (moved / "result.json").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"copy_of_it.*can't be read"):
-        read_record(moved / "result.json")
+        RunFolder.at(moved).read()
 
 
 def test_a_missing_root_and_an_empty_one(tmp_path):

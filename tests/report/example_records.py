@@ -1,6 +1,7 @@
 """Invented records for the tests of the tables: the figures are of a plausible size and mean nothing."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from mpq.record.result import (
     Baseline,
@@ -17,6 +18,7 @@ from mpq.record.result import (
     Time,
     WordErrors,
 )
+from mpq.record.run_folder import RunFolder
 
 SETS = ("dev-clean", "dev-other", "test-clean", "test-other")
 
@@ -83,3 +85,8 @@ def several() -> list[Result]:
         record("tiny_wav2vec2_two_stage_hessian_3p5bit", "two_stage_hessian", 3.5, change=-20, seed=1),
         record("hubert_large_3p5bit", "one_stage", 3.5, change=900, smoke=True),
     ]
+
+
+def write_record(result: Result, root: Path) -> Path:
+    """Write the record where its run leaves it below `root` and return its path."""
+    return RunFolder.of(root, result).write(result)

@@ -6,11 +6,11 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from example_records import record
+from example_records import record, write_record
 
 from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.result import Result, StageTime, Time
-from mpq.record.run_folder import run_path, write_record
+from mpq.record.run_folder import RunFolder, references_file
 from mpq.record.search import Snapshot, StageSearch, write_search
 from mpq.report.tables.planned import Row, planned
 
@@ -36,7 +36,7 @@ def write_tree(root: Path, *recipes: str, layers: int = 2) -> list[Result]:
 
 def _write(root: Path, row: Row, layers: int) -> Result:
     chance = random.Random(zlib.crc32(f"{row.exp} {row.seed}".encode()))
-    place = run_path(root, row.exp, row.seed)
+    place = RunFolder(root, row.exp, row.seed).path
     if row.recipe == "full_precision":
         result = record(row.exp, row.recipe, 32)
         _write_texts(root, place, result)
@@ -59,7 +59,7 @@ def _write_texts(root: Path, place: Path, result: Result) -> None:
         name: {key: text[4:] if i < 20 * result.wer[name].wer else text for i, (key, text) in enumerate(texts.items())}
         for name, texts in said.items()
     }
-    add_references(root, "embedded", said)
+    add_references(references_file(root, "embedded"), said)
     write_hypotheses(place / "hypotheses.jsonl", heard)
 
 

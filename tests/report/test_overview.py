@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from example_records import record
+from example_records import record, write_record
 from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
-from mpq.record.run_folder import write_record
 from mpq.report import overview
 from mpq.report.figures import bit_map
 from mpq.report.figures.gallery import Picture

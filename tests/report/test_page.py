@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 
 import jiwer
 import pytest
-from example_records import record, with_characters
+from example_records import record, with_characters, write_record
 from example_tree import write_tree
 from page_reader import check_page
 
 from mpq.errors import UserError
 from mpq.record.hypotheses import write_hypotheses
-from mpq.record.run_folder import run_path, write_record
+from mpq.record.run_folder import RunFolder
 from mpq.report.page.run_page import write_run_page
 from mpq.report.page.sweep_page import write_sweep_page
 from mpq.report.page.words import differences, samples
@@ -34,16 +34,16 @@ def tree(tmp_path_factory):
     every = write_tree(root, layers=2)
     for result in every:
         if not result.exp.endswith(kept) or result.seed:
-            shutil.rmtree(run_path(root, result.exp, result.seed))
-    run = run_path(root, RUN, 0)
-    shutil.copy(run_path(root, "tiny_wav2vec2_fp32", 0) / "hypotheses.jsonl", run / "hypotheses.jsonl")
+            shutil.rmtree(RunFolder(root, result.exp, result.seed).path)
+    run = RunFolder(root, RUN, 0).path
+    shutil.copy(RunFolder(root, "tiny_wav2vec2_fp32", 0).path / "hypotheses.jsonl", run / "hypotheses.jsonl")
     (run / "config.yaml").write_text("seed: 0\ndata: {root: null, train: [train]}\n")
     write_sweep_page(root)
     return root
 
 
 def page_of(root, exp=RUN):
-    return check_page((run_path(root, exp, 0) / "report.html").read_text(encoding="utf-8"))
+    return check_page((RunFolder(root, exp, 0).path / "report.html").read_text(encoding="utf-8"))
 
 
 def test_the_words_marked_are_those_of_both_texts_and_the_errors_are_fewest():
@@ -76,7 +76,7 @@ def test_a_page_shows_character_errors_where_the_record_has_them(tmp_path):
     texts = []
     for result in (made, with_characters(made)):
         write_record(result, tmp_path)
-        write_run_page(run_path(tmp_path, RUN, 0))
+        write_run_page(RunFolder(tmp_path, RUN, 0).path)
         texts.append(page_of(tmp_path).all("main")[0].text)
     before, text = texts
     assert "32 bits %" in before and "CER" not in before
@@ -112,7 +112,7 @@ def test_the_sweeps_page_leads_to_every_run(tree):
 
 
 def test_the_same_records_give_the_same_bytes(tree):
-    path = run_path(tree, RUN, 0) / "report.html"
+    path = RunFolder(tree, RUN, 0).path / "report.html"
     before = path.read_bytes()
     assert write_run_page(path.parent).read_bytes() == before
 
@@ -122,7 +122,7 @@ def test_a_bare_record_has_a_page_and_nothing_in_it_runs(tmp_path):
     stage = replace(nasty.time.stages[0], name=NASTY)
     made = replace(nasty.provenance, command=NASTY, commit=None)
     write_record(replace(nasty, model=NASTY, time=replace(nasty.time, stages=(stage,)), provenance=made), tmp_path)
-    write_run_page(run_path(tmp_path, RUN, 0))
+    write_run_page(RunFolder(tmp_path, RUN, 0).path)
     page = page_of(tmp_path)
     text = page.all("main")[0].text
     assert text.count(NASTY) == 3

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_records import SETS, record
+from example_records import SETS, record, write_record
 from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
 from mpq.record.result import Bits, Result, StageTime, Time
-from mpq.record.run_folder import write_record
 from mpq.record.shapes import FILE, Shapes, read_shapes, write_shapes
 from mpq.report.tables import lossless, system_columns, time_factors
 from mpq.report.tables.column import Spread, over_seeds

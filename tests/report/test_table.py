@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from example_records import SETS, record, several, with_characters
+from example_records import SETS, record, several, with_characters, write_record
 from rich.console import Console
 
 from mpq.errors import UserError
 from mpq.record.result import Baseline, Data, Significance
-from mpq.record.run_folder import write_record
 from mpq.report.card import card
 from mpq.report.tables import columns
 from mpq.report.tables.column import Column

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import jiwer
 import pytest
-from example_records import record
+from example_records import record, write_record
 from example_tree import MODEL
 
 from mpq.evaluate.mapsswe import mapsswe
 from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.result import StageTime, Time
-from mpq.record.run_folder import run_path, write_record
+from mpq.record.run_folder import RunFolder, references_file
 from mpq.report.figures import updates
 from mpq.report.figures.style import style
 from mpq.report.tables.formats import to_markdown
@@ -34,7 +34,7 @@ def write(root, texts):
         stages = {ONE: (450,), TWO: (300, 600)}.get(exp, (600,))
         times = tuple(StageTime(f"stage{n}", 1.0, 1, count, 1.0, 1) for n, count in enumerate(stages))
         write_record(replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times)), root)
-        write_hypotheses(run_path(root, exp, seed) / "hypotheses.jsonl", heard)
+        write_hypotheses(RunFolder(root, exp, seed).path / "hypotheses.jsonl", heard)
 
 
 def words(number):
@@ -58,7 +58,7 @@ def errors(said, hypotheses):
 def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_have(tmp_path, said):
     texts = {(exp, seed): heard(said) for exp in (ONE, TWO) for seed in (0, 1)} | {(ONE, 2): heard(said)}
     write(tmp_path, texts)
-    add_references(tmp_path, "embedded", said)
+    add_references(references_file(tmp_path, "embedded"), said)
     found = list(compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path))
     assert len(found) == 2 * 2 + 2 + 2 + 1 and {(change.updates, change.others) for change in found} == {(450, 900)}
     for change in found:
@@ -85,7 +85,7 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
 def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said):
     one, two = heard(said), heard(said)
     write(tmp_path, {(ONE, seed): one for seed in range(3)} | {(TWO, seed): two for seed in range(3)})
-    add_references(tmp_path, "embedded", said)
+    add_references(references_file(tmp_path, "embedded"), said)
     found = {(c.seed, c.set_name): c for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)}
     for name in (*SETS, ALL):
         assert found[ALL, name].interval == pytest.approx(found["0", name].interval)
@@ -93,7 +93,7 @@ def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said)
 
 def test_table_and_picture(tmp_path, said):
     write(tmp_path, {(ONE, 0): heard(said), (TWO, 0): heard(said)})
-    add_references(tmp_path, "embedded", said)
+    add_references(references_file(tmp_path, "embedded"), said)
     assert not is_curve(load_systems(TABLE, MODEL, tmp_path))  # a number of updates each
     write(tmp_path, {(f"{MODEL}_3p5bit", seed): heard(said) for seed in range(2)})
     systems = load_systems(TABLE, MODEL, tmp_path)

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mpq.cores import usable_cores
 from mpq.data.synthetic import grammar, voices
 from mpq.data.synthetic.espeak import Voice, speak
 from mpq.errors import UserError
@@ -146,7 +146,7 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"])
     hashes = {}
-    pool = ProcessPoolExecutor(processes or _cores(), mp_context=context, max_tasks_per_child=1)
+    pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1)
     try:
         jobs = {pool.submit(make_chapter, root, chapter): chapter for chapter in chapters}
         for job in track(as_completed(jobs), "Making the synthetic corpus", total=len(jobs)):
@@ -154,10 +154,6 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: don't make the other chapters first
     return hashes
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def content_hash(root: Path | str) -> str:

@@ -11,7 +11,7 @@ from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.record.hypotheses import read_hypotheses, read_references
 from mpq.record.result import Result
-from mpq.record.run_folder import run_path
+from mpq.record.run_folder import RunFolder, references_file
 from mpq.record.search import read_search
 from mpq.report.figures import bit_map, searches, time_bars, updates, wer_size
 from mpq.report.figures.style import save
@@ -110,9 +110,9 @@ def _word_intervals(baselines: Sequence[Result], root: Path) -> dict[str, tuple[
         recorded = {name: words.interval for name, words in run.wer.items() if words.interval}
         if recorded or not run.provenance.data.synthetic:
             return recorded
-        files = _folder(root, run) / "hypotheses.jsonl", root / "references" / f"{run.provenance.data.name}.jsonl"
         try:
-            hypotheses, references = read_hypotheses(files[0]), read_references(files[1])
+            hypotheses = read_hypotheses(RunFolder.of(root, run).hypotheses)
+            references = read_references(references_file(root, run.provenance.data.name))
         except UserError:
             continue
         return {name: _interval(references[name], texts) for name, texts in hypotheses.items()}
@@ -128,7 +128,7 @@ def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, d
     """What each system that mixes precisions in any seed is called -> seed -> bits of each weight."""
     found = {}
     for system in systems:
-        files = {run.seed: _folder(root, run) / "bits.json" for run in system.runs}
+        files = {run.seed: RunFolder.of(root, run).bits for run in system.runs}
         seeds = {seed: from_json(path) for seed, path in files.items() if path.is_file()}
         if any(map(bit_map.is_mixed, seeds.values())):
             found[system.label] = seeds
@@ -137,10 +137,6 @@ def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, d
 
 def _searches(system: System, root: Path) -> Iterator[tuple[int, searches.StageSearch]]:
     for run in system.runs:
-        path = _folder(root, run) / "search.json"
+        path = RunFolder.of(root, run).search
         if path.is_file() and (stage := searches.learned(read_search(path))):
             yield run.seed, stage
-
-
-def _folder(root: Path, run: Result) -> Path:
-    return run_path(root, run.exp, run.seed)

@@ -8,12 +8,12 @@ import torch
 
 from mpq import conf
 from mpq.checkpoint.prediction import float_file_bytes, packed_file_bytes
-from mpq.checkpoint.size import FLOAT_BITS, measure_size
+from mpq.checkpoint.size import FLOAT_BITS, searched_average, size_of
 from mpq.checkpoint.tensors import count_parameters
 from mpq.models.ctc import from_scratch
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.sites import Site, find_sites, fold_weight_norm
-from mpq.record.result import Bits, Size
+from mpq.record.result import Bits
 from mpq.record.shapes import Shapes
 from mpq.report.tables.planned import Row, planned
 from mpq.search.allocate import allocate
@@ -38,10 +38,9 @@ def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shape
             bits, dynamic = _assignment(row, sites, quantizer["fixed_bits"]), "a8_dynamic" in row.exp
             on_disk = packed_file_bytes(network, sites, bits, quantizer["granularity"] == "per_channel", dynamic)
             activations = ACTIVATION_BITS if dynamic else FLOAT_BITS
-        report = measure_size(parameters, sites, bits)
         target = None if row.recipe == "full_precision" else float(row.bits)
-        size = Size(parameters, report.ideal_bits, report.ideal_ratio, on_disk, parameters * FLOAT_BITS / 8 / on_disk)
-        yield row.exp, Shapes(Bits(target, report.average_bits or 0.0, float(activations)), size)
+        average = searched_average(sites, bits) or 0.0
+        yield row.exp, Shapes(Bits(target, average, float(activations)), size_of(parameters, sites, bits, on_disk))
 
 
 def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:

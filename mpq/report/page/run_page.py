@@ -1,17 +1,15 @@
-"""The page of one run: everything its folder and its baseline's tell, `<run>/report.html`."""
+"""The page of one run: everything its folder and its baseline's tell."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from omegaconf import OmegaConf
 
 from mpq.errors import UserError
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
-from mpq.record.identity import flat
 from mpq.record.result import Result
-from mpq.record.run_folder import read_record, run_path
+from mpq.record.run_folder import RunFolder, references_file
 from mpq.record.search import StageSearch, read_search
 from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.words import SetSamples, samples
@@ -21,7 +19,6 @@ from mpq.report.tables.parts import Block, Part, with_values
 from mpq.report.tables.system import System
 from mpq.search.assignment import from_json
 
-FILE = "report.html"
 _SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb")
 _SIZE = (*_SIZE, "ideal_ratio", "file_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
@@ -41,12 +38,12 @@ def write_run_page(run: Path | str) -> Path:
 
     What an old record lacks is said to be missing. Raises: UserError where there is no record, or it can't be read.
     """
-    run = Path(run)
-    if not (run / "result.json").is_file():
+    folder = RunFolder.at(run)
+    if not folder.result.is_file():
         raise UserError(f"{run} holds no record; run=FOLDER must be a run's folder, such as experiments/NAME/seed0")
-    result = read_record(run / "result.json")
-    bits = from_json(run / "bits.json") if (run / "bits.json").is_file() else {}
-    stages = read_search(run / "search.json") if (run / "search.json").is_file() else ()
+    result = folder.read()
+    bits = from_json(folder.bits) if folder.bits.is_file() else {}
+    stages = read_search(folder.search) if folder.search.is_file() else ()
     content = {
         "result": result,
         "size": Part("Size of the model on disk", "runs", _SIZE).build([result], []),
@@ -55,10 +52,10 @@ def write_run_page(run: Path | str) -> Path:
         "counts": sorted(Counter(bits.values()).items()),
         "pictures": _pictures(result, bits, stages),
         "stages": _STAGES,
-        "samples": _samples(run, result),
-        "settings": _settings(run / "config.yaml"),
+        "samples": _samples(folder, result),
+        "settings": list(folder.settings().items()),
     }
-    return write_page(run / FILE, "run.html", content)
+    return write_page(folder.page, "run.html", content)
 
 
 def _errors(result: Result) -> Block:
@@ -102,16 +99,15 @@ def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSea
     return found
 
 
-def _samples(run: Path, result: Result) -> list[SetSamples] | None:
+def _samples(folder: RunFolder, result: Result) -> list[SetSamples] | None:
     """Transcripts beside the baseline's; None where the texts are not there."""
-    root = run.parent.parent
     try:
-        references = read_references(root / "references" / f"{result.provenance.data.name}.jsonl")
-        systems = {result.exp: read_hypotheses(run / "hypotheses.jsonl")}
+        references = read_references(references_file(folder.root, result.provenance.data.name))
+        systems = {result.exp: read_hypotheses(folder.hypotheses)}
         tests = list((result.significance or {}).values())
         if tests:
-            name = tests[0].baseline
-            systems = {name.exp: read_hypotheses(run_path(root, name.exp, name.seed) / "hypotheses.jsonl"), **systems}
+            before = tests[0].baseline
+            systems = {before.exp: read_hypotheses(RunFolder.of(folder.root, before).hypotheses), **systems}
     except UserError:
         return None
     return samples(_of(references, result), systems)
@@ -119,10 +115,3 @@ def _samples(run: Path, result: Result) -> list[SetSamples] | None:
 
 def _of(references: Texts, result: Result) -> Texts:
     return {name: texts for name, texts in references.items() if name in result.wer}
-
-
-def _settings(path: Path) -> list[tuple[str, str]]:
-    """Every setting by its dotted name."""
-    if not path.is_file():
-        return []
-    return list(flat(OmegaConf.to_container(OmegaConf.load(path))).items())

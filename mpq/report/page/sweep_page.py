@@ -1,4 +1,4 @@
-"""The page of a folder of records, `<root>/report.html`: three tables, pictures, links to the runs' pages."""
+"""The page of a folder of records: three tables, pictures, links to the runs' pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from pathlib import Path
 from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.record.result import Result
-from mpq.record.run_folder import load_records, run_path
+from mpq.record.run_folder import PAGE, RunFolder, load_records
 from mpq.report.page.render import Picture, picture, write_page
-from mpq.report.page.run_page import FILE, write_run_page
+from mpq.report.page.run_page import write_run_page
 from mpq.report.tables.parts import Block, Part
 from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, models_of
@@ -43,12 +43,12 @@ def write_sweep_page(root: Path | str) -> Path:
     from rich.progress import track
 
     root = Path(root)
-    found = [r for r in load_records(root) if (run_path(root, r.exp, r.seed) / "result.json").is_file()]
+    found = [r for r in load_records(root) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
     for record in track(records, "Writing the pages"):
-        write_run_page(run_path(root, record.exp, record.seed))
+        write_run_page(RunFolder.of(root, record).path)
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
     content = {
         "name": root.resolve().name,
@@ -57,7 +57,7 @@ def write_sweep_page(root: Path | str) -> Path:
         "runs": [_runs(records, model) for model in sorted({record.model for record in records})],
         "synthetic": sorted({record.provenance.data.name for record in records if record.provenance.data.synthetic}),
     }
-    return write_page(root / FILE, "sweep.html", content)
+    return write_page(root / PAGE, "sweep.html", content)
 
 
 def _scale(name: str, root: Path) -> Scale:
@@ -71,4 +71,4 @@ def _runs(records: Sequence[Result], model: str) -> Runs:
     shown = [record for record in records if record.model == model]
     sets = list(dict.fromkeys(name for record in shown for name in record.wer))
     block = Part("runs recorded", "runs", _RUNS).build(shown, sets, model)
-    return Runs(block, [run_path("", record.exp, record.seed).joinpath(FILE).as_posix() for record in shown])
+    return Runs(block, [RunFolder.of("", record).page.as_posix() for record in shown])

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from mpq.markdown import table
 from mpq.report.tables.column import Column, Spread
 from mpq.report.tables.lossless import NONE
 from mpq.report.tables.parts import Block
@@ -47,16 +48,8 @@ def _rows(block: Block) -> str:
     cells = block.cells()
     if not cells:
         return "(no rows)"
-    rows = [[column.header for column in block.columns], [_rule(values) for values in zip(*cells, strict=True)], *cells]
-    return "\n".join(f"| {' | '.join(map(_escape, row))} |" for row in rows)
-
-
-def _rule(values: tuple[str, ...]) -> str:
-    return "---:" if is_numeric(values) else "---"
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", " ")
+    numeric = [is_numeric(values) for values in zip(*cells, strict=True)]
+    return table([column.header for column in block.columns], cells, numeric)
 
 
 def is_numeric(values: tuple[str, ...]) -> bool:

@@ -13,15 +13,15 @@ from mpq.commands import script
 from mpq.errors import UserError
 from mpq.evaluate.significance import holm
 from mpq.record.result import Result, Significance
-from mpq.record.run_folder import read_record, run_path
+from mpq.record.run_folder import RunFolder
 from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.tables.columns import ALPHA, only
 from mpq.report.tables.planned import LABELS, Row, label, method, planned
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One seed of a system on one set against 32 bits.
+class AdjustedTest:
+    """The test of one seed of a system on one set against 32 bits, with Holm's corrections.
 
     `adjusted` is MAPSSWE's p after Holm's correction over the comparisons of its system, `adjusted_all` over those of
     all systems of the model.
@@ -59,7 +59,7 @@ class System:
     seeds: tuple[int, ...]
     command: str = ""
     runs: tuple[Result, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[AdjustedTest, ...] = ()
     shapes: Shapes | None = None
 
     @property
@@ -106,7 +106,7 @@ def compared(systems: Sequence[System]) -> list[System]:
     made = []
     for system, tests in zip(systems, found, strict=True):
         own = holm([test.p for *_, test in tests])
-        comparisons = (Comparison(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
+        comparisons = (AdjustedTest(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
         made.append(replace(system, comparisons=tuple(comparisons)))
     return made
 
@@ -178,6 +178,6 @@ def _command(missing: list[Row]) -> str:
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
     for row in rows:
-        path = run_path(root, row.exp, row.seed) / "result.json"
-        if path.is_file():
-            yield read_record(path)
+        folder = RunFolder(root, row.exp, row.seed)
+        if folder.result.is_file():
+            yield folder.read()

@@ -11,7 +11,7 @@ from typing import Any
 
 from mpq.report.tables import columns, paper
 from mpq.report.tables.column import Column, over_seeds
-from mpq.report.tables.system import Comparison, System
+from mpq.report.tables.system import AdjustedTest, System
 
 NOT_RUN, LOSSLESS, NOT_WORSE, WORSE = "not run", "lossless", "not worse", "worse"
 """What stands in a cell: no record; no significant increase on any set; none on this set; how many there are."""
@@ -45,7 +45,7 @@ def _seeds(system: System) -> str:
     return f"{len(system.runs)} of {len(system.seeds)}" if system.runs else NOT_RUN
 
 
-def _count(worse: Callable[[Comparison], bool], none: str) -> Callable[[System], str | None]:
+def _count(worse: Callable[[AdjustedTest], bool], none: str) -> Callable[[System], str | None]:
     def function(system: System) -> str | None:
         count = sum(map(worse, system.comparisons))
         if not system.comparisons:
@@ -71,7 +71,7 @@ def _envelope(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return min(low for low, _ in intervals), max(high for _, high in intervals)
 
 
-def _worst(value: Callable[[Comparison], float]) -> Callable[[System], float | str | None]:
+def _worst(value: Callable[[AdjustedTest], float]) -> Callable[[System], float | str | None]:
     def function(system: System) -> float | str | None:
         worst = max(system.comparisons, key=lambda one: one.test.z, default=None)
         return value(worst) if worst else None if system.runs else NOT_RUN

@@ -19,7 +19,7 @@ from mpq.evaluate.significance import holm
 from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.record.hypotheses import Texts, has_hypotheses, read_hypotheses, read_references
 from mpq.record.result import Result
-from mpq.record.run_folder import run_path
+from mpq.record.run_folder import RunFolder, references_file
 from mpq.report.tables import columns
 from mpq.report.tables.captions import data_line
 from mpq.report.tables.column import Column
@@ -102,9 +102,9 @@ def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]
     found = {}
     for mine in system.runs:
         for theirs in other.runs:
-            paths = [run_path(root, run.exp, run.seed) / "hypotheses.jsonl" for run in (theirs, mine)]
+            paths = [RunFolder.of(root, run).hypotheses for run in (theirs, mine)]
             if mine.seed == theirs.seed and all(map(has_hypotheses, paths)):
-                said = read_references(Path(root) / "references" / f"{mine.provenance.data.name}.jsonl")
+                said = read_references(references_file(root, mine.provenance.data.name))
                 written = [read_hypotheses(path) for path in paths]
                 heard = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
                 found[mine.seed] = (heard, *written)
