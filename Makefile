@@ -35,7 +35,7 @@ demo: $(STAMP)
 	$(VENV)/bin/python scripts/run.py
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -1,13 +1,18 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
 
-import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 
+@pytest.fixture(scope="session", autouse=True)
+def one_registry():
+    """PyTorch's table of ONNX operators, which its exporter makes anew for each model in a third of the whole time."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 import transformers
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
@@ -59,24 +60,33 @@ def test_the_probe_tells_of_this_processor_and_the_option_mends_it(rows, rng):
     assert np.array_equal(exact, wanted)
 
 
-@pytest.mark.parametrize("model_type", ["wav2vec2", "hubert"])
-@pytest.mark.parametrize("saturates", [True, None])
-def test_a_file_for_speed_adds_exactly(model_type, saturates, rng, tmp_path, monkeypatch):
-    """Also where this processor has no need of the option: the file must be one that bears it."""
-    if saturates is not None:
-        monkeypatch.setattr(runtime, "saturates", lambda: saturates)
-    norm = {"feat_extract_norm": "layer", "conv_bias": True} if model_type == "hubert" else {}
-    model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(model_type, **SIZES, **norm))
+@pytest.fixture(scope="module", params=["wav2vec2", "hubert"])
+def speed(request, tmp_path_factory):
+    """The file for speed of a random model at 8 bits, random audio, and ONNX's reference logits of it."""
+    torch.manual_seed(seed := int(np.random.SeedSequence().entropy) % 2**63)
+    print("seed:", seed)
+    folder = tmp_path_factory.mktemp("speed")
+    norm = {"feat_extract_norm": "layer", "conv_bias": True} if request.param == "hubert" else {}
+    model = transformers.AutoModelForCTC.from_config(transformers.AutoConfig.for_model(request.param, **SIZES, **norm))
     for quantizer in attach(model.eval(), find_sites(model), (8,)).values():
         quantizer.freeze(8)
     processor = letters_processor()
     processor.feature_extractor.return_attention_mask = False
-    save_packed(tmp_path / "packed", model, processor)
-    path = export(tmp_path / "packed", tmp_path / "model.onnx", "speed")
-    audio = rng.standard_normal(1_500).astype(np.float32)
-    recognizer = runtime.OnnxRecognizer(path, threads=1)
-    (found,) = recognizer.logits([audio])
-    heard = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7) if recognizer.description.do_normalize else audio
+    save_packed(folder / "packed", model, processor)
+    path = export(folder / "packed", folder / "model.onnx", "speed")
+    audio = np.random.default_rng(seed).standard_normal(1_500).astype(np.float32)
+    normalized = runtime.OnnxRecognizer(path, threads=1).description.do_normalize
+    heard = (audio - audio.mean()) / np.sqrt(audio.var() + 1e-7) if normalized else audio
     (wanted,) = ReferenceEvaluator(onnx.load(path)).run(None, {"input_values": heard[None]})[0]
+    return path, audio, wanted
+
+
+@pytest.mark.parametrize("saturates", [True, None])
+def test_a_file_for_speed_adds_exactly(speed, saturates, monkeypatch):
+    """Also where this processor has no need of the option: the file must be one that bears it."""
+    if saturates is not None:
+        monkeypatch.setattr(runtime, "saturates", lambda: saturates)
+    path, audio, wanted = speed
+    (found,) = runtime.OnnxRecognizer(path, threads=1).logits([audio])
     # A value on the border of two 8-bit steps may fall to either side; cut-off sums are 0.05 away.
     assert np.sqrt(((found - wanted) ** 2).mean()) < 2e-3 * wanted.std()

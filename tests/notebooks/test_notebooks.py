@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
@@ -27,15 +28,25 @@ def test_a_notebook_defines_nothing_and_is_kept_without_outputs(name):
             assert not [node for node in ast.walk(ast.parse(source)) if isinstance(node, defined)]
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One process for all notebooks, since each would take seconds to import the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        manager, client = start_new_kernel(cwd=str(FOLDER))
+        client.stop_channels()
+        yield manager
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.fixture
-def outputs(request, tmp_path, monkeypatch):
+def outputs(request, kernel):
     """What the notebook shows: the data of all cells' outputs, by type."""
-    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
     notebook = nbformat.read(FOLDER / f"{request.param}.ipynb", as_version=4)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
-    ).execute()
+    forget = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset_selective -f .")])
+    for each in (forget, notebook):  # no name of another notebook is left
+        NotebookClient(each, km=kernel, timeout=600).execute()
     found: dict[str, str] = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

@@ -20,8 +20,8 @@ from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 
 KILLS = int(os.environ.get("KILLS", "3"))
 EXP = "tiny_wav2vec2_3p5bit_mini_speech"
-UPDATES = 24
-SETTINGS = (f"trainer.updates={UPDATES}", "trainer.interval=10", "trainer.dropout=true", "seed=1", "logger.mode=off")
+UPDATES = 12
+SETTINGS = (f"trainer.updates={UPDATES}", "trainer.interval=5", "trainer.dropout=true", "seed=1", "logger.mode=off")
 TRACKED = (
     "bits.json",
     "search.json",
@@ -62,18 +62,18 @@ def test_whatever_happens_the_run_ends_as_the_uninterrupted_one(uninterrupted, t
     checkpoint = folder / "work" / "one_stage" / "last.safetensors"
     command = words(root, model_folder, speech_folder, *SETTINGS)
     happenings = [  # what happens; exit status, updates kept, and what is told
-        (functools.partial(mishaps.signal_before, 3, signal.SIGTERM), 143, 4, "stopped by SIGTERM after update 4: "),
-        (functools.partial(mishaps.full_disk_before, 12), 1, 10, f"error: the training checkpoint {checkpoint} can't"),
-        (functools.partial(mishaps.worker_dies_after, checkpoint), 1, 10, "error: a process that decodes audio has"),
-        (functools.partial(mishaps.signal_before, 15, signal.SIGINT), 130, 10, "interrupted; the same command goes on"),
+        (functools.partial(mishaps.signal_before, 2, signal.SIGTERM), 143, 3, "stopped by SIGTERM after update 3: "),
+        (functools.partial(mishaps.full_disk_before, 6), 1, 5, f"error: the training checkpoint {checkpoint} can't"),
+        (functools.partial(mishaps.worker_dies_after, checkpoint), 1, 5, "error: a process that decodes audio has"),
+        (functools.partial(mishaps.signal_before, 7, signal.SIGINT), 130, 5, "interrupted; the same command goes on"),
         (
-            functools.partial(mishaps.signal_to_all_before, 11, signal.SIGTERM),
+            functools.partial(mishaps.signal_to_all_before, 6, signal.SIGTERM),
             143,
-            12,
+            7,
             "stopped by SIGTERM after update",
         ),
-        (functools.partial(mishaps.signal_before, 17, signal.SIGUSR1), 138, 18, "stopped by SIGUSR1 after update 18: "),
-        (functools.partial(mishaps.signal_before, 22, signal.SIGKILL), -9, 20, ""),
+        (functools.partial(mishaps.signal_before, 8, signal.SIGUSR1), 138, 9, "stopped by SIGUSR1 after update 9: "),
+        (functools.partial(mishaps.signal_before, 11, signal.SIGKILL), -9, 10, ""),
     ]
     for prepare, status, kept, told in happenings:
         decoding = prepare.func in (mishaps.worker_dies_after, mishaps.signal_to_all_before)

@@ -17,7 +17,6 @@ _context = multiprocessing.get_context("forkserver")
 
 def begin(command: list[str], log: Path, prepare: Callable[[], Any] | None = None, **variables: str) -> BaseProcess:
     """Start the script with `command`, its output going to `log`; `prepare` is called in the process before."""
-    _context.set_forkserver_preload(["mpq.pipeline", "transformers.models.wav2vec2.modeling_wav2vec2", "hydra"])
     process = _context.Process(target=_command, args=(command, log, prepare, {**environment(), **variables}))
     process.start()
     return process

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import multiprocessing
 import random
 
 import pytest
@@ -10,6 +11,7 @@ from mpq.errors import UserError
 from mpq.record.hypotheses import add_references, read_hypotheses, read_references, write_hypotheses
 from mpq.record.run_folder import references_file
 
+FORK = multiprocessing.get_context("fork")
 TEXTS = {
     "test-other": {"b-1": "two\u2028lines \u0085 and a “quote”", "a-1": ""},
     "test-clean": {"b-1": 'back\\slash "and" tab\t', "é": "naïve\nword"},
@@ -80,3 +82,19 @@ def test_a_packed_file_reads_alike_and_a_damaged_one_is_refused(tmp_path):
         packed.write_bytes(damaged)
         with pytest.raises(UserError, match=r"hypotheses\.jsonl can't be read"):
             read_hypotheses(path)
+
+
+def add(root, number):
+    for utterance in range(5):
+        add_references(references_file(root, "corpus"), {"test": {f"{number}-{utterance}": "words"}})
+
+
+def test_references_that_many_processes_add_are_all_there(tmp_path):
+    processes = [FORK.Process(target=add, args=(tmp_path, number)) for number in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert len(read_references(tmp_path / "references" / "corpus.jsonl")["test"]) == 20
+    assert [path.name for path in (tmp_path / "references").iterdir()] == ["corpus.jsonl"]

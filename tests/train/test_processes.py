@@ -110,7 +110,6 @@ def member(rank, port, folder, out):
 def trained(folders, tmp_path_factory):
     out, port = tmp_path_factory.mktemp("two"), str(LightningEnvironment().main_port)
     members = [CONTEXT.Process(target=member, args=(rank, port, folders, out)) for rank in range(2)]
-    CONTEXT.set_forkserver_preload(["mpq.train.recipe", "transformers.models.wav2vec2.modeling_wav2vec2"])
     for process in members:
         process.start()
     for process in members:

@@ -1,4 +1,4 @@
-"""Projected costs: operations against the formulas of the layers, hours against the arithmetic on the page."""
+"""Costs and sizes before a run: operations against the layers' formulas, hours against the arithmetic on the page."""
 
 import subprocess
 import sys
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mpq.errors import UserError
+from mpq.record.shapes import read_shapes, write_shapes
 from mpq.report.forecast.costs import Assumptions, count, projection_sheet, updates_of
+from mpq.report.forecast.sizes import predict
 from mpq.report.tables.formats import to_markdown
 from mpq.report.tables.planned import planned
 
@@ -83,3 +85,33 @@ def test_the_script_refuses_in_one_line():
         "error: peak=much must be a number of 0 or more, such as peak=312"
     )
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def base():
+    return dict(predict("wav2vec2_base"))
+
+
+def test_every_planned_system_has_a_size(base):
+    assert list(base) == list(dict.fromkeys(row.exp for row in planned("compression", "wav2vec2_base")))
+    assert all(found.size.parameters == 94_396_320 for found in base.values())
+
+
+def test_the_ratios(base):
+    """Searched weights at the target, 9,339,552 others less their 3,744 biases at 8 bits, what is left at 32."""
+    for exp, found in base.items():
+        if exp.endswith("fp32"):
+            continue
+        ideal = 84_934_656 * found.bits.average + (9_339_552 - 3_744) * 8 + (122_112 + 3_744) * 32
+        assert found.size.ideal_bits == ideal
+        assert found.bits.target == found.bits.average
+        assert found.size.file_ratio == pytest.approx(found.size.ideal_ratio, rel=0.02)
+    assert base["wav2vec2_base_3p5bit"].size.ideal_ratio == pytest.approx(8.034, abs=5e-4)
+    assert base["wav2vec2_base_3p5bit_a8_dynamic"].bits.activations == 8
+    full = base["wav2vec2_base_fp32"]
+    assert (full.bits.target, full.size.ideal_ratio) == (None, 1.0) and 0.999 < full.size.file_ratio < 1
+
+
+def test_they_are_kept_and_read_back(base, tmp_path):
+    write_shapes(tmp_path / "sizes.json", base)
+    assert read_shapes(tmp_path / "sizes.json") == base

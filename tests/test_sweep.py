@@ -1,18 +1,17 @@
 """A sweep over rows of a very small model: what is missing runs, what fails is told, whatever launches the jobs."""
 
-import subprocess
-import sys
-
 import pytest
-from tiny_run import environment, words
+from tiny_run import composed, environment, run_here, words
 
 from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
+from mpq.files import TakenError
 from mpq.record.run_folder import load_records
 from mpq.report.tables.planned import Row, planned, tables
-from mpq.sweep import sweep, unfinished
+from mpq.sweep import run_row, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
+SWEEP = REPOSITORY / "scripts" / "sweep.py"
 
 
 def row(recipe, bits, *overrides, seed=0):
@@ -47,14 +46,15 @@ def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, commo
 
 
 def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
-    from tiny_run import composed
-
+    names = {}
     for table in tables():
         rows = planned(table, "tiny_hubert")
         assert len({(one.exp, one.seed) for one in rows}) == len(rows)
         for one in rows:
             if one.seed == 0:
-                assert composed(*one.words).exp == one.exp
+                assert names.setdefault(tuple(one.words), one.exp) == one.exp
+    for row_words, exp in names.items():  # each once, since composing takes a fifth of a second
+        assert composed(*row_words).exp == exp
 
 
 def test_a_scale_may_have_its_own_rows():
@@ -76,35 +76,24 @@ def test_a_table_without_systems_is_refused():
         planned("demo", MODEL)
 
 
-def test_the_command_lists_what_it_would_run(tmp_path):
-    command = [
-        sys.executable,
-        str(REPOSITORY / "scripts" / "sweep.py"),
-        "model=tiny_hubert",
-        f"root={tmp_path}",
-        "list=true",
-    ]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout.splitlines()
+def test_the_command_lists_what_it_would_run(tmp_path, monkeypatch, capfd):
+    command = ["model=tiny_hubert", f"root={tmp_path}", "list=true"]
+    assert run_here(monkeypatch, *command, script=SWEEP) == 0
+    listed = capfd.readouterr().out.splitlines()
     assert len(listed) == len(planned("compression", "tiny_hubert"))
     assert listed[0].startswith("python scripts/run.py model=tiny_hubert recipe=full_precision")
-    wrong = subprocess.run([*command, "recipe=nothing"], capture_output=True, text=True, env=environment())
-    assert wrong.returncode == 1
+    assert run_here(monkeypatch, *command, "recipe=nothing", script=SWEEP) == 1
     assert (
-        wrong.stderr
+        capfd.readouterr().err
         == "error: recipe=nothing can't be set for all rows: conf/table/compression.yaml decides it for each\n"
     )
 
 
-def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path):
+def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path, monkeypatch, capfd):
     choices = ["recipe=ptq_rtn", "target_bits=9,2", f"root={tmp_path}/records"]
-    command = [sys.executable, str(REPOSITORY / "scripts" / "run.py"), "-m", *common, *choices]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment())
-    assert ended.returncode == 1
-    assert (
-        "9bit" in (told := ended.stderr.strip().splitlines()[-1])
-        and told.startswith("failed: ")
-        and "failed.log" in told
-    )
+    assert run_here(monkeypatch, "-m", *common, *choices) == 1
+    told = capfd.readouterr().err.strip().splitlines()[-1]
+    assert "9bit" in told and told.startswith("failed: ") and "failed.log" in told
     assert {record.bits.target for record in load_records(tmp_path / "records")} == {None, 2.0}
 
 
@@ -115,3 +104,13 @@ def test_on_a_cluster_a_row_gets_one_gpu():
         cfg = compose("config", ["hydra/launcher=slurm_gpu"], return_hydra_config=True)
     assert cfg.hydra.launcher._target_.endswith("SlurmLauncher")
     assert (cfg.hydra.launcher.gpus_per_node, cfg.hydra.launcher.tasks_per_node) == (1, 1)
+
+
+def test_a_sweep_leaves_a_row_to_the_process_that_has_it(tmp_path, model_folder, speech_folder, monkeypatch, capsys):
+    def taken(_):
+        raise TakenError("it is being worked on by process 7")
+
+    monkeypatch.setattr("mpq.pipeline.run", taken)
+    run_row(composed(*words(tmp_path / "records", model_folder, speech_folder)))
+    assert "left out: it is being worked on by process 7" in capsys.readouterr().out
+    assert not (tmp_path / "records").exists()  # no log of a failure

@@ -1,9 +1,7 @@
-"""Whole runs of a very small model on a few seconds of speech, in this process or by the command itself."""
+"""Whole runs of a very small model on a few seconds of speech: the command line, the config, the script itself."""
 
 import os
 import runpy
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -46,25 +44,11 @@ def environment() -> dict[str, str]:
     return {**kept, "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
 
 
-def start(command: list[str], log: Path) -> subprocess.Popen:
-    """The command as a user types it, its output going to `log`."""
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, str(SCRIPT), *command],
-            stdout=output,
-            stderr=output,
-            env=environment(),
-            cwd=log.parent,
-            # A test that runs in the background of a shell has SIGINT switched off, and would hand that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-
-
-def run_here(monkeypatch, *command: str) -> int:
+def run_here(monkeypatch, *command: str, script: Path = SCRIPT) -> int:
     """Run the script in this process; return its exit status."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *command])
+    monkeypatch.setattr(sys, "argv", [str(script), *command])
     try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     return 0
