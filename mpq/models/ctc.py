@@ -15,7 +15,6 @@ from mpq.errors import UserError, first_line
 from mpq.models.hub import check_available, local_folder
 from mpq.models.processor import letters_processor
 
-
 _MASK = "masked_spec_embed"  # what masked frames become in training; fine-tuned checkpoints of facebook lack it
 
 
