@@ -50,7 +50,9 @@ def header(path: Path) -> float:
 
 
 def load(path: Path, rate: int) -> np.ndarray:
-    """The samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz; channels are averaged.
+    """The samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz.
+
+    Channels are averaged; of channels that cancel each other the loudest is taken.
 
     Raises: BadAudioError where the file is no audio, empty, too short, truncated, silent or has samples that are no
     numbers.
@@ -93,12 +95,26 @@ class _Reader:
 
     def blocks(self, part: Any) -> Iterator[np.ndarray]:
         """The mean of all channels `[time]` from the beginning to the end, at the part's own rate."""
+        channel = self._uncancelled(part) if part.channels > 1 else None
         for block in self._channels(part):
-            block = block.mean(axis=1)
+            block = block.mean(axis=1) if channel is None else block[:, channel].copy()
             self._peak = max(self._peak, float(np.abs(block).max()))
             if part is self._last and part.tell() >= part.frames and self._peak < _SILENCE:
                 raise BadAudioError(f"{self._path} is silent")
             yield block
+
+    def _uncancelled(self, part: Any) -> int | None:
+        """The loudest channel, where channels of opposite phase would leave next to nothing of their mean.
+
+        None where the mean has more than a tenth of the power that it had of channels that know nothing of each other.
+        """
+        count, sums, squares = 0, np.zeros(part.channels + 1), np.zeros(part.channels + 1)
+        for block in self._channels(part):
+            heard = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)
+            count, sums, squares = count + len(heard), sums + heard.sum(axis=0), squares + (heard**2).sum(axis=0)
+        part.seek(0)
+        *each, mean = squares / count - (sums / count) ** 2
+        return int(np.argmax(each)) if mean < 0.1 * sum(each) / len(each) ** 2 else None
 
     def _channels(self, part: Any) -> Iterator[np.ndarray]:
         """Every sample of a part, in blocks `[time, channels]`."""
@@ -124,7 +140,7 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb", buffering=2**16))
-            sources = views(file) or [os.fsencode(path) if os.name == "posix" else str(path)]
+            sources: list[Any] = views(file) or [os.fsencode(path) if os.name == "posix" else str(path)]
             parts = [stack.enter_context(soundfile.SoundFile(source)) for source in sources]
         except CutShortError:
             raise BadAudioError(f"{path} is truncated: it ends before its own format says that it does") from None

@@ -147,3 +147,26 @@ def test_names_a_bad_file(tmp_path, monkeypatch, name, write, complaint):
         with pytest.raises(audio.BadAudioError, match=complaint) as caught:
             read(tmp_path / name, 16_000)
         assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("hum", [0.0, 0.01])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus"])
+def test_of_channels_that_cancel_the_loudest_is_taken(tmp_path, rng, monkeypatch, hum, suffix):
+    said = tone(1.5) + 0.05  # an offset, common to both, is no sound
+    noise = hum * rng.standard_normal((len(said), 2))
+    both = np.stack([0.8 * said, 0.1 - said], axis=1) + noise
+    path = record(tmp_path / f"a{suffix}", both)
+    alone = audio.load(record(tmp_path / f"b{suffix}", both[:, 1]), 16_000)
+    heard = audio.load(path, 16_000)
+    assert len(heard) == len(alone) and np.corrcoef(heard, alone)[0, 1] > 0.99
+    monkeypatch.setattr(audio, "_BLOCK", 3_000)
+    np.testing.assert_array_equal(np.concatenate(taken(path, 16_000)), heard)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_channels_of_which_one_is_mute_or_that_are_unlike_are_averaged(tmp_path, rng, channels):
+    one = np.zeros((8_000, channels))
+    one[:, channels // 2] = tone(0.5)
+    for samples in (one, 0.1 * rng.standard_normal((8_000, channels))):
+        path = record(tmp_path / "a.wav", samples, subtype="FLOAT", format="WAV")
+        np.testing.assert_allclose(audio.load(path, 16_000), samples.mean(axis=1), atol=1e-6)
