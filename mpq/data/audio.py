@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpq.data.containers import CutShortError, views
+from mpq.data.folder import is_utf8, printable
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
 _SILENCE = 1e-4  # full scale is 1: below this no sample differs from zero by more than three 16-bit steps
@@ -137,6 +138,8 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
     """A soundfile.SoundFile of each part of `path`, once they make sense and `rate` (Hz) can be made of their own."""
     import soundfile
 
+    if not is_utf8(path):
+        raise BadAudioError(f"{printable(path)} has a name that is not UTF-8: rename it")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb", buffering=2**16))

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -53,6 +55,13 @@ def test_a_rate_that_no_laptop_can_turn_into_another_is_named(tmp_path):
             audio.BadAudioError, match=r"a.wav has an odd sample rate, 99991 Hz: convert it to 16000 Hz"
         ):
             read(path, 16_000)
+
+
+def test_a_name_that_is_not_utf8_is_told_in_what_can_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    path.write_bytes(record(tmp_path / "a.wav", tone(1.0)).read_bytes())
+    with pytest.raises(audio.BadAudioError, match=r"caf\\xe9.wav has a name that is not UTF-8: rename it"):
+        audio.load(path, 16_000)
 
 
 def taken(path, rate):
