@@ -77,6 +77,21 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         is_waveform = extractor.model_input_names[0] == "input_values"
         return max(1, round(seconds * extractor.sampling_rate)) if is_waveform else 1
 
+    def check_labels(self, outputs: int) -> None:
+        """Raise UserError where a transcript needs a token beyond the `outputs` of the model, which its loss can't."""
+        vocabulary = self._processor.tokenizer.get_vocab()
+        beyond = {number: token for token, number in vocabulary.items() if number >= outputs}
+        for utterance in self.utterances if beyond else ():
+            if found := [beyond[label] for label in self._labels(utterance) if label in beyond]:
+                raise UserError(
+                    f"the transcript of {utterance.id} needs the token {found[0]!r}, number {vocabulary[found[0]]} of "
+                    f"the tokenizer's {len(vocabulary)}, but the model's head has {outputs} outputs: give the model a "
+                    "tokenizer whose vocabulary is its head's"
+                )
+
+    def _labels(self, utterance: Utterance) -> list[int]:
+        return self._processor.tokenizer(spelling(self._processor, utterance.text)).input_ids
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
         extractor = self._processor.feature_extractor
@@ -85,11 +100,10 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         except audio.BadAudioError as error:
             return {"id": utterance.id, "skipped": str(error)}
         features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
-        labels = self._processor.tokenizer(spelling(self._processor, utterance.text)).input_ids
         return {
             "id": utterance.id,
             "inputs": torch.as_tensor(features[extractor.model_input_names[0]][0]),
-            "labels": torch.as_tensor(labels, dtype=torch.long),
+            "labels": torch.as_tensor(self._labels(utterance), dtype=torch.long),
             "seconds": len(samples) / extractor.sampling_rate,
         }
 

@@ -42,6 +42,8 @@ def run_recipe(
     if (folder / LEDGER).is_file():
         ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
     dataset = SpeechDataset(corpus.train, processor, cfg.data.on_bad_audio)
+    if cfg.recipe.stages:
+        dataset.check_labels(teacher.config.vocab_size)  # type: ignore[union-attr,operator]  # transformers' model
     posteriors = None
     if cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages:
         kept = folder_of(cfg.cache, teacher, processor, corpus, cfg.trainer.precision)
