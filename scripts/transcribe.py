@@ -17,7 +17,7 @@ def main() -> int:
         "A file that can't be read costs one line on standard error and exit status 1; the others go on.",
         epilog="example: python scripts/transcribe.py talk.wav more/*.flac --model FOLDER",
     )
-    parser.add_argument("audio", nargs="+", type=Path, help="wav, flac, ogg, opus or mp3")
+    parser.add_argument("audio", nargs="+", type=Path, help="wav, flac, ogg, opus or mp3; with ffmpeg, m4a, webm etc.")
     parser.add_argument(
         "--model",
         metavar="FOLDER_OR_NAME",

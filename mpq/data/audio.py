@@ -2,7 +2,7 @@
 
 soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 without a system package. Where a file ends is found by
 `mpq.data.containers`, since headers can be wrong; a file that was cut is refused, which is known of an mp3 file with a
-header alone. A cut flac file fails to decode.
+header alone. A cut flac file fails to decode. Other formats are decoded by ffmpeg (`mpq.data.convert`).
 """
 
 import os
@@ -11,14 +11,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil, gcd
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from mpq.data import convert
 from mpq.data.containers import CutShortError, views
 from mpq.data.folder import is_utf8, printable
 
-SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+SUFFIXES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", *convert.SUFFIXES)
 _SILENCE = 1e-4  # full scale is 1: below this no sample differs from zero by more than three 16-bit steps
 _BLOCK = 2**20  # samples read at once: a minute at 16 kHz
 _REACH = 7  # samples of the lower of two rates that torchaudio's filter hears to either side
@@ -143,16 +145,27 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
     with ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb", buffering=2**16))
-            sources: list[Any] = views(file) or [os.fsencode(path) if os.name == "posix" else str(path)]
-            parts = [stack.enter_context(soundfile.SoundFile(source)) for source in sources]
+            try:
+                parts = [stack.enter_context(soundfile.SoundFile(source)) for source in views(file) or [_name(path)]]
+            except soundfile.LibsndfileError:
+                if not convert.is_foreign(path, file):
+                    raise
+                folder = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
+                parts = [stack.enter_context(soundfile.SoundFile(_name(convert.to_wav(path, Path(folder)))))]
         except CutShortError:
             raise BadAudioError(f"{path} is truncated: it ends before its own format says that it does") from None
+        except convert.ConversionError as error:
+            raise BadAudioError(f"{path} {error}") from None
         except (RuntimeError, OSError) as error:
             if path.is_file() and path.stat().st_size == 0:
                 raise BadAudioError(f"{path} is empty: it has no byte") from None
             raise BadAudioError(f"{path} is not readable audio: {_reason(error)}") from None
         _check(path, parts, rate)
         yield parts
+
+
+def _name(path: Path) -> Any:
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def _check(path: Path, parts: Sequence[Any], rate: int | None) -> None:
