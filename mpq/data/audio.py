@@ -146,7 +146,8 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
         try:
             file = stack.enter_context(path.open("rb", buffering=2**16))
             try:
-                parts = [stack.enter_context(soundfile.SoundFile(source)) for source in views(file) or [_name(path)]]
+                sources: list[Any] = views(file) or [_name(path)]
+                parts = [stack.enter_context(soundfile.SoundFile(source)) for source in sources]
             except soundfile.LibsndfileError:
                 if not convert.is_foreign(path, file):
                     raise
