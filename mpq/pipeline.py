@@ -16,6 +16,7 @@ from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.commands import script, setting
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.corpus import check as check_data
+from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
@@ -82,6 +83,7 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))
     corpus = open_corpus(**_data(cfg), cache=cfg.cache)
+    tell_left_out(corpus.skipped)
     baseline = _run(settings.full_precision(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
@@ -161,7 +163,8 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     speech = SpeechModel(*load_model(folder.model))
     speech.to_accelerator(cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
-    references = references_of(corpus.test, hypotheses)
+    tell_left_out(skipped)
+    references = references_of(corpus.test, hypotheses, speech.processor.tokenizer.get_vocab())
     write_hypotheses(folder.hypotheses, hypotheses)
     add_references(references_file(cfg.root, settings.data_name(cfg)), references)
     return references, hypotheses, len(corpus.skipped) + len(skipped)

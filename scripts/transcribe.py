@@ -19,7 +19,7 @@ from mpq.conf import REPOSITORY
 class Options:
     """What is transcribed, and by which model."""
 
-    audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3")
+    audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3; with ffmpeg installed, m4a, webm and others")
     model: str | None = option(
         None,
         "a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py; default: "

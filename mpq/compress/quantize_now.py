@@ -16,6 +16,7 @@ from mpq import conf, pipeline, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
+from mpq.data.folder import tell_left_out
 from mpq.data.librispeech import Found, find, recordings
 from mpq.errors import UserError
 from mpq.models.hub import check_available, local_folder
@@ -58,6 +59,7 @@ def quantize_now(
         copy_model(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
         return Quantized(output, method, result.bits, result.size, result)
     unheard = recordings(found.root) if found else None
+    tell_left_out(unheard.skipped if unheard else [])
     corpus = Corpus(data.name if data else "none", "", unheard.utterances if unheard else [], {}, [])
     made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
     return Quantized(output, method, made, size, None)

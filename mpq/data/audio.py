@@ -1,20 +1,26 @@
 """Reading one audio file, and saying what is wrong with it.
 
-soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 without a system package. It reads truncated wav and ogg files
-without complaint, although a wav file states the length of its samples and an Ogg stream marks its last page; so both
-are checked here. A truncated flac file fails to decode; a truncated mp3 file can't be told from a complete one.
+soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 without a system package. Where a file ends is found by
+`mpq.data.containers`, since headers can be wrong; a file that was cut is refused, which is known of an mp3 file with a
+header alone. A cut flac file fails to decode. Other formats are decoded by ffmpeg (`mpq.data.convert`).
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil, gcd
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3")
+from mpq.data import convert
+from mpq.data.containers import CutShortError, views
+from mpq.data.folder import is_utf8, printable
+
+SUFFIXES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", *convert.SUFFIXES)
 _SILENCE = 1e-4  # full scale is 1: below this no sample differs from zero by more than three 16-bit steps
 _BLOCK = 2**20  # samples read at once: a minute at 16 kHz
 _REACH = 7  # samples of the lower of two rates that torchaudio's filter hears to either side
@@ -38,23 +44,28 @@ class Recording:
 
 
 def header(path: Path) -> float:
-    """Duration in seconds as the file's header tells it.
+    """Duration in seconds, without decoding.
 
-    Raises: BadAudioError where the file is no audio, empty or too short, or (wav, ogg) ends too early.
+    Raises: BadAudioError where the file is no audio, empty or too short, or (wav, ogg, mp3) ends too early.
     """
-    with _opened(path) as file:
-        return file.frames / file.samplerate
+    with _opened(path) as parts:
+        return sum(part.frames / part.samplerate for part in parts)
 
 
 def load(path: Path, rate: int) -> np.ndarray:
-    """The samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz; channels are averaged.
+    """The samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz.
+
+    Channels are averaged; of channels that cancel each other the loudest is taken.
 
     Raises: BadAudioError where the file is no audio, empty, too short, truncated, silent or has samples that are no
     numbers.
     """
-    with _opened(path, rate) as file:
-        audio, original = np.concatenate(list(_blocks(path, file))), file.samplerate
-    return audio if original == rate else _resample(audio, original, rate)
+    with _opened(path, rate) as parts:
+        reader, made = _Reader(path, parts), []
+        for part in parts:
+            audio = np.concatenate(list(reader.blocks(part)))
+            made.append(audio if part.samplerate == rate else _resample(audio, part.samplerate, rate))
+    return made[0] if len(made) == 1 else np.concatenate(made)
 
 
 @contextmanager
@@ -63,58 +74,113 @@ def stream(path: Path, rate: int) -> Iterator[Recording]:
 
     Raises: BadAudioError as `load` does, some of it only when the last block is taken.
     """
-    with _opened(path, rate) as file:
-        blocks = _blocks(path, file)
-        if file.samplerate != rate:
-            blocks = _resampled(blocks, file.samplerate, rate)
-        yield Recording(-(-file.frames * rate // file.samplerate), blocks)
-
-
-def _blocks(path: Path, file: Any) -> Iterator[np.ndarray]:
-    """The mean of all channels `[time]` from the beginning to the end, at the file's own rate."""
-    read, peak = 0, 0.0
-    while read < file.frames:
-        try:
-            block = file.read(_BLOCK, dtype="float32", always_2d=True).mean(axis=1)
-        except (RuntimeError, OSError, MemoryError) as error:  # soundfile's errors are RuntimeErrors
-            raise BadAudioError(f"{path} is truncated or damaged: {_reason(error)}") from None
-        if len(block) == 0:
-            raise BadAudioError(
-                f"{path} is truncated: it holds {read} of the {file.frames} samples its header tells of"
+    with _opened(path, rate) as parts:
+        reader = _Reader(path, parts)
+        blocks = (
+            block
+            for part in parts
+            for block in (
+                reader.blocks(part)
+                if part.samplerate == rate
+                else _resampled(reader.blocks(part), part.samplerate, rate)
             )
-        if not np.isfinite(block).all():
-            raise BadAudioError(f"{path} has samples that are no numbers")
-        read, peak = read + len(block), max(peak, float(np.abs(block).max()))
-        if read >= file.frames and peak < _SILENCE:
-            raise BadAudioError(f"{path} is silent")
-        yield block
+        )
+        yield Recording(sum(-(-part.frames * rate // part.samplerate) for part in parts), blocks)
+
+
+class _Reader:
+    """Reads the parts of a file one after the other, and tells at the end of the last that all were silent."""
+
+    def __init__(self, path: Path, parts: Sequence[Any]) -> None:
+        self._path = path
+        self._last = parts[-1]
+        self._peak = 0.0
+
+    def blocks(self, part: Any) -> Iterator[np.ndarray]:
+        """The mean of all channels `[time]` from the beginning to the end, at the part's own rate."""
+        channel = self._uncancelled(part) if part.channels > 1 else None
+        for block in self._channels(part):
+            block = block.mean(axis=1) if channel is None else block[:, channel].copy()
+            self._peak = max(self._peak, float(np.abs(block).max()))
+            if part is self._last and part.tell() >= part.frames and self._peak < _SILENCE:
+                raise BadAudioError(f"{self._path} is silent")
+            yield block
+
+    def _uncancelled(self, part: Any) -> int | None:
+        """The loudest channel, where channels of opposite phase would leave next to nothing of their mean.
+
+        None where the mean has more than a tenth of the power that it had of channels that know nothing of each other.
+        """
+        count, sums, squares = 0, np.zeros(part.channels + 1), np.zeros(part.channels + 1)
+        for block in self._channels(part):
+            heard = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)
+            count, sums, squares = count + len(heard), sums + heard.sum(axis=0), squares + (heard**2).sum(axis=0)
+        part.seek(0)
+        *each, mean = squares / count - (sums / count) ** 2
+        return int(np.argmax(each)) if mean < 0.1 * sum(each) / len(each) ** 2 else None
+
+    def _channels(self, part: Any) -> Iterator[np.ndarray]:
+        """Every sample of a part, in blocks `[time, channels]`."""
+        read = 0
+        while read < part.frames:
+            try:
+                block = part.read(_BLOCK, dtype="float32", always_2d=True)
+            except (RuntimeError, OSError, MemoryError) as error:  # soundfile's errors are RuntimeErrors
+                raise BadAudioError(f"{self._path} is truncated or damaged: {_reason(error)}") from None
+            if len(block) == 0:
+                raise BadAudioError(f"{self._path} is truncated: it holds {read} of {part.frames} samples")
+            if not np.isfinite(block).all():
+                raise BadAudioError(f"{self._path} has samples that are no numbers")
+            read += len(block)
+            yield block
 
 
 @contextmanager
-def _opened(path: Path, rate: int | None = None) -> Iterator[Any]:
-    """The soundfile.SoundFile of `path`, once its header makes sense, and `rate` (Hz) can be made of its own."""
+def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
+    """A soundfile.SoundFile of each part of `path`, once they make sense and `rate` (Hz) can be made of their own."""
     import soundfile
 
-    try:
-        if path.stat().st_size == 0:
-            raise BadAudioError(f"{path} is empty: it has no byte")
-        if cut_short(path):
-            raise BadAudioError(f"{path} is truncated: it ends before its own format says that it does")
-        file = soundfile.SoundFile(str(path))
-    except (RuntimeError, OSError) as error:
-        raise BadAudioError(f"{path} is not readable audio: {_reason(error)}") from None
-    with file:
-        seconds = file.frames / file.samplerate
-        if seconds <= 0:
-            raise BadAudioError(f"{path} is empty: it holds no samples")
-        if seconds < _SECONDS[0]:
-            raise BadAudioError(f"{path} is too short: {seconds:.3f} s, and speech needs {_SECONDS[0]} s")
-        if seconds > _SECONDS[1]:
-            raise BadAudioError(f"{path} is damaged: its header tells of {seconds / 3600:.0f} hours")
-        period = file.samplerate // gcd(file.samplerate, rate or file.samplerate)
-        if rate and period * (rate // gcd(file.samplerate, rate)) > _WEIGHTS:
-            raise BadAudioError(f"{path} has an odd sample rate, {file.samplerate} Hz: convert it to {rate} Hz")
-        yield file
+    if not is_utf8(path):
+        raise BadAudioError(f"{printable(path)} has a name that is not UTF-8: rename it")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb", buffering=2**16))
+            try:
+                sources: list[Any] = views(file) or [_name(path)]
+                parts = [stack.enter_context(soundfile.SoundFile(source)) for source in sources]
+            except soundfile.LibsndfileError:
+                if not convert.is_foreign(path, file):
+                    raise
+                folder = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
+                parts = [stack.enter_context(soundfile.SoundFile(_name(convert.to_wav(path, Path(folder)))))]
+        except CutShortError:
+            raise BadAudioError(f"{path} is truncated: it ends before its own format says that it does") from None
+        except convert.ConversionError as error:
+            raise BadAudioError(f"{path} {error}") from None
+        except (RuntimeError, OSError) as error:
+            if path.is_file() and path.stat().st_size == 0:
+                raise BadAudioError(f"{path} is empty: it has no byte") from None
+            raise BadAudioError(f"{path} is not readable audio: {_reason(error)}") from None
+        _check(path, parts, rate)
+        yield parts
+
+
+def _name(path: Path) -> Any:
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
+def _check(path: Path, parts: Sequence[Any], rate: int | None) -> None:
+    seconds = sum(part.frames / part.samplerate for part in parts)
+    if seconds <= 0:
+        raise BadAudioError(f"{path} is empty: it holds no samples")
+    if seconds < _SECONDS[0]:
+        raise BadAudioError(f"{path} is too short: {seconds:.3f} s, and speech needs {_SECONDS[0]} s")
+    if seconds > _SECONDS[1]:
+        raise BadAudioError(f"{path} is damaged: its header tells of {seconds / 3600:.0f} hours")
+    for own in {part.samplerate for part in parts}:
+        made = (rate or own) // gcd(own, rate or own)
+        if own // gcd(own, rate or own) * made > _WEIGHTS:
+            raise BadAudioError(f"{path} has an odd sample rate, {own} Hz: convert it to {rate} Hz")
 
 
 def _reason(error: BaseException) -> str:
@@ -144,39 +210,3 @@ def _resample(audio: np.ndarray, original: int, rate: int) -> np.ndarray:
     from torchaudio.functional import resample
 
     return resample(torch.from_numpy(audio), original, rate).numpy()
-
-
-_LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes of an Ogg page: RFC 3533, section 6
-_LAST_PAGE = 4  # its flag, in the header's byte 5
-_UNKNOWN = 0xFFFFFFFF  # what a program writes that streams a wav file
-
-
-def cut_short(path: Path) -> bool:
-    """Whether a wav or Ogg file ends before its own format says that it does; False for any other file."""
-    with path.open("rb") as file:
-        magic = file.read(4)
-        if magic == b"RIFF":
-            return _wav_cut_short(file)
-        return magic == b"OggS" and _ogg_cut_short(file)
-
-
-def _wav_cut_short(file: BinaryIO) -> bool:
-    end = file.seek(0, 2)
-    file.seek(12)
-    while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return length != _UNKNOWN and file.tell() + length > end
-        file.seek(length + length % 2, 1)  # a chunk's length is padded to an even number
-    return False  # no samples at all: the reader says so
-
-
-def _ogg_cut_short(file: BinaryIO) -> bool:
-    end = file.seek(0, 2)
-    file.seek(max(0, end - _LARGEST_PAGE))
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or not page[5] & _LAST_PAGE:
-        return True
-    segments = page[26]
-    return len(page) < 27 + segments or len(page) < 27 + segments + sum(page[27 : 27 + segments])

@@ -73,6 +73,22 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         is_waveform = processors.takes_waveform(self._processor)
         return max(1, round(seconds * self._processor.feature_extractor.sampling_rate)) if is_waveform else 1
 
+    def check_labels(self, outputs: int) -> None:
+        """Raise UserError where a transcript needs a token beyond the `outputs` of the model, which its loss can't."""
+        vocabulary = self._processor.tokenizer.get_vocab()
+        beyond = {number: token for token, number in vocabulary.items() if number >= outputs}
+        for utterance in self.utterances if beyond else ():
+            if found := [
+                beyond[label]
+                for label in processors.labels(self._processor, utterance.text).tolist()
+                if label in beyond
+            ]:
+                raise UserError(
+                    f"the transcript of {utterance.id} needs the token {found[0]!r}, number {vocabulary[found[0]]} of "
+                    f"the tokenizer's {len(vocabulary)}, but the model's head has {outputs} outputs: give the model a "
+                    "tokenizer whose vocabulary is its head's"
+                )
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
         rate = self._processor.feature_extractor.sampling_rate

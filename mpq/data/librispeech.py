@@ -1,12 +1,12 @@
 """The reader of LibriSpeech's folder layout, and of any other folder of recordings.
 
 `<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` per
-chapter (`ID TEXT` per line), as OpenSLR ships it. The same layout with .wav, .ogg, .opus or .mp3 files is read too.
+chapter (`ID TEXT` per line), as OpenSLR ships it. The same layout with files of another of `audio.SUFFIXES` is read
+too. Links to folders are followed. What is left out has a message (`mpq.data.folder`).
 
 Headers are read with soundfile: 0.1 ms of processor time per file, 3 s for the 28,539 files of train-clean-100.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mpq.data import audio
+from mpq.data.folder import files_below, is_utf8, printable
 from mpq.errors import UserError
 
 ON_BAD_AUDIO = ("stop", "skip")
@@ -49,33 +50,36 @@ def check_on_bad_audio(on_bad_audio: str) -> None:
 def check_splits(root: Path | str, splits: Iterable[str], hint: str = "") -> None:
     """Raise UserError, in no time, unless `root` has a folder for each of `splits`."""
     root = Path(root)
+    if not is_utf8(root):
+        raise UserError(f"data.root={printable(root)} has a name that is not UTF-8: rename it")
     if not root.is_dir():
         raise UserError(f"data.root={root} is not a folder. {hint}".strip())
     for split in splits:
         if not (root / split).is_dir():
-            found = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "no folder at all"
+            found = ", ".join(sorted(printable(p.name) for p in root.iterdir() if p.is_dir())) or "no folder at all"
             raise UserError(f"{root} has no split {split!r}; it has {found}. {hint}".strip())
 
 
 def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Split:
     """Read the transcripts and audio headers of one split, sorted by utterance.
 
-    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable, unlabelled or of another file's name and
-    at the first transcript without audio; "skip" leaves them out and keeps a message for each. What only decoding can
-    tell (silence, a cut flac file) is reported when the file is heard.
+    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable, unlabelled or of another file's name, and
+    at the first transcript without audio or with two texts; "skip" leaves them out and keeps a message for each. What
+    only decoding can tell (silence, a cut flac file) is reported when the file is decoded.
 
     Raises: UserError where the split is missing or has no usable utterance, or at a bad file under "stop".
     """
     check_on_bad_audio(on_bad_audio)
     check_splits(root, [split])
     folder = Path(root) / split
-    paths = files_below(folder)
-    texts, problems = _transcripts(paths)
+    paths, problems = files_below(folder)
+    texts, more = _transcripts(paths)
+    problems += more
     sounds = [path for path in paths if path.suffix.lower() in audio.SUFFIXES]
     named = Counter(path.stem for path in sounds)
     problems += [f"{path} shares its name with another file" for path in sounds if named[path.stem] > 1]
     files = {path.stem: path for path in sounds if named[path.stem] == 1}
-    problems += [f"{path} has no transcript" for name, path in files.items() if not texts.get(name)]
+    problems += [f"{path} has no transcript" for name, path in files.items() if texts.get(name, "") == ""]
     problems += [f"{name} of {folder} has a transcript but no audio file" for name in texts if not named[name]]
     labelled = {name: path for name, path in files.items() if texts.get(name)}
     with ThreadPoolExecutor() as pool:  # opening files waits for the disk
@@ -85,7 +89,7 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
         more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""
         raise UserError(f"{problems[0]}{more}; mend it or leave such files out with data.on_bad_audio=skip")
     utterances = [
-        Utterance(name, split, path.parent.parent.name, path, texts[name], seconds)
+        Utterance(name, split, path.parent.parent.name, path, texts[name] or "", seconds)
         for name, path in labelled.items()
         if not isinstance(seconds := headers[name], str)
     ]
@@ -94,28 +98,34 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     return Split(split, utterances, problems)
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files below `folder`, sorted, but hidden ones: those are half-written or another program's."""
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+def lines_of(path: Path) -> list[str]:
+    """The lines of a UTF-8 text, which end at line feeds and carriage returns alone, as a text file's do.
+
+    Not str.splitlines(), which ends lines at separators that may stand inside a transcript too, as U+2028.
+    """
+    return path.read_text(encoding="utf-8-sig").split("\n")  # which makes one of every line end
 
 
-def _transcripts(paths: Iterable[Path]) -> tuple[dict[str, str], list[str]]:
-    """The texts by utterance, white space as single spaces, and a message for each file that is no UTF-8 text."""
-    texts, problems = {}, []
+def _transcripts(paths: Iterable[Path]) -> tuple[dict[str, str | None], list[str]]:
+    """The texts by utterance, white space as single spaces; None for one that has two, of other words.
+
+    With a message for each of those and for each file that is no UTF-8 text.
+    """
+    texts: dict[str, str | None] = {}
+    problems: dict[str, str] = {}
     for path in paths:
         if not path.name.endswith(".trans.txt"):
             continue
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = lines_of(path)
         except (UnicodeDecodeError, OSError) as error:
-            problems.append(f"{path} is no readable text: {error}")
+            problems[str(path)] = f"{path} is no readable text: {error}"
             continue
-        texts |= {words[0]: " ".join(words[1:]) for line in lines if (words := line.split())}
-    return texts, problems
+        for name, *words in filter(None, map(str.split, lines)):
+            if texts.setdefault(name, " ".join(words)) != " ".join(words):
+                texts[name] = None
+                problems[name] = f"{name} has two transcripts with other words, the second in {path}"
+    return texts, list(problems.values())
 
 
 def _header(path: Path) -> float | str:
@@ -143,11 +153,14 @@ def find(folder: Path) -> Found:
 
     Raises: UserError where it is no folder or holds no audio.
     """
+    if not is_utf8(folder.resolve()):
+        raise UserError(f"{printable(folder.resolve())} has a name that is not UTF-8: rename it")
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name one that holds recordings")
-    files = files_below(folder.resolve())
+    files, problems = files_below(folder.resolve())
     if not any(file.suffix.lower() in audio.SUFFIXES for file in files):
-        raise UserError(f"{folder} holds no audio: no file in it ends in one of {', '.join(audio.SUFFIXES)}")
+        more = f"; left out: {problems[0]}" if problems else ""
+        raise UserError(f"{folder} holds no audio: no file in it ends in one of {', '.join(audio.SUFFIXES)}{more}")
     places = [file.relative_to(folder.resolve()).parts for file in files if file.name.endswith(".trans.txt")]
     if not places:
         return Found(folder.resolve(), [], [], transcribed=False)
@@ -165,7 +178,8 @@ def recordings(folder: Path) -> Split:
 
     Raises: UserError where none can be read.
     """
-    paths = [file for file in files_below(folder) if file.suffix.lower() in audio.SUFFIXES]
+    found, problems = files_below(folder)
+    paths = [file for file in found if file.suffix.lower() in audio.SUFFIXES]
     with ThreadPoolExecutor() as pool:  # opening files waits for the disk
         headers = list(pool.map(_header, paths))
     good = [
@@ -173,7 +187,7 @@ def recordings(folder: Path) -> Split:
         for path, seconds in zip(paths, headers, strict=True)
         if not isinstance(seconds, str)
     ]
-    problems = [message for message in headers if isinstance(message, str)]
+    problems += [message for message in headers if isinstance(message, str)]
     if not good:
         raise UserError(f"no recording in {folder} can be read; the first: {problems[0]}")
     return Split(folder.name, good, problems)

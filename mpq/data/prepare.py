@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.data import audio
+from mpq.data.librispeech import lines_of
 from mpq.errors import UserError
 from mpq.files import replacing
 
@@ -139,7 +140,7 @@ def _speechocean(folder: Path, split: str) -> Iterator[_Recording]:
 
 def _table(path: Path) -> Mapping[str, str]:
     """The lines of a file: the first word, and the rest."""
-    lines = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split(maxsplit=1) for line in lines_of(path))
     return {words[0]: words[1].strip() for words in lines if len(words) == 2}
 
 

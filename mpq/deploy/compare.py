@@ -12,6 +12,7 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
+from mpq.models.processor import scored
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.run_folder import RunFolder
 
@@ -50,14 +51,17 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
 def transcribe_set(
     recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
 ) -> dict[str, str]:
-    """The hypotheses by utterance id, of the batches that `mpq.evaluate.transcribe` makes, upper case as there."""
+    """The hypotheses by utterance id, of the batches that `mpq.evaluate.transcribe` makes, spelled as there."""
     from rich.progress import track
 
     rate = recognizer.description.sampling_rate
     found: dict[str, str] = {}
     for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title):
         texts = recognizer.transcribe([load(utterances[index].path, rate) for index in batch])
-        found |= {utterances[index].id: text.upper() for index, text in zip(batch, texts, strict=True)}
+        found |= {
+            utterances[index].id: scored(recognizer.description.vocabulary, text)
+            for index, text in zip(batch, texts, strict=True)
+        }
     return found
 
 
@@ -66,7 +70,7 @@ def _compared(
 ) -> SetResult:
     utterances = [utterance for utterance in utterances if utterance.id in before]
     after = transcribe_set(recognizer, utterances, seconds, f"Transcribing {name}")
-    references = {utterance.id: utterance.text.upper() for utterance in utterances}
+    references = {utterance.id: scored(recognizer.description.vocabulary, utterance.text) for utterance in utterances}
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
     return SetResult(
         name=name,

@@ -1,6 +1,6 @@
 """Evaluates a stored model on every set and compares it with its baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mpq.data.librispeech import Utterance
@@ -14,6 +14,7 @@ from mpq.evaluate.wer import (
     total_words,
     word_errors_per_utterance,
 )
+from mpq.models.processor import scored
 from mpq.models.speech import SpeechModel
 from mpq.record.hypotheses import Texts
 from mpq.record.result import Baseline, Significance, WordErrors
@@ -33,10 +34,11 @@ def transcribe_sets(
     return hypotheses, skipped
 
 
-def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts) -> Texts:
-    """What was said, upper case, in the utterances that were transcribed."""
+def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, vocabulary: Iterable[str]) -> Texts:
+    """What was said, spelled as for the model's `vocabulary` (`scored`), in the utterances that were transcribed."""
+    tokens = list(vocabulary)
     return {
-        name: {u.id: u.text.upper() for u in utterances if u.id in hypotheses[name]}
+        name: {u.id: scored(tokens, u.text) for u in utterances if u.id in hypotheses[name]}
         for name, utterances in sets.items()
     }
 

@@ -9,6 +9,7 @@ from mpq.data.batching import by_length
 from mpq.data.dataset import SpeechDataset, loader
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
+from mpq.models.processor import scored
 from mpq.models.speech import SpeechModel
 
 
@@ -28,8 +29,9 @@ def transcribe(
     batches and see the padding: there a hypothesis can change with the length of its neighbours and so with
     `audio_seconds`. Comparisons are between systems that heard the same batches.
 
-    Returns the hypotheses by utterance id, upper case, in the order of `utterances`, and a message for each file left
-    out. Special tokens that the model writes stay in the text, as `processor.batch_decode` leaves them.
+    Returns the hypotheses by utterance id, spelled as references are (`scored`), in the order of `utterances`, and a
+    message for each file left out. Special tokens that the model writes stay in the text, as `processor.batch_decode`
+    leaves them.
 
     Raises: UserError at a bad file under `on_bad_audio="stop"`, or where no file is usable.
     """
@@ -37,6 +39,7 @@ def transcribe(
     speech.model.eval()
     batches = by_length([utterance.seconds for utterance in utterances], audio_seconds)
     dataset = SpeechDataset(utterances, speech.processor, on_bad_audio)
+    vocabulary = list(speech.processor.tokenizer.get_vocab())
     found: dict[str, str] = {}
     skipped: list[str] = []
     for batch in track(loader(dataset, batches, workers), title, total=len(batches)):
@@ -45,7 +48,7 @@ def transcribe(
             continue
         batch = batch.to(device)
         for name, text in zip(batch.ids, speech.transcribe(batch.inputs, batch.lengths), strict=True):
-            found[name] = text.upper()
+            found[name] = scored(vocabulary, text)
     if not found:
         raise UserError(f"none of the {len(skipped)} files can be transcribed; the first: {skipped[0]}")
     return {utterance.id: found[utterance.id] for utterance in utterances if utterance.id in found}, skipped

@@ -1,9 +1,12 @@
-"""What a processor does, audio to inputs and text to labels; and that of models trained here from scratch."""
+"""What a processor does: audio to inputs, text to labels in the vocabulary's spelling; and that of models made here."""
 
 import json
+import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -30,10 +33,30 @@ def letters_processor(rate: int = 16_000) -> Any:
 
 
 def spelling(processor: Any, text: str) -> str:
-    """`text` in the case that the tokenizer's vocabulary is written in: upper, lower or as it is."""
-    vocabulary = processor.tokenizer.get_vocab()
-    spellings = (text.upper(), text.lower(), text)  # max takes the first of equals
-    return max(spellings, key=lambda spelled: sum(character in vocabulary for character in spelled))
+    """`text` as the tokenizer's vocabulary writes it; the one rule for labels, references, hypotheses and transcripts.
+
+    Case: upper or lower where all letters of the vocabulary are; as it is where the vocabulary has both cases. No two
+    letters become one: a vocabulary with Turkish's ı (or, in upper case, İ) has Turkish's pairs i/İ and ı/I, in any
+    other ı is left as it is, and so is a letter that the vocabulary has although it is of the other case, as ß.
+    Unicode: composed (NFC), unless the text itself, or its decomposed form (NFD), lacks fewer characters of the
+    vocabulary.
+    """
+    return _spelled(_letters(processor.tokenizer.get_vocab()), text)
+
+
+def scored(vocabulary: Iterable[str], text: str) -> str:
+    """`text` as references and hypotheses are stored and compared: as `spelling` has it, with one thing more.
+
+    What a vocabulary of lower case writes is compared in upper case, letter by letter, so that models of either case
+    have the same references and can be compared. `vocabulary`: the model's tokens.
+    """
+    letters = _letters(vocabulary)
+    text = _spelled(letters, text)
+    if _cases(letters) != {"lower"}:
+        return text
+    if "ı" in letters:
+        text = text.translate(str.maketrans({"i": "İ", "ı": "I"}))
+    return "".join(up if (up := c.upper()).lower() == c else c for c in text)
 
 
 def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
@@ -51,3 +74,38 @@ def labels(processor: Any, text: str) -> torch.Tensor:
 def takes_waveform(processor: Any) -> bool:
     """Whether a model's inputs are the samples themselves, not features of them."""
     return processor.feature_extractor.model_input_names[0] == "input_values"
+
+
+_MARKED = re.compile(r"[<\[].+[>\]]")  # <pad>, [UNK]: tokens that are no text
+
+
+def _letters(vocabulary: Iterable[str]) -> frozenset[str]:
+    return frozenset("".join(token for token in vocabulary if not _MARKED.fullmatch(token)))
+
+
+def _cases(letters: frozenset[str]) -> set[str]:
+    """The cases of letters that have another one; ß has none, since its upper case is two letters."""
+    lower = any(c != c.upper() and len(c.upper()) == 1 for c in letters)
+    upper = any(c != c.lower() and len(c.lower()) == 1 for c in letters)
+    return {case for case, found in {"lower": lower, "upper": upper}.items() if found}
+
+
+def _spelled(letters: frozenset[str], text: str) -> str:
+    cases = _cases(letters)
+    forms = (normalize("NFC", text), text, normalize("NFD", text))
+    if cases == {"upper"}:
+        spellings = [_upper(form, letters) for form in forms]
+    elif cases == {"lower"}:
+        spellings = [_lower(form, letters) for form in forms]
+    else:  # as it is, unless the vocabulary lacks some of it, as one of lower case with a stray capital letter does
+        spellings = [spelled for form in forms for spelled in (form, _upper(form, letters), _lower(form, letters))]
+    return min(spellings, key=lambda spelled: sum(c not in letters for c in spelled if not c.isspace()))
+
+
+def _upper(text: str, letters: frozenset[str]) -> str:
+    pairs = {"i": "İ", "ı": "I"} if "İ" in letters else {"ı": "ı"}
+    return "".join(c if c in letters else pairs.get(c) or c.upper() for c in text)
+
+
+def _lower(text: str, letters: frozenset[str]) -> str:
+    return text.translate(str.maketrans({"I": "ı", "İ": "i"}) if "ı" in letters else {}).lower()

@@ -41,6 +41,8 @@ def run_recipe(
     Raises: UserError where a stage's settings can't be used.
     """
     dataset = SpeechDataset(corpus.train, teacher.processor, cfg.data.on_bad_audio)
+    if cfg.recipe.stages:
+        dataset.check_labels(teacher.model.config.vocab_size)
     run = RunContext(dataset, machine_of(cfg.trainer), cfg.seed, folder, _ledger(folder), logger)
     posteriors = _posteriors(cfg, teacher, corpus)
     student, assignment = teacher, {}

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -53,6 +55,13 @@ def test_a_rate_that_no_laptop_can_turn_into_another_is_named(tmp_path):
             audio.BadAudioError, match=r"a.wav has an odd sample rate, 99991 Hz: convert it to 16000 Hz"
         ):
             read(path, 16_000)
+
+
+def test_a_name_that_is_not_utf8_is_told_in_what_can_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    path.write_bytes(record(tmp_path / "a.wav", tone(1.0)).read_bytes())
+    with pytest.raises(audio.BadAudioError, match=r"caf\\xe9.wav has a name that is not UTF-8: rename it"):
+        audio.load(path, 16_000)
 
 
 def taken(path, rate):
@@ -147,3 +156,26 @@ def test_names_a_bad_file(tmp_path, monkeypatch, name, write, complaint):
         with pytest.raises(audio.BadAudioError, match=complaint) as caught:
             read(tmp_path / name, 16_000)
         assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("hum", [0.0, 0.01])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus"])
+def test_of_channels_that_cancel_the_loudest_is_taken(tmp_path, rng, monkeypatch, hum, suffix):
+    said = tone(1.5) + 0.05  # an offset, common to both, is no sound
+    noise = hum * rng.standard_normal((len(said), 2))
+    both = np.stack([0.8 * said, 0.1 - said], axis=1) + noise
+    path = record(tmp_path / f"a{suffix}", both)
+    alone = audio.load(record(tmp_path / f"b{suffix}", both[:, 1]), 16_000)
+    heard = audio.load(path, 16_000)
+    assert len(heard) == len(alone) and np.corrcoef(heard, alone)[0, 1] > 0.99
+    monkeypatch.setattr(audio, "_BLOCK", 3_000)
+    np.testing.assert_array_equal(np.concatenate(taken(path, 16_000)), heard)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_channels_of_which_one_is_mute_or_that_are_unlike_are_averaged(tmp_path, rng, channels):
+    one = np.zeros((8_000, channels))
+    one[:, channels // 2] = tone(0.5)
+    for samples in (one, 0.1 * rng.standard_normal((8_000, channels))):
+        path = record(tmp_path / "a.wav", samples, subtype="FLOAT", format="WAV")
+        np.testing.assert_allclose(audio.load(path, 16_000), samples.mean(axis=1), atol=1e-6)

@@ -111,6 +111,32 @@ def test_characters_that_the_model_lacks_are_its_unknown_token(processor, uttera
     assert dataset[0]["labels"].tolist() == [unknown, space, unknown, space, a]
 
 
+def test_a_token_beyond_the_models_outputs_is_refused_where_it_is_needed(processor, utterances):
+    from dataclasses import replace
+
+    dataset = SpeechDataset([*utterances, replace(utterances[0], id="5", text="a quiz")], processor, "stop")
+    dataset.check_labels(32)
+    with pytest.raises(UserError, match=r"transcript of 5 needs the token 'Q', number 30 of .* 32, .* has 28 outputs"):
+        dataset.check_labels(28)
+    SpeechDataset(utterances, processor, "stop").check_labels(28)  # none of these has a J, X, Q or Z
+
+
+def test_labels_keep_the_case_of_a_vocabulary_of_both(processor, utterances, tmp_path):
+    import json
+    from dataclasses import replace
+    from string import ascii_letters
+    from types import SimpleNamespace
+
+    from transformers import Wav2Vec2CTCTokenizer
+
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *ascii_letters]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    tokenizer = Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), word_delimiter_token="|")
+    mixed = SimpleNamespace(tokenizer=tokenizer, feature_extractor=processor.feature_extractor)
+    dataset = SpeechDataset([replace(utterances[0], text="Ann met Bob")], mixed, "stop")
+    assert tokenizer.decode(dataset[0]["labels"], group_tokens=False) == "Ann met Bob"
+
+
 def test_moving_keeps_what_is_no_tensor(processor, utterances):
     batch = next(iter(loader(SpeechDataset(utterances, processor, "stop"), [[0, 1]], workers=0)))
     moved = batch.to("meta")

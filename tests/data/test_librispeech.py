@@ -1,8 +1,13 @@
+import json
+import logging
+import os
+
 import numpy as np
 import pytest
 from recordings import FORMATS, cut, label, record, split_of, tone
 
-from mpq.data.librispeech import check_splits, read_split
+from mpq.data.folder import files_below, tell_left_out
+from mpq.data.librispeech import check_splits, find, read_split, recordings
 from mpq.errors import UserError
 
 
@@ -61,6 +66,27 @@ def _transcript_only(chapter):
     return {"1-1-9006": "NEVER SAID"}
 
 
+def _two_texts(chapter):
+    record(chapter / "1-1-9008.flac", tone(1.0))
+    (chapter / "more.trans.txt").write_text("1-1-9008 OTHER WORDS\n")
+    return {"1-1-9008": "SOME WORDS"}
+
+
+def _lost_folder(chapter):
+    (chapter.parent / "2").symlink_to(chapter.parent / "nowhere")
+    return {}
+
+
+def _odd_name(chapter):
+    (chapter.parent / os.fsdecode(b"caf\xe9")).mkdir()
+    return {}
+
+
+def _odd_file(chapter):
+    (chapter / os.fsdecode(b"1-1-caf\xe9.flac")).write_bytes((chapter / "1-1-0000.flac").read_bytes())
+    return {}
+
+
 def _same_name(chapter):
     record(chapter / "1-1-9007.flac", tone(1.0))
     record(chapter / "1-1-9007.wav", tone(2.0))
@@ -75,6 +101,10 @@ BAD = {
     _unlabelled: (r"1-1-9004.flac has no transcript", 1),
     _blank_label: (r"1-1-9005.flac has no transcript", 1),
     _transcript_only: (r"1-1-9006 of .*test has a transcript but no audio", 1),
+    _two_texts: (r"1-1-9008 has two transcripts with other words, the second in .*more.trans.txt", 1),
+    _lost_folder: (r"test/1/2 is a link to what is not there", 1),
+    _odd_name: (r"test/1/caf\\xe9 has a name that is not UTF-8: rename it", 1),
+    _odd_file: (r"test/1/1/1-1-caf\\xe9.flac has a name that is not UTF-8: rename it", 1),
     _same_name: (r"1-1-9007.(flac|wav) shares its name", 2),
 }
 
@@ -90,6 +120,7 @@ def test_a_bad_file_stops_or_is_counted(tmp_path, spoil):
     split = read_split(tmp_path, "test", "skip")
     assert [u.id for u in split.utterances] == ["1-1-0000", "1-1-0001"]
     assert len(split.skipped) == count
+    "\n".join(split.skipped).encode()  # what can be printed and written
 
 
 def test_a_transcript_that_is_no_text(tmp_path):
@@ -106,6 +137,80 @@ def test_transcripts_of_other_programs(tmp_path):
     text = "\ufeff1-1-0000\tA  TEST \r\n\r\n1-1-0001 CAFÉ\r\n"
     (chapter / "1-1.trans.txt").write_text(text, encoding="utf-8")
     assert [u.text for u in read_split(tmp_path, "test").utterances] == ["A TEST", "CAFÉ"]
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85", "\u2029"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_ends_at_line_feed_and_carriage_return_alone(tmp_path, sign, end):
+    chapter = split_of(tmp_path)
+    text = f"1-1-0000 A TEST{sign}SAID TWICE{end}1-1-0001 CAFÉ{end}"
+    (chapter / "1-1.trans.txt").write_bytes(text.encode())
+    assert [u.text for u in read_split(tmp_path, "test").utterances] == ["A TEST SAID TWICE", "CAFÉ"]
+
+
+def test_the_same_words_twice_are_one_transcript(tmp_path):
+    chapter = split_of(tmp_path)
+    (chapter / "more.trans.txt").write_text("1-1-0000 A  TEST\n")
+    assert len(read_split(tmp_path, "test").utterances) == 2
+
+
+def test_linked_folders_are_read_and_circles_are_not(tmp_path):
+    split_of(tmp_path / "data")
+    for speaker, chapter in (("21", "1"), ("1", "2")):
+        place = tmp_path / "elsewhere" / speaker / chapter
+        record(place / f"{speaker}-{chapter}-0000.flac", tone(0.5))
+        label(place, {f"{speaker}-{chapter}-0000": "ELSEWHERE"})
+    test = tmp_path / "data" / "test"
+    (test / "21").symlink_to(tmp_path / "elsewhere" / "21")
+    (test / "1" / "2").symlink_to(tmp_path / "elsewhere" / "1" / "2")
+    (test / "1" / "around").symlink_to(test)
+    (tmp_path / "elsewhere" / "21" / "back").symlink_to(test)
+    (test / "1" / "self").symlink_to(test / "1" / "self")
+    found = read_split(tmp_path / "data", "test", "skip")
+    assert {(u.id, u.speaker) for u in found.utterances} == {
+        ("1-1-0000", "1"),
+        ("1-1-0001", "1"),
+        ("1-2-0000", "1"),
+        ("21-1-0000", "21"),
+    }
+    assert found.skipped == [f"{test}/1/self is a link to what is not there"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    chapter = split_of(tmp_path)
+    scan = os.scandir
+
+    def forbidden(path):
+        if str(path) == str(chapter):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    assert files_below(tmp_path) == ([], [f"{chapter} can't be read: Permission denied"])
+
+
+def test_names_that_are_not_utf8_cost_a_message_each(tmp_path):
+    odd = tmp_path / "talks" / os.fsdecode(b"caf\xe9.wav")
+    record(tmp_path / "talks" / "a.wav", tone(0.5))
+    odd.write_bytes((tmp_path / "talks" / "a.wav").read_bytes())
+    found = recordings(find(tmp_path / "talks").root)
+    assert [u.id for u in found.utterances] == ["a.wav"]
+    assert found.skipped == [rf"{tmp_path}/talks/caf\xe9.wav has a name that is not UTF-8: rename it"]
+    json.dumps([*found.skipped, *(u.id for u in found.utterances)], ensure_ascii=False).encode()
+    (tmp_path / "talks").rename(tmp_path / os.fsdecode(b"\xff"))
+    for read in (lambda: find(tmp_path / os.fsdecode(b"\xff")), lambda: read_split(os.fsdecode(b"\xff"), "test")):
+        with pytest.raises(UserError, match=r"\\xff has a name that is not UTF-8"):
+            read()
+
+
+def test_what_is_left_out_is_named_and_counted_once(caplog):
+    messages = [f"test_librispeech {number}.flac is empty" for number in range(9)]
+    with caplog.at_level(logging.WARNING):
+        tell_left_out(messages[:2])
+        tell_left_out(messages)
+        tell_left_out(messages)
+    said = [f"left out: {message}" for message in messages[:7]]
+    assert [record.getMessage() for record in caplog.records] == [*said, "left out: 2 more"]
 
 
 def test_all_bad(tmp_path):

@@ -1,5 +1,7 @@
 import json
+from string import ascii_letters, ascii_lowercase, ascii_uppercase
 from types import SimpleNamespace
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from tiny_models import lower_case_processor
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.data.synthetic import grammar
-from mpq.models.processor import letters_processor, spelling
+from mpq.models.processor import letters_processor, scored, spelling
 
 
 def test_text_comes_back():
@@ -52,3 +54,57 @@ def test_spelling_of_other_alphabets(tmp_path):
     tokens = ["<pad>", "<unk>", "|", *"АБВГДЕЖЗ"]
     path.write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     assert spelling(SimpleNamespace(tokenizer=Wav2Vec2CTCTokenizer(str(path))), "где") == "ГДЕ"
+
+
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "|"]
+TURKISH = "abcçdefgğhıijklmnoöprsştuüvyz"
+
+
+def spelled(tokens, text):
+    """What `spelling` makes of `text` for a vocabulary of these tokens, and what `scored` makes of it."""
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL, *tokens])}
+    tokenizer = SimpleNamespace(get_vocab=lambda: vocabulary)
+    return spelling(SimpleNamespace(tokenizer=tokenizer), text), scored(vocabulary, text)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "label", "compared"),
+    [
+        (ascii_uppercase, "Ann met Bob", "ANN MET BOB", "ANN MET BOB"),
+        (ascii_lowercase, "Ann met Bob", "ann met bob", "ANN MET BOB"),
+        (ascii_letters, "Ann met Bob", "Ann met Bob", "Ann met Bob"),
+        (ascii_letters, "ANN", "ANN", "ANN"),
+        ([*ascii_lowercase, "M"], "Ann Met", "ann met", "ann met"),  # a stray letter makes no second case
+        (["▁an", "▁", *ascii_lowercase], "Ann", "ann", "ANN"),
+        (["▁An", "▁", *ascii_letters], "Ann", "Ann", "Ann"),
+        (TURKISH, "KAPI İYİ", "kapı iyi", "KAPI İYİ"),
+        (TURKISH, "kapı iyi", "kapı iyi", "KAPI İYİ"),
+        ("ABCDEFGHIİKPRY", "kapı iyi", "KAPI İYİ", "KAPI İYİ"),
+        (ascii_uppercase, "ı i", "ı I", "ı I"),
+        ([*ascii_uppercase, "ß"], "Maß", "MAß", "MAß"),
+        ([*ascii_lowercase, "ß"], "Maß Mass", "maß mass", "MAß MASS"),
+        (ascii_uppercase, "Maß", "MASS", "MASS"),
+        ("αβγδεσς", "ΓΑΣ", "γας", "ΓΑς"),
+        ("ΑΒΓΔΕΣ", "γας", "ΓΑΣ", "ΓΑΣ"),
+        ("你好", "你好 Ab", "你好 Ab", "你好 Ab"),
+    ],
+)
+def test_the_case_of_a_text_is_the_vocabularys(tokens, text, label, compared):
+    assert spelled(tokens, text) == (label, compared)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_unicode_form_of_a_text_is_the_vocabularys(form):
+    text = "Café Señor Müde"
+    composed = [*ascii_uppercase, *"ÉÑÜ"]
+    assert spelled(composed, normalize(form, text)) == ("CAFÉ SEÑOR MÜDE",) * 2
+    apart = [*ascii_uppercase, "\u0301", "\u0303", "\u0308"]
+    assert spelled(apart, normalize(form, text)) == (normalize("NFD", "CAFÉ SEÑOR MÜDE"),) * 2
+    assert spelled(ascii_uppercase, normalize(form, text)) == ("CAFÉ SEÑOR MÜDE",) * 2  # letters that it lacks
+
+
+def test_what_is_compared_does_not_depend_on_the_spelling_of_a_text():
+    for tokens in (ascii_uppercase, ascii_lowercase, TURKISH, [*ascii_lowercase, "ß"]):
+        for text in ("Don't stop", "ılık maß", "KAPI"):
+            label, compared = spelled(tokens, text)
+            assert spelled(tokens, label) == (label, compared)
