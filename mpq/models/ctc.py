@@ -21,8 +21,8 @@ _MASK = "masked_spec_embed"  # what masked frames become in training; fine-tuned
 def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
     """The fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
 
-    What lies in the local Hub cache is read from there without asking the Hub. A mask embedding that the checkpoint lacks
-    is zero.
+    What lies in the local Hub cache is read from there without asking the Hub. A mask embedding that the checkpoint
+    lacks becomes zero.
 
     Raises: UserError where there is no such model, it has no trained CTC head or no processor, or it is damaged.
     """

@@ -1,17 +1,28 @@
-"""The exact allocation of bits to sites under a budget: the knapsack's optimum, then every upgrade that still fits.
+"""The allocation of bits to sites under a budget: the best of those that leave no room for another upgrade.
 
-The multiple-choice knapsack is solved exactly over whole numbers of bits, by a dynamic programme kept small by a
-Lagrangian bound (after Pisinger, "A minimal algorithm for the multiple-choice knapsack problem", 1995): milliseconds
-for 1,000 sites. scipy's `milp` is fast enough too, but its tolerances are absolute floats: it may exceed a budget of
-10^9 bits by a thousand, and can't tell apart two totals that differ by less than 10^-6.
+Three rules were weighed; `allocate` follows the last.
+
+- The highest score within the budget, bits left unused: scores that tie, or almost do, would leave half of a budget
+  unused, and tables compare systems at the average that was asked for.
+- The highest score among allocations that use the most bits: where sizes are irregular, that is a subset sum, and the
+  last few bits would decide about every site, whatever was learned about them.
+- The highest score among allocations that no upgrade fits any more. Scores that rise with the bits, as measured
+  sensitivities do, lose nothing by it: their optimum leaves no room. Learned log-probabilities, whose gaps are tens of
+  nats, lose the least that spending the budget can cost; where sizes are multiples of one another, as those of
+  transformers are, this is mostly what the second rule gives.
+
+One upgrade after the other from the optimum on, each the one that loses the least, reaches such an allocation too,
+but not the best one: it can't give up bits at one site for a better use at another.
 """
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from mpq.errors import UserError
+from mpq.search.knapsack import optimum, optimum_within
 
 
 def check_target(target: float, candidates: Sequence[int]) -> None:
@@ -50,11 +61,14 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
 
 
 def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
-    """Return the bits [S] that maximise the summed scores with an average of at most `target` bits per weight.
+    """Return the bits [S] of the highest summed scores among the maximal allocations of `target` bits on average.
 
-    Then, as long as any site's upgrade to more bits still fits, the one that loses the least score is done (a tie goes
-    to the fewest bits, then to the first site): scores that tie must not leave half of the budget unused. The same
-    input gives the same allocation.
+    Maximal: the average is at most the target, and no site's upgrade to more bits fits any more. A tie goes to the
+    knapsack's optimum filled by upgrades, the fewest bits first, then the first site: so scores that all tie are spread
+    evenly. The same input gives the same allocation.
+
+    Exact where the sites are of a few sizes that share a divisor, as a transformer's are. For many sites of irregular
+    sizes the best may be missed (`_MOST_STEPS` and `mpq.search.knapsack` say where), but the filled optimum is met.
 
     Args:
         scores: what each site gains from each candidate [S, C]; -inf forbids the candidate at that site.
@@ -74,13 +88,62 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
     total = int(np.sum(sizes))
     capacity = int(Fraction(target) * total)
     capacity += (capacity + 1) / total <= target  # within the budget is what `average_bits` reports as within it
-    least = int(np.where(allowed, weights, np.iinfo(np.int64).max).min(axis=1).sum())
+    least = _fewest(scores, weights)
     if least > capacity:
         raise UserError(
             f"target_bits={target} must be at least {least / total:.6g}, which the candidates allowed at each site need"
         )
-    choice = optimum(scores, weights, capacity)
-    return np.asarray(candidates)[_fill(choice, scores, weights, capacity)]
+    return np.asarray(candidates)[_best_maximal(scores, weights, capacity)]
+
+
+# Three sizes, eight candidates and all that may be forbidden among them make no more than 22 different upgrades.
+_MOST_STEPS = 24
+
+
+def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
+    """Return the columns [S] of the highest summed scores that take at most `capacity` bits and leave no upgrade room.
+
+    What is left must be less than the next upgrade of every site. So for each number of bits, `step`, that the smallest
+    next upgrade may take: the best among the choices whose next upgrade takes `step` or more, with less than `step`
+    left. A greater step leaves fewer choices, so the search ends where their optimum without a floor is no better.
+    """
+    answer = _fill(optimum(scores, weights, capacity), scores, weights, capacity)
+    tolerance = 1e-14 * len(scores) * float(np.abs(scores[np.isfinite(scores)]).max())
+    steps = _next_steps(scores, weights)
+    for step in np.unique(steps[~np.isneginf(scores)])[:_MOST_STEPS].tolist():
+        kept = np.where(steps >= step, scores, -np.inf)
+        if _fewest(kept, weights) > capacity:
+            break
+        choice, known = optimum(kept, weights, capacity), _total(scores, answer) + tolerance
+        if _total(scores, choice) <= known:
+            break
+        if capacity - _total(weights, choice) < step:
+            return choice
+        while (better := optimum_within(kept, weights, capacity - step + 1, capacity, known)) is not None:
+            better = _fill(better, scores, weights, capacity)  # only rounding to units leaves it anything
+            if _total(scores, better) <= known:
+                break
+            answer, known = better, _total(scores, better) + tolerance
+    return answer
+
+
+def _total(values: np.ndarray, choice: np.ndarray) -> Any:
+    """Return the sum of the chosen columns of `values` [S, C]."""
+    return values[np.arange(len(choice)), choice].sum()
+
+
+def _fewest(scores: np.ndarray, weights: np.ndarray) -> int:
+    """Return the bits that the sites' cheapest allowed choices take."""
+    return int(np.where(np.isneginf(scores), np.iinfo(np.int64).max, weights).min(axis=1).sum())
+
+
+def _next_steps(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the bits that the smallest allowed upgrade of each choice takes [S, C]; int64's most where none is."""
+    steps = np.full(weights.shape, np.iinfo(np.int64).max)
+    for column in range(weights.shape[1] - 1):
+        extra = weights[:, column + 1 :] - weights[:, [column]]
+        steps[:, column] = np.where(np.isneginf(scores[:, column + 1 :]), np.iinfo(np.int64).max, extra).min(axis=1)
+    return steps
 
 
 def _fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
@@ -96,101 +159,3 @@ def _fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity:
         column, site = np.unravel_index(lost.T.argmin(), lost.T.shape)  # .T: fewest bits first, then first site
         unused -= int(extra[site, column])
         choice[site] = column
-
-
-# Real scores need some thousands. Scores in proportion to irregular sizes (subset sums) go beyond; there the search
-# ends early, and the best of so many tries was 10^-4 of the budget or less from the bound.
-_MOST_STATES = 1 << 17
-
-
-def optimum(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
-    """Return the best candidate's column for each site [S].
-
-    At a price per bit each site has a best candidate, the base; any allocation's distance from the Lagrangian bound is
-    what its sites give up against the base (`regret`), summed, plus the price of the bits it leaves unused. States
-    whose regret alone reaches the best distance known are dropped, so only the few sites near the price branch.
-
-    Args:
-        scores: [S, C], finite or -inf; every site has a finite one.
-        weights: whole bits that each choice takes [S, C], rising along the columns.
-        capacity: whole bits to spend, enough for each site's cheapest finite choice.
-    """
-    rows = np.arange(len(scores))
-    price = _price(scores, weights, capacity)
-    value = scores - price * weights
-    tolerance = 1e-14 * float(np.abs(scores[np.isfinite(scores)]).max())
-    base = value.argmax(axis=1)
-    regret = value[rows, base][:, None] - value
-    if price > 0:  # where the price leaves a choice, start near the capacity; a choice for nothing is left to _fill
-        _spend(base, regret <= tolerance, weights, capacity)
-    shift = weights - weights[rows, base][:, None]
-    excess = np.array([weights[rows, base].sum() - capacity])  # per state: bits above the capacity
-    loss = np.zeros(1)  # per state: summed regret
-    best = float(-price * excess[0])
-    answer = base.copy()
-    history: list[tuple[int, np.ndarray, np.ndarray]] = []  # site, parent state, column: the way back
-    others = np.where(np.arange(scores.shape[1]) == base[:, None], np.inf, regret)
-    shuffled = np.random.default_rng(0).permutation(len(scores))  # so that ties mix sites that can rise and can fall
-    for site in np.lexsort((shuffled, others.min(axis=1).clip(min=tolerance))):
-        columns = np.flatnonzero(regret[site] < best - tolerance)
-        if best <= tolerance or len(columns) < 2:
-            break  # the sites come by rising regret, so no later one can branch either
-        parent = np.tile(np.arange(len(loss)), len(columns))
-        column = np.repeat(columns, len(loss))
-        loss, excess = loss[parent] + regret[site, column], excess[parent] + shift[site, column]
-        kept = _undominated(loss, excess, price)
-        kept = kept[loss[kept] < best - tolerance]
-        loss, excess = loss[kept], excess[kept]
-        history.append((int(site), parent[kept], column[kept]))
-        distance = np.where(excess <= 0, loss - price * excess, np.inf)
-        if len(distance) and distance.min() < best - tolerance:
-            best = float(distance.min())
-            answer = _walk_back(base, history, int(distance.argmin()))
-        if len(kept) > _MOST_STATES:
-            break
-    return answer
-
-
-def _price(scores: np.ndarray, weights: np.ndarray, capacity: int) -> float:
-    """Return the smallest price per bit (to float precision) at which the sites' best candidates fit the capacity."""
-    finite = np.where(np.isneginf(scores), np.nan, scores)
-
-    def fits(price: float) -> bool:
-        best = (scores - price * weights).argmax(axis=1)
-        return int(np.take_along_axis(weights, best[:, None], axis=1).sum()) <= capacity
-
-    if fits(0.0):
-        return 0.0
-    low, high = 0.0, float(np.nanmax(finite) - np.nanmin(finite)) / float(weights.min())
-    while not fits(high):
-        high *= 2
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
-
-
-def _spend(base: np.ndarray, equal: np.ndarray, weights: np.ndarray, capacity: int) -> None:
-    """Move `base` [S], in place and site by site, to the dearest of the `equal` columns [S, C] that still fits."""
-    unused = capacity - int(weights[np.arange(len(base)), base].sum())
-    for site in np.flatnonzero(equal.sum(axis=1) > 1):
-        extra = weights[site] - weights[site, base[site]]
-        column = int(np.where(equal[site] & (extra <= unused), extra, -1).argmax())
-        unused -= int(extra[column])
-        base[site] = column
-
-
-def _undominated(loss: np.ndarray, excess: np.ndarray, price: float) -> np.ndarray:
-    """Return the states, by rising excess, that no state of less or equal excess beats or equals in score."""
-    score = price * excess - loss
-    order = np.lexsort((-score, excess))
-    best_before = np.maximum.accumulate(score[order])
-    return order[np.r_[True, best_before[1:] > best_before[:-1]]]
-
-
-def _walk_back(base: np.ndarray, history: list[tuple[int, np.ndarray, np.ndarray]], state: int) -> np.ndarray:
-    """Return the columns [S] of a state of the last stage; sites not reached yet stay at the base."""
-    choice = base.copy()
-    for site, parent, column in reversed(history):
-        choice[site] = column[state]
-        state = int(parent[state])
-    return choice

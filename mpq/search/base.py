@@ -54,7 +54,7 @@ class PrecisionSearch(nn.Module, ABC):
 
     @final
     def assignment(self) -> Assignment:
-        """Return the assignment of the highest summed scores whose average is at most the target.
+        """Return the assignment of the highest summed scores that meets the target (`mpq.search.allocate`).
 
         Raises:
             UserError: the target is below what the allowed candidates need.
