@@ -21,6 +21,7 @@ from mpq.record.result import Result, from_json
 # What may differ between a finished run and one that asks for its result: where things lie, and how the machine works.
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale"}  # follows from the model's name
+_PLACES |= {"recipe.method", "recipe.label"}  # how tables and pictures show it
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
 # Without a stage nothing is trained, and these have no part in the result.
 _OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}

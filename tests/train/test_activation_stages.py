@@ -9,6 +9,7 @@ from tiny_stage import load
 
 from mpq import settings
 from mpq.checkpoint import packed as model_folder_of
+from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.models.processor import letters_processor
 from mpq.quant.activations import activation_quantizers_of
@@ -33,7 +34,7 @@ def compress(model_folder, speech_folder, tmp_path):
 
     def run(recipe, kind):
         settings.register_resolvers()
-        with initialize_config_dir(str(settings.CONF), version_base=None):
+        with initialize_config_dir(str(CONF), version_base=None):
             overrides = [*SMALL, f"recipe={recipe}", f"quantizer.activations={kind}"]
             cfg = settings.settle(compose("config", overrides))
         made = run_recipe(cfg, copy.deepcopy(teacher), letters_processor(), corpus, tmp_path / recipe, False)
