@@ -11,11 +11,18 @@ from mpq.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONF = REPOSITORY / "conf"
+FULL_PRECISION = "full_precision"
+"""The method of the recipes that leave the model at 32 bits, with which all others are compared."""
+
+
+def folder(group: str) -> Path:
+    """The folder of a group."""
+    return CONF / group
 
 
 def read(group: str, name: str) -> dict[str, Any]:
     """The values of `conf/<group>/<name>.yaml`, what it takes from other files not among them; none without a file."""
-    path = CONF / group / f"{name}.yaml"
+    path = folder(group) / f"{name}.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
@@ -28,12 +35,33 @@ def required(group: str, name: str) -> dict[str, Any]:
 
 def names(group: str) -> list[str]:
     """The files of `conf/<group>/`, without ending."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return sorted(path.stem for path in folder(group).glob("*.yaml"))
 
 
 def model(name: str) -> dict[str, Any]:
     """The settings `model.*` of a model of `conf/model/`; none where it is not one of them."""
     return read("model", name).get("model", {})
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The settings `recipe.*` of a recipe of `conf/recipe/`; raises UserError for an unknown one."""
+    content = required("recipe", name)
+    return content.get("recipe", content)  # below `recipe:` in a file that sets other groups, too
+
+
+def method(recipe: Mapping[str, Any]) -> str:
+    """The method to which settings `recipe.*` belong: the one they state, else the recipe's name."""
+    return str(recipe.get("method") or recipe["name"])
+
+
+def label(recipe: Mapping[str, Any]) -> str:
+    """What tables and pictures call settings `recipe.*`: the label they state, else the recipe's name with blanks.
+
+    A recipe whose name depends on other settings may state a label for each name.
+    """
+    stated = recipe.get("label")
+    stated = stated.get(recipe["name"]) if isinstance(stated, Mapping) else stated
+    return str(stated or recipe["name"].replace("_", " "))
 
 
 def composing() -> AbstractContextManager[None]:

@@ -10,11 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf
-from mpq.conf import CONF, REPOSITORY
+from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
-from mpq.search.allocate import check_candidates, check_uniform
-from mpq.search.allocate import check_target as check_bits
 
 OWN = "own"  # the scale of a model that is none of conf/model/, or another than is shipped under its name
 _PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # whose settings are those of their files, and no others
@@ -71,14 +69,18 @@ def settle(cfg: DictConfig) -> DictConfig:
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    known = {str(key) for key in OmegaConf.load(CONF / "config.yaml")} | {path.name for path in CONF.iterdir()}
+    known = {str(key) for key in OmegaConf.load(conf.CONF / "config.yaml")} | {
+        path.name for path in conf.CONF.iterdir()
+    }
     if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
         raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
     for group in _PLAIN_GROUPS:
         _check_group(group, cfg[group])
     if cfg.smoke:
-        cfg = OmegaConf.merge(cfg, OmegaConf.load(CONF / "smoke.yaml"))  # type: ignore[assignment]
+        cfg = OmegaConf.merge(cfg, OmegaConf.load(conf.CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
+    if "label" in cfg.recipe:
+        cfg.recipe.label = conf.label(cfg.recipe)  # of several, this run's
     known = conf.model(str(cfg.model.name))
     if not known or (known["scale"] == "tiny" and cfg.model.path != known["path"]):  # those that are shipped
         cfg.model.scale = OWN
@@ -89,7 +91,7 @@ def settle(cfg: DictConfig) -> DictConfig:
 
 def _check_group(group: str, given: DictConfig) -> None:
     """Refuse a setting that no file of the group has, and any other word where true or false belongs."""
-    files = [OmegaConf.load(path) for path in (CONF / group).glob("*.yaml")]
+    files = [OmegaConf.load(path) for path in conf.folder(group).glob("*.yaml")]
     known = {str(key): value for file in files for key, value in file.items()}
     if unknown := [str(key) for key in given if key not in known]:
         raise UserError(
@@ -112,7 +114,7 @@ def model_path(cfg: DictConfig) -> str:
 def full_precision(cfg: DictConfig) -> DictConfig:
     """The settled config of the 32-bit baseline that `cfg` is compared with: same model and data, seed 0."""
     baseline: Any = cfg.copy()
-    baseline.recipe = OmegaConf.load(CONF / "recipe" / "full_precision.yaml")
+    baseline.recipe = OmegaConf.create(conf.recipe("full_precision"))
     baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke)
     baseline.seed = 0
     baseline.overwrite = False  # of the run itself, not of what it is compared with
@@ -126,7 +128,7 @@ def random_weights(cfg: DictConfig) -> bool:
 
 def needs_baseline(cfg: DictConfig) -> bool:
     """Whether the run is compared with the full-precision model, which every system but that one is."""
-    return cfg.recipe.name != "full_precision"
+    return conf.method(cfg.recipe) != conf.FULL_PRECISION
 
 
 def data_name(cfg: DictConfig) -> str:
@@ -136,12 +138,18 @@ def data_name(cfg: DictConfig) -> str:
 
 def check_target(cfg: DictConfig) -> None:
     """Raise UserError where `target_bits` is outside what the recipe's searches allow, or a stage can't be used."""
+    from hydra.utils import get_class  # here, since what they import takes seconds
+
+    from mpq.search.base import PrecisionSearch
+
     check_stages(cfg.recipe.stages)
-    for stage in cfg.recipe.stages.values():
-        if stage.search and stage.search.get("candidates") is not None:
-            check_bits(cfg.target_bits, check_candidates(list(stage.search.candidates)))
-        elif stage.search and stage.search._target_.endswith(".UniformSearch"):
-            check_uniform(cfg.target_bits)
+    for name, stage in cfg.recipe.stages.items():
+        if stage.search:
+            candidates, search = stage.search.get("candidates"), get_class(stage.search._target_)
+            if not issubclass(search, PrecisionSearch):
+                own = f"recipe.stages.{name}.search._target_={stage.search._target_}"
+                raise UserError(f"{own} must be a class derived from mpq.search.base.PrecisionSearch")
+            search.check_budget(cfg.target_bits, None if candidates is None else list(candidates))
 
 
 def hub_name(cfg: DictConfig) -> str | None:

@@ -15,14 +15,14 @@ from mpq.errors import UserError
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("+exp=nonsense", ["there is no exp=nonsense", "hubert_large_3p5bit", "tiny_wav2vec2_fp32"]),
+        ("+exp=nonsense", ["there is no exp=nonsense", "hubert_large_3p5bit", "wav2vec2_base_fp32"]),
         ("model=nonsense", ["there is no model=nonsense", "hubert_large", "tiny_wav2vec2"]),
         ("recipe=nonsense", ["there is no recipe=nonsense", "one_stage", "uniform"]),
         ("modl=tiny_hubert", ["there is no setting modl", "model", "target_bits"]),
         ("trainer.update=5", ["there is no setting trainer.update; trainer has accelerator", "updates"]),
         ("distill.keep=maybe", ["distill.keep=maybe must be true or false"]),
         ("+target_bit=4", ["there is no setting target_bit", "target_bits"]),
-        ("exp=tiny_hubert_fp32", ["+exp=tiny_hubert_fp32"]),
+        ("exp=hubert_large_fp32", ["+exp=hubert_large_fp32"]),
         ("tiny", ["'tiny' can't be read", "key=value"]),
         ("target_bits=1.5", ["target_bits=1.5 must be between 2 and 8"]),
         ("target_bits=9", ["target_bits=9 must be between 2 and 8"]),

@@ -9,6 +9,7 @@ import yaml
 
 from mpq.markdown import table
 from mpq.record.result import Bits, Result, Size
+from mpq.report.tables.recipes import label
 
 _LOADING = """\
 ```python
@@ -61,9 +62,7 @@ def card_without_errors(
     `name` and `recipe` are those of a `Result`, `licence` and `base_model` as in `card`.
     `sites`: searched site -> bits. `how`: the sentence that tells how its word error rate is measured.
     """
-    what = (
-        f"A CTC speech recogniser of {size.parameters:,} parameters, {recipe.replace('_', ' ')}, {_size(bits, size)}."
-    )
+    what = f"A CTC speech recogniser of {size.parameters:,} parameters, {label(recipe)}, {_size(bits, size)}."
     front = _front(licence, base_model, recipe)
     measured = f"WER not measured. {how}\n"
     parts = (_LOADING_PACKED, measured, _precisions(sites), _licence(licence, base_model))
@@ -91,10 +90,10 @@ def _what(result: Result) -> str:
         "**A smoke run: random weights, good for nothing but checking that every step runs.** " if result.smoke else ""
     )
     speech = "synthetic speech (eSpeak NG)" if result.provenance.data.synthetic else "recorded speech"
-    kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters, {result.recipe.replace('_', ' ')}"
+    kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters"
     if result.bits.target is None:
-        return f"{kind}, 32 bits a weight, evaluated on {speech}."
-    return f"{kind}, {_size(result.bits, size)}. Evaluated on {speech}."
+        return f"{kind}, full precision, 32 bits a weight, evaluated on {speech}."
+    return f"{kind}, {label(result.recipe)}, {_size(result.bits, size)}. Evaluated on {speech}."
 
 
 def _size(bits: Bits, size: Size) -> str:

@@ -8,7 +8,7 @@ bytes, so a difference that git shows is one of records or of code.
 from dataclasses import replace
 from pathlib import Path
 
-from mpq.conf import CONF
+from mpq import conf
 from mpq.errors import UserError
 from mpq.files import write_text
 from mpq.record.run_folder import check_root, run_folders
@@ -21,7 +21,6 @@ from mpq.report.tables.system import SCALES, models_of
 from mpq.report.tables.tables import load_table
 from mpq.report.tables.updates import TABLE, updates_sheet
 
-_TABLES = CONF / "table"
 _FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}", "tex": to_latex, "csv": to_csv}
 
 
@@ -36,7 +35,7 @@ def write_overview(root: Path | str) -> list[Path]:
     text = readme.read_text(encoding="utf-8") if readme.is_file() else "# Experiments\n"
     text = replace_block(text, "claims", to_markdown([claims_sheet(root)]), readme)
     for scale in (scale for scale in SCALES if models_of(scale)):
-        sheets, drawn = build_sheets("all", _TABLES, root, scale), pictures(scale, root)
+        sheets, drawn = build_sheets("all", conf.folder("table"), root, scale), pictures(scale, root)
         for ending, write in _FORMATS.items():
             paths.append(root / "tables" / f"{scale}.{ending}")
             write_text(paths[-1], write(sheets))
@@ -70,7 +69,7 @@ def _claims(scale: str, root: Path) -> str:
     """The three tables of `scale` cut down to the claims; a sentence that two of them would say is said once."""
     said: set[str] = set()
     sheets = []
-    for sheet in build_sheets("all", _TABLES, root, scale, claims=True):
+    for sheet in build_sheets("all", conf.folder("table"), root, scale, claims=True):
         sheets.append(replace(sheet, caption=tuple(line for line in sheet.caption if line not in said)))
         said |= set(sheet.caption)
     more = f"Here are the rows that carry the claims; [tables/{scale}.md](tables/{scale}.md) has every row.\n"
@@ -80,7 +79,7 @@ def _claims(scale: str, root: Path) -> str:
 def _every_run(root: Path) -> Path:
     """Every tracked record, a row each: those where a run leaves its own, not what other folders below `root` hold."""
     records = [folder.read() for folder in run_folders(root) if folder.result.is_file()]
-    write_text(root / "tables.md", to_markdown([load_table("records", _TABLES).build(records)]))
+    write_text(root / "tables.md", to_markdown([load_table("records", conf.folder("table")).build(records)]))
     return root / "tables.md"
 
 

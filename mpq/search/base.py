@@ -3,7 +3,7 @@
 A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or the stage
 ends. Searches differ only in what they score: the assignment is always the exact knapsack over `scores`, so a uniform
 precision, a given assignment, measured sensitivities and learned logits all end in the same place. Methods are abstract
-or final. Searches with nothing to learn by gradient derive from `DecidedSearch`.
+or final, but for `check_budget`. Searches with nothing to learn by gradient derive from `DecidedSearch`.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.quant.sites import Site
-from mpq.search.allocate import allocate, check_target
+from mpq.search.allocate import allocate, check_candidates, check_target
 from mpq.search.assignment import Assignment
 from mpq.search.share import Unit, units
 
@@ -34,6 +34,20 @@ class PrecisionSearch(nn.Module, ABC):
     seed: int
     sizes: Tensor  # the units' parameter counts [U]
     unit_of: Tensor  # each site's unit [S]
+
+    @classmethod
+    def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
+        """Refuse a target average that this search can't meet, before it is made.
+
+        Args:
+            target: average bits per weight.
+            candidates: the bits that its settings name; None where they name none, and `bind` has the last word.
+
+        Raises:
+            UserError: with the range that the candidates allow.
+        """
+        if candidates is not None:
+            check_target(target, check_candidates(candidates))
 
     @final
     def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:

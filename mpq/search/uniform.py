@@ -1,5 +1,6 @@
 """Uniform precision: every searched site at the same bits."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -12,6 +13,11 @@ from mpq.search.base import DecidedSearch
 @final
 class UniformSearch(DecidedSearch):
     """Gives every site the target itself, which must be a whole number of bits."""
+
+    @classmethod
+    def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
+        """Refuse a target that is no whole number from 1 to 8; raises UserError."""
+        check_uniform(target)
 
     def _start(self) -> None:
         check_uniform(self.target)

@@ -14,6 +14,7 @@ from mpq import pipeline, settings
 from mpq.checkpoint.packed import load_packed, read_folder, save_packed
 from mpq.checkpoint.requantize import load_quantized, packed_start
 from mpq.compress.rebudget import config, reassign, rebudget
+from mpq.conf import CONF
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.quantizer import QuantizerSettings
@@ -25,7 +26,7 @@ from mpq.settings import REPOSITORY
 
 def composed(*words):
     settings.register_resolvers()
-    with initialize_config_dir(str(settings.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", list(words))
 
 

@@ -16,7 +16,7 @@ from mpq.report.figures.bit_map import place, projections
 from mpq.report.figures.gallery import _intervals, draw_all, pictures
 from mpq.report.figures.style import look, save, style
 from mpq.report.figures.wer_size import Point, front
-from mpq.report.tables.planned import METHODS
+from mpq.report.tables.recipes import groups
 from mpq.report.tables.system import load_systems
 
 
@@ -42,7 +42,7 @@ def test_the_front_is_what_no_other_point_beats():
 
 
 def test_every_method_looks_different():
-    assert len({look(name)[0] for name in METHODS}) == len({look(name)[1] for name in METHODS}) == len(METHODS)
+    assert len({look(name)[0] for name in groups()}) == len({look(name)[1] for name in groups()}) == len(groups())
 
 
 def test_where_a_weight_stands():

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mpq import settings
+from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
@@ -45,7 +46,7 @@ class Experiment:
 
     def run(self, name, *overrides):
         settings.register_resolvers()
-        with initialize_config_dir(str(settings.CONF), version_base=None):
+        with initialize_config_dir(str(CONF), version_base=None):
             cfg = settings.settle(compose("config", [*SMALL, *overrides]))
         settings.check_target(cfg)
         teacher = copy.deepcopy(self.teacher)

@@ -10,6 +10,7 @@ from tiny_stage import load
 
 from mpq import settings
 from mpq.checkpoint import packed as model_folder_of
+from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.models.processor import letters_processor
 from mpq.quant.activations import activation_quantizers_of
@@ -34,7 +35,7 @@ def compress(model_folder, speech_folder, tmp_path):
 
     def run(recipe, kind):
         settings.register_resolvers()
-        with initialize_config_dir(str(settings.CONF), version_base=None):
+        with initialize_config_dir(str(CONF), version_base=None):
             overrides = [*SMALL, f"recipe={recipe}", f"quantizer.activations={kind}"]
             cfg = settings.settle(compose("config", overrides))
         made = run_recipe(cfg, speech_of(copy.deepcopy(teacher)), corpus, tmp_path / recipe, False)

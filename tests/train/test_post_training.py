@@ -10,6 +10,7 @@ from tiny_speech import speech_of
 from tiny_stage import load
 
 from mpq import settings
+from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.quant.scales import starting_scale
@@ -28,7 +29,7 @@ def compress(model_folder, speech_folder, tmp_path):
 
     def run(recipe, *overrides, folder="run"):
         settings.register_resolvers()
-        with initialize_config_dir(str(settings.CONF), version_base=None):
+        with initialize_config_dir(str(CONF), version_base=None):
             cfg = settings.settle(compose("config", [*SMALL, f"recipe={recipe}", *overrides]))
         settings.check_target(cfg)
         before = copy.deepcopy(teacher.state_dict())

@@ -15,6 +15,7 @@ from mpq.record.run_folder import RunFolder, references_file
 from mpq.record.search import read_search
 from mpq.report.figures import bit_map, searches, time_bars, updates, wer_size
 from mpq.report.figures.style import save
+from mpq.report.tables import paper
 from mpq.report.tables.system import System, load_systems, models_of
 from mpq.report.tables.updates import TABLE, is_curve
 from mpq.search.assignment import from_json
@@ -63,7 +64,7 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
 
 
 def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Picture]:
-    if any(system.runs for system in systems if system.recipe != "full_precision"):
+    if any(system.runs for system in systems if system.is_compressed):
         for rate, intervals in _intervals(systems, root).items():
             yield Picture(
                 f"{model}_{rate}_size",
@@ -79,7 +80,7 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
                 f"{system.exp}_probabilities",
                 f"{title}: probabilities of the precisions over the updates",
                 lambda title=title, stage=stage: searches.draw_probabilities(title, stage),
-                headline=(system.recipe, system.bits, system.activations) == ("one_stage", 3.5, ""),  # the paper's
+                headline=paper.is_own(system.recipe, system.bits, system.activations),
             )
             break  # one seed shows how it goes
     if any(run.time.stages for system in systems for run in system.runs):
@@ -93,7 +94,7 @@ def _of_updates(model: str, systems: Sequence[System]) -> Picture:
 
 def _intervals(systems: Sequence[System], root: Path) -> dict[str, dict[str, tuple[float, float]]]:
     """The rates that every run has (names of `RATES`), each with the bootstrap 95 % interval of 32 bits by set."""
-    baselines = [run for system in systems if system.recipe == "full_precision" for run in system.runs]
+    baselines = [run for system in systems if not system.is_compressed for run in system.runs]
     found = {"wer": _word_intervals(baselines, root)}
     if all(words.characters for system in systems for run in system.runs for words in run.wer.values()):
         counted = {name: words.characters for run in baselines for name, words in run.wer.items()}

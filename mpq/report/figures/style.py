@@ -1,11 +1,10 @@
 """How every picture looks, and how it is saved: the same records give the same bytes.
 
-Figures are made without pyplot, whose global state and backends a report does not need. The colours are Okabe and Ito's
-(Color Universal Design, 2008), a wine of Paul Tol's in place of their yellow; they are told apart with any colour
-vision, and each method has a marker of its own as well.
+Figures are made without pyplot, whose global state and backends a report does not need. The colours are those of
+`conf/legend.yaml`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -15,13 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mpq.files import replacing
-from mpq.report.tables.planned import METHODS
+from mpq.report.tables import recipes
 
 FORMATS = ("png", "svg")
 GREY = "#595959"
-_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#000000", "#882255", "#56B4E9")
-_MARKERS = ("s", "o", "v", "D", "*", "P", "^", "X")
-_LOOKS = dict(zip(METHODS, zip(_COLOURS, _MARKERS, strict=True), strict=True))
 _SETTINGS = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, hence the same everywhere
     "font.size": 10,
@@ -41,9 +37,25 @@ _SETTINGS = {
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
-def look(method: str) -> tuple[str, str]:
-    """Colour and marker of a method; one that has none of its own is grey."""
-    return _LOOKS.get(method, (GREY, "."))
+def look(group: str) -> tuple[str, str]:
+    """Colour and marker of a group of `mpq.report.tables.recipes`."""
+    drawn = {recipes.group(name): (colour, marker) for name, (colour, marker) in recipes.legend()["methods"].items()}
+    others = [name for name in recipes.groups() if name not in drawn]
+    number = others.index(group) if group in others else len(others)
+    return drawn.get(group, (_further("colours", number), _further("markers", number)))
+
+
+def stage_looks(stages: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Stage -> colour, and what the legend calls it; `stages` are those of a picture."""
+    drawn = recipes.legend()["stages"]
+    others = [stage for stage in dict.fromkeys(stages) if stage not in drawn]
+    known = {stage: (colour, name) for stage, (colour, name) in drawn.items()}
+    return known | {stage: (_further("colours", number), stage) for number, stage in enumerate(others)}
+
+
+def _further(what: str, number: int) -> str:
+    values = recipes.legend()["further"][what]
+    return values[number % len(values)]
 
 
 @contextmanager

@@ -7,18 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mpq.record.result import StageTime
-from mpq.report.figures.style import GREY
+from mpq.report.figures.style import stage_looks
 from mpq.report.tables.system import System
 
-# Stage name -> colour and what the legend calls it; others are grey.
-_STAGES = {
-    "uniform": ("#0072B2", "uniform"),
-    "precision": ("#F7D08A", "two-stage: precisions"),
-    "estimate": ("#E69F00", "two-stage: quantized parameters"),
-    "one_stage": ("#D55E00", "one-stage: both"),
-    "pass2": ("#000000", "pass 2"),
-    "round": ("#56B4E9", "post-training"),
-}
 QUANTITIES: dict[str, Callable[[StageTime], float]] = {
     "wall-clock seconds": lambda stage: stage.seconds,
     "processor-seconds": lambda stage: stage.processor_seconds,
@@ -29,11 +20,12 @@ def draw(systems: Sequence[System]) -> Figure:
     """Draw one model's systems that were run, a panel for each quantity that any record has."""
     run = [system for system in systems if any(result.time.stages for result in system.runs)]
     shown = {title: of for title, of in QUANTITIES.items() if any(_sums(system, of) for system in run)}
+    looks = stage_looks(stage.name for system in run for result in system.runs for stage in result.time.stages)
     figure = Figure(figsize=(1 + 5 * len(shown), 1.9 + 0.3 * len(run)), layout="constrained")
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, (title, of) in zip(panels, shown.items(), strict=True):
         for place, system in enumerate(run):
-            _bar(axes, place, _sums(system, of))
+            _bar(axes, place, _sums(system, of), looks)
         axes.set_xlabel(f"{title}, mean over the seeds")
         axes.margins(x=0.14)
         axes.grid(False, axis="y")
@@ -55,10 +47,10 @@ def _sums(system: System, of: Callable[[StageTime], float]) -> dict[str, float]:
     return {name: statistics.fmean(values) for name, values in found.items()}
 
 
-def _bar(axes: Axes, place: int, parts: dict[str, float]) -> None:
+def _bar(axes: Axes, place: int, parts: dict[str, float], looks: dict[str, tuple[str, str]]) -> None:
     left = 0.0
     for name, value in parts.items():
-        colour, label = _STAGES.get(name, (GREY, name))
+        colour, label = looks[name]
         axes.barh(place, value, left=left, color=colour, label=label, height=0.7, edgecolor="white")
         left += value
     if parts:

@@ -21,15 +21,15 @@ def draw(systems: Sequence[System]) -> Figure:
     rows = (len(sets) + 1) // 2
     figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
     panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
-    trained = [system for system in run if system.recipe != "full_precision"]
-    methods = list(dict.fromkeys(system.method for system in trained))
+    trained = [system for system in run if system.is_compressed]
+    methods = list(dict.fromkeys(system.group for system in trained))
     step = _SIDE_STEP * max(map(total_updates, trained), default=0)
     for name, axes in zip(sets, panels.flat, strict=False):
-        for baseline in (system for system in run if system.recipe == "full_precision"):
+        for baseline in (system for system in run if not system.is_compressed):
             axes.axhline(mean_of(over_seeds(_rates(baseline, name))), color=GREY, linestyle="--", linewidth=1.2)
         for number, method in enumerate(methods):
             shift = step * (number - (len(methods) - 1) / 2)
-            _curve(axes, [system for system in trained if system.method == method], name, shift)
+            _curve(axes, [system for system in trained if system.group == method], name, shift)
         axes.set_title(name)
         axes.set_xticks(sorted({total_updates(system) for system in trained}))
     for axes in panels[:, 0]:
@@ -48,7 +48,7 @@ def draw(systems: Sequence[System]) -> Figure:
 
 def _curve(axes: Axes, systems: Sequence[System], name: str, shift: float) -> None:
     """Draw one method's means, deviations and seeds, `shift` updates to the right of where they belong."""
-    colour, marker = look(systems[0].method)
+    colour, marker = look(systems[0].group)
     points = sorted((total_updates(system), _rates(system, name)) for system in systems)
     for updates, rates in points:
         axes.plot(

@@ -53,7 +53,7 @@ class Point:
 def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]], rate: str = "wer") -> Figure:
     """Draw one model's systems; `intervals` are those of the 32-bit rate, by set; `rate` is a name of `RATES`."""
     run = [system for system in systems if system.runs]
-    baseline = next((system for system in run if system.recipe == "full_precision"), None)
+    baseline = next((system for system in run if not system.is_compressed), None)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
     errors, told, hollow = RATES[rate]
     places, ticks, edges = _places(run)

@@ -21,9 +21,11 @@ from omegaconf import OmegaConf
 
 from mpq import conf
 from mpq.errors import UserError
+from mpq.report.tables import paper
 from mpq.report.tables.column import Column
 from mpq.report.tables.parts import Block, with_values
-from mpq.report.tables.planned import Row, label, planned
+from mpq.report.tables.planned import Row, planned
+from mpq.report.tables.recipes import label
 from mpq.report.tables.tables import Sheet
 
 _SECONDS = 16  # of an utterance; attention makes a longer one cost more a second, by 2 percent from 12 to 16 s
@@ -73,13 +75,11 @@ def _flop(work: Callable[[], object]) -> float:
 
 def updates_of(recipe: str) -> int:
     """The updates of all stages of a recipe at scale paper; none where it doesn't train."""
-    settings = {"trainer": conf.read("trainer", "paper"), "stages": conf.read("recipe", recipe)["stages"]}
+    settings = {"trainer": conf.read("trainer", "paper"), "stages": conf.recipe(recipe)["stages"]}
     stages: Any = OmegaConf.create(settings).stages
     return sum(stage.updates for stage in stages.values())
 
 
-TABLE = "compression"
-_RECIPES = ("uniform", "two_stage_gumbel", "one_stage")
 _EVALUATED = 21.2 * 3600  # audio-seconds of dev and test, clean and other (Panayotov et al., ICASSP 2015, table 1)
 _HELD = 20  # bytes a parameter: weight, gradient and AdamW's two moments of the student, and the teacher's weight
 
@@ -164,10 +164,10 @@ class Line:
 
 
 def _block(model: str, assumptions: Assumptions) -> Block:
-    rows = planned(TABLE, model)
+    rows = planned(paper.TABLE, model)
     mini = "mini_wav2vec2"  # of a scale that has the claims' rows alone
-    claims = {model + row.exp.removeprefix(mini) for row in planned(TABLE, mini)}
-    chosen = {f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in _RECIPES}
+    claims = {model + row.exp.removeprefix(mini) for row in planned(paper.TABLE, mini)}
+    chosen = {f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in paper.claimed()}
     chosen["the claims, seed 0"] = [row for row in rows if row.exp in claims and row.seed == 0]
     chosen["every row"] = rows
     lines = [Line(name, model, tuple(found), assumptions) for name, found in chosen.items()]

@@ -16,14 +16,15 @@ from mpq.quant.sites import Site, find_sites, fold_weight_norm
 from mpq.record.result import Bits
 from mpq.record.shapes import Shapes
 from mpq.report.tables.planned import Row, planned
+from mpq.report.tables.recipes import is_compressed
 from mpq.search.allocate import allocate
 
 
 def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shapes]]:
     """Yield run name and size of every system that `table` plans for `model` (a name of `conf/model/`).
 
-    A mixed system is taken to meet its target with the candidates of `conf/search/gumbel.yaml`; which site then has how
-    many bits makes no difference to the size. Activations are float or dynamic, neither of which stores a tensor.
+    A mixed system is taken to meet its target with the candidates of its recipe's search; which site then has how many
+    bits makes no difference to the size. Activations are float or dynamic, neither of which stores a tensor.
     """
     config, quantizer = conf.required("model", model)["model"], conf.read("quantizer", "lsq")
     with torch.device("meta"):
@@ -32,22 +33,21 @@ def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shape
     fold_weight_norm(network)
     sites = find_sites(network, config["searched"])
     for row in {row.exp: row for row in planned(table, model)}.values():
-        if row.recipe == "full_precision":
+        if not is_compressed(row.recipe):
             bits, on_disk, activations = dict.fromkeys((site.name for site in sites), FLOAT_BITS), whole, FLOAT_BITS
         else:
             bits, dynamic = _assignment(row, sites, quantizer["fixed_bits"]), "a8_dynamic" in row.exp
             on_disk = packed_file_bytes(network, sites, bits, quantizer["granularity"] == "per_channel", dynamic)
             activations = ACTIVATION_BITS if dynamic else FLOAT_BITS
-        target = None if row.recipe == "full_precision" else float(row.bits)
+        target = float(row.bits) if is_compressed(row.recipe) else None
         average = searched_average(sites, bits) or 0.0
         yield row.exp, Shapes(Bits(target, average, float(activations)), size_of(parameters, sites, bits, on_disk))
 
 
 def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:
-    """Bits of every site: one precision where the recipe is uniform, else a mix that spends the whole budget."""
+    """Bits of every site: one precision where no search has a choice, else a mix that spends the whole budget."""
     searched = [site for site in sites if site.searched]
-    mixed = conf.read("search", "gumbel")["candidates"]
-    candidates = [int(row.bits)] if float(row.bits).is_integer() and _uniform(row) else mixed
+    candidates = _candidates(row.recipe) or [int(row.bits)]
     sizes = np.array([site.numel for site in searched])
     chosen = allocate(np.zeros((len(searched), len(candidates))), sizes, candidates, row.bits)
     return {site.name: fixed for site in sites} | {
@@ -55,5 +55,9 @@ def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:
     }
 
 
-def _uniform(row: Row) -> bool:
-    return row.recipe in ("uniform", "ptq_rtn", "ptq_gptq")
+def _candidates(recipe: str) -> Sequence[int] | None:
+    """The candidates of the recipe's first search that chooses among any; None where none does."""
+    entries = [entry for entry in conf.read("recipe", recipe).get("defaults", ()) if isinstance(entry, dict)]
+    taken = [conf.read("search", name) for entry in entries for group, name in entry.items() if "/search@" in group]
+    own = [stage.get("search") or {} for stage in conf.recipe(recipe)["stages"].values()]
+    return next((search["candidates"] for search in (*own, *taken) if "candidates" in search), None)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpq.conf import CONF
+from mpq import conf
 from mpq.errors import UserError
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, load_records
@@ -64,7 +64,7 @@ def _scale(name: str, root: Path) -> Scale:
     from mpq.report.figures.gallery import pictures  # here, since matplotlib takes a second
 
     drawn = [picture(one.draw, f"{one.shows}; the tables hold its figures.") for one in pictures(name, root)]
-    return Scale(name, build_sheets("all", CONF / "table", root, name), drawn)
+    return Scale(name, build_sheets("all", conf.folder("table"), root, name), drawn)
 
 
 def _runs(records: Sequence[Result], model: str) -> Runs:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mpq.record.result import Hardware, Result
 from mpq.report.tables.columns import ALPHA, NOT_SIGNIFICANT
+from mpq.report.tables.recipes import is_compressed
 from mpq.report.tables.system import System
 
 _SPEECH = {True: "synthetic speech", False: "recorded speech", None: "origin not stated"}
@@ -56,7 +57,7 @@ def character_line(records: Sequence[Result]) -> list[str]:
 
 
 def _uncompared(records: Sequence[Result]) -> list[str]:
-    plain = (r for r in records if r.significance is None and r.recipe != "full_precision")
+    plain = (r for r in records if r.significance is None and is_compressed(r.recipe))
     return list(dict.fromkeys(record.exp for record in plain))
 
 

@@ -14,11 +14,11 @@ import pandas as pd
 from mpq.report.tables import lossless, paper, system_columns, time_factors
 from mpq.report.tables.column import Column, mean_of
 from mpq.report.tables.parts import Block
+from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE
 from mpq.report.tables.system import SCALES, System, load_systems, models_of
 from mpq.report.tables.system_columns import NOT_RUN
 from mpq.report.tables.tables import Sheet
 
-_TABLE, _BITS = "compression", 3.5  # the bits of the paper's own lossless system
 _NOTES = (
     "Factors and verdicts are those of the tables below, after Holm's correction (“none”: a method without any "
     "lossless system). A method's largest ratio may be that of a system with one seed, which has fewer chances to be "
@@ -35,16 +35,16 @@ class Findings:
     model: str
     systems: tuple[System, ...]
 
-    def system(self, recipe: str) -> System:
-        """The system of `recipe` at the bits of the claim, with float activations; it is planned for every model."""
-        found = (s for s in self.systems if (s.recipe, s.bits, s.activations) == (recipe, _BITS, ""))
-        return next(found)
+    def system(self, method: str) -> System:
+        """The claimed system of `method`, with float activations; it is planned for every model."""
+        wanted = (paper.claimed_of(method), paper.BITS, "")
+        return next(s for s in self.systems if (s.recipe, s.bits, s.activations) == wanted)
 
 
 def claims_sheet(root: Path | str) -> Sheet:
     """The table of all models, and as its last row the paper; raises UserError for a record that can't be read."""
     models = [model for scale in SCALES for model in models_of(scale)]
-    rows = [Findings(model, tuple(load_systems(_TABLE, model, root))) for model in models]
+    rows = [Findings(model, tuple(load_systems(paper.TABLE, model, root))) for model in models]
     values = [[column.function(row) for column in COLUMNS] for row in rows]
     values.append(["*the paper says*", "LibriSpeech", None, *paper.CLAIMS])
     frame = pd.DataFrame(values, columns=[column.title for column in COLUMNS], dtype=object)
@@ -65,7 +65,7 @@ def _lossless_factor(number: int) -> Any:
 
 
 def _time_factor(findings: Findings) -> float | str | None:
-    two_stage, one_stage = findings.system("two_stage_gumbel"), findings.system("one_stage")
+    two_stage, one_stage = findings.system(TWO_STAGE), findings.system(ONE_STAGE)
     on_gpus = any(run.provenance.hardware.gpus for run in one_stage.runs)
     column = time_factors.device_seconds if on_gpus else time_factors.processor_seconds
     return column.function(time_factors.TimeFactor(two_stage, one_stage, None))
@@ -73,7 +73,7 @@ def _time_factor(findings: Findings) -> float | str | None:
 
 def _change(findings: Findings) -> str:
     """Mean over the sets, and in how many of them one stage has the lower mean over its seeds."""
-    two_stage, one_stage = findings.system("two_stage_gumbel"), findings.system("one_stage")
+    two_stage, one_stage = findings.system(TWO_STAGE), findings.system(ONE_STAGE)
     sets = dict.fromkeys(name for run in one_stage.runs for name in run.wer)
     if not (one_stage.runs and two_stage.runs):
         return NOT_RUN
@@ -86,7 +86,7 @@ def _rate(system: System, set_name: str) -> float:
 
 
 def _of_one_stage(column: Column) -> Any:
-    return lambda findings: column.function(findings.system("one_stage"))
+    return lambda findings: column.function(findings.system(ONE_STAGE))
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -5,23 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mpq.report.tables import paper
+from mpq.report.tables import paper, recipes
 from mpq.report.tables.column import Column
-from mpq.report.tables.planned import METHODS
+from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, UNIFORM
 from mpq.report.tables.system import System
 from mpq.report.tables.system_columns import NOT_RUN
 
 NONE = "none"
-_RECIPES = {
-    "uniform": ("uniform",),
-    "two-stage": ("two_stage_gumbel", "two_stage_kl", "two_stage_hessian"),
-    "one-stage": ("one_stage",),
-}
 
 
 @dataclass(frozen=True)
 class Method:
-    """The systems of one method, or of several that go by one name; 32 bits is no method."""
+    """The systems of one group or of one method (see `mpq.report.tables.recipes`); 32 bits is no method."""
 
     name: str
     systems: tuple[System, ...]
@@ -45,28 +40,25 @@ class Factor:
 
 
 def methods(systems: Sequence[System]) -> list[Method]:
-    """The methods of the systems with float activations, in the order of `METHODS`."""
-    counted = _counted(systems)
-    names = dict.fromkeys(system.method for system in counted)
-    ordered = sorted(names, key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
-    return [Method(name, tuple(s for s in counted if s.method == name)) for name in ordered]
+    """The groups of the systems with float activations, in the order of `groups`."""
+    counted, order = _counted(systems), recipes.groups()
+    names = dict.fromkeys(system.group for system in counted)
+    ordered = sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+    return [Method(name, tuple(s for s in counted if s.group == name)) for name in ordered]
 
 
 def factors(systems: Sequence[System]) -> list[Factor]:
-    """One-stage over uniform and over two-stage precision, the best of whose searches counts."""
+    """One-stage over uniform and over two-stage precision; of each method the best recipe counts."""
     model = systems[0].model
 
-    def named(name: str) -> Method:
-        return Method(
-            name, tuple(s for s in _counted(systems) if s.method.split(" ")[0] == name and "+" not in s.method)
-        )
+    def of(method: str) -> Method:
+        return Method(recipes.title(method), tuple(s for s in _counted(systems) if s.method == method))
 
-    baselines = ("uniform", "two-stage")
-    return [Factor(named(name), named("one-stage"), paper.lossless_factor(model, name)) for name in baselines]
+    return [Factor(of(one), of(ONE_STAGE), paper.lossless_factor(model, one)) for one in (UNIFORM, TWO_STAGE)]
 
 
 def _counted(systems: Sequence[System]) -> list[System]:
-    return [system for system in systems if system.recipe != "full_precision" and not system.activations]
+    return [system for system in systems if system.is_compressed and not system.activations]
 
 
 def _of_best(value: Callable[[System], Any], alone: bool = False) -> Callable[[Method], Any]:

@@ -5,21 +5,43 @@ and two-stage mixed-precision quantized baselines", are read as 1.7 over uniform
 compression time is down by up to 1.9 for wav2vec2-base and 1.5 for HuBERT-large.
 """
 
-_RATIO = {("hubert_large", "one_stage", 3.5): 8.6}
-_LOSSLESS_FACTOR = {"uniform": 1.7, "two-stage": 1.9}
+from mpq import conf
+from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, UNIFORM, method
+
+TABLE = "compression"
+"""The table of `conf/table/` that has the claims' systems; its `claims` are their recipes."""
+BITS = 3.5
+"""The average bits of the paper's own lossless system, which is one-stage."""
+_RATIO = {"hubert_large": 8.6}
+_LOSSLESS_FACTOR = {UNIFORM: 1.7, TWO_STAGE: 1.9}
 _TIME_FACTOR = {"wav2vec2_base": 1.9, "hubert_large": 1.5}
 
 CLAIMS = ("up to 1.7", "up to 1.9", "up to 1.9 (wav2vec2), 1.5 (HuBERT)", "lower", "8.6 (HuBERT-large)", "lossless")
 """The abstract's claims, as the columns of `mpq.report.tables.claims` from the first factor on."""
 
 
-def ratio(model: str, recipe: str, bits: float | None) -> float | None:
-    """The lossless compression ratio of one system; None where the abstract gives none."""
-    return _RATIO.get((model, recipe, bits or 32))
+def claimed() -> list[str]:
+    """The recipes that the claims are about, one of each method."""
+    return conf.read("table", TABLE)["claims"]
+
+
+def claimed_of(of: str) -> str:
+    """The one of them that belongs to the method `of`."""
+    return next(recipe for recipe in claimed() if method(recipe) == of)
+
+
+def is_own(recipe: str, bits: float | None, activations: str) -> bool:
+    """Whether this is the paper's own lossless system."""
+    return (recipe, bits, activations) == (claimed_of(ONE_STAGE), BITS, "")
+
+
+def ratio(model: str) -> float | None:
+    """The compression ratio of the paper's own lossless system; None where the abstract gives none."""
+    return _RATIO.get(model)
 
 
 def lossless_factor(model: str, baseline: str) -> str | None:
-    """One-stage's lossless ratio over that of `baseline` (uniform, two-stage), at best; None for another model."""
+    """One-stage's lossless ratio over that of the method `baseline`, at best; None for another model."""
     return f"up to {_LOSSLESS_FACTOR[baseline]}" if model in _TIME_FACTOR else None
 
 

@@ -34,7 +34,7 @@ class Kind:
 
 
 def _compressed(systems: Sequence[System]) -> list[System]:
-    return [system for system in systems if system.recipe != "full_precision"]
+    return [system for system in systems if system.is_compressed]
 
 
 def _per_set(systems: Sequence[System]) -> list[System]:

@@ -15,8 +15,9 @@ from mpq.evaluate.significance import holm
 from mpq.record.result import Result, Significance
 from mpq.record.run_folder import RunFolder
 from mpq.record.shapes import FILE, Shapes, read_shapes
+from mpq.report.tables import recipes
 from mpq.report.tables.columns import ALPHA, only
-from mpq.report.tables.planned import LABELS, Row, label, method, planned
+from mpq.report.tables.planned import Row, planned
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class System:
     def label(self) -> str:
         """What the row is called: the recipe, its bits a weight, and 8-bit activations where there are any."""
         bits = [] if self.bits is None else [f"{self.bits:g} bit{'s' if self.bits != 1 else ''}"]
-        return ", ".join([label(self.recipe), *bits, *([f"A8 {self.activations}"] if self.activations else [])])
+        return ", ".join([recipes.label(self.recipe), *bits, *([f"A8 {self.activations}"] if self.activations else [])])
 
     @property
     def activations(self) -> str:
@@ -75,8 +76,18 @@ class System:
 
     @property
     def method(self) -> str:
-        """The method that the row belongs to."""
-        return method(self.recipe)
+        """The method that the recipe belongs to."""
+        return recipes.method(self.recipe)
+
+    @property
+    def group(self) -> str:
+        """What it is drawn and compared as: see `mpq.report.tables.recipes.group`."""
+        return recipes.group(self.recipe)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it is another model than the one of 32 bits."""
+        return recipes.is_compressed(self.recipe)
 
     @property
     def lossless(self) -> bool | None:
@@ -151,19 +162,13 @@ def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None
     return System(
         exp=first.exp,
         model=model,
-        recipe=_recipe(first),
-        bits=None if first.recipe == "full_precision" else first.bits,
+        recipe=first.recorded_as,
+        bits=first.bits if recipes.is_compressed(first.recipe) else None,
         seeds=tuple(row.seed for row in rows),
         command=_command(missing),
         runs=runs,
         shapes=shapes,
     )
-
-
-def _recipe(row: Row) -> str:
-    """The recipe's whole name, which for rounding tells of the clipping: the run's name without model and bits."""
-    infix = row.exp.removeprefix(f"{row.model}_").partition(f"_{row.bits:g}bit".replace(".", "p"))[0]
-    return infix if infix in LABELS else row.recipe
 
 
 def _command(missing: list[Row]) -> str:

@@ -114,7 +114,7 @@ class SystemTable:
 def carrying_claims(systems: Sequence[System]) -> list[System]:
     """32 bits, and the systems with the most seeds: conf/table/compression.yaml gives them to the paper's claims."""
     most = max((len(system.seeds) for system in systems), default=0)
-    return [system for system in systems if system.recipe == "full_precision" or len(system.seeds) == most]
+    return [system for system in systems if not system.is_compressed or len(system.seeds) == most]
 
 
 def load_tables(name: str, folder: Path) -> list[Table | SystemTable]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mpq.report.tables import columns, paper
 from mpq.report.tables.column import Column, mean_of
+from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE
 from mpq.report.tables.system import System
 from mpq.report.tables.system_columns import NOT_RUN, lifted
 
@@ -20,12 +21,13 @@ class TimeFactor:
 
 
 def time_factors(systems: Sequence[System]) -> list[TimeFactor]:
-    """Every two-stage system beside the one-stage system of as many bits, where one is planned."""
-    one_stage = {(s.bits, s.activations): s for s in systems if s.recipe == "one_stage"}
+    """Every two-stage system beside each one-stage system of as many bits that is planned."""
     return [
-        TimeFactor(system, one_stage[system.bits, system.activations], paper.time_factor(system.model))
-        for system in systems
-        if system.recipe.startswith("two_stage") and (system.bits, system.activations) in one_stage
+        TimeFactor(two, one, paper.time_factor(two.model))
+        for two in systems
+        for one in systems
+        if (two.method, one.method) == (TWO_STAGE, ONE_STAGE)
+        and (two.bits, two.activations) == (one.bits, one.activations)
     ]
 
 
@@ -43,7 +45,7 @@ def _quotient(column: Column) -> Callable[[TimeFactor], float | str | None]:
 
 
 _two = "{:.2f}".format
-factor = Column("Factor", lambda f: f"{f.two_stage.method} / {f.one_stage.method}", "two stages over one")
+factor = Column("Factor", lambda f: f"{f.two_stage.group} / {f.one_stage.group}", "two stages over one")
 bits = Column("Bits", lambda f: f.two_stage.bits, "average bits of both", format="{:g}".format)
 seconds = Column("Seconds", _quotient(columns.seconds), "quotient of wall-clock seconds", "higher", _two)
 processor_seconds = Column(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mpq.conf import CONF
+from mpq import conf
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.mapsswe import segment_errors, z_test
 from mpq.evaluate.significance import holm
@@ -24,7 +24,7 @@ from mpq.report.tables import columns
 from mpq.report.tables.captions import data_line
 from mpq.report.tables.column import Column
 from mpq.report.tables.parts import Block
-from mpq.report.tables.planned import label
+from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, label
 from mpq.report.tables.system import System, load_systems, models_of
 from mpq.report.tables.tables import Sheet, SystemTable, load_tables
 
@@ -32,7 +32,6 @@ _Three = tuple[Texts, Texts, Texts]
 _Pair = tuple[str, int, int]  # recipe, updates, two stages' updates
 TABLE = "updates"
 ALL = "all"  # sets, seeds
-_ONE_STAGE = ("one_stage", "one_stage_early")
 _RATIOS = (1.5, 2)  # two stages' updates over one's: as the recipes have it, and twice as many
 
 
@@ -88,10 +87,10 @@ def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Cha
     Raises: UserError for a file that can't be read, or that lacks utterances of the other one.
     """
     for system in systems:
-        if not system.runs or system.recipe not in _ONE_STAGE:
+        if not system.runs or system.method != ONE_STAGE:
             continue
         for other in systems:
-            if other.runs and other.recipe.startswith("two_stage"):
+            if other.runs and other.method == TWO_STAGE:
                 counts = total_updates(system), total_updates(other)
                 if counts[1] / counts[0] in _RATIOS:
                     yield from _changes((system.recipe, *counts), _texts(system, other, root))
@@ -170,7 +169,7 @@ def updates_sheet(scale: str, root: Path | str) -> Sheet | None:
 
     Raises: UserError for a record that can't be read.
     """
-    (table,) = load_tables(TABLE, CONF / "table")
+    (table,) = load_tables(TABLE, conf.folder("table"))
     assert isinstance(table, SystemTable)
     blocks: list[Block] = []
     runs: list[Result] = []
