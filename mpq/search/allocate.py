@@ -1,18 +1,18 @@
-"""The allocation of bits to sites under a budget: the best of those that leave no room for another upgrade.
+"""The allocation of bits to sites under a budget: the knapsack's optimum, then the best set of upgrades of it.
 
-Three rules were weighed; `allocate` follows the last.
+The optimum may leave bits unused: scores that tie would leave half of a budget unused, and tables compare systems at
+the average that was asked for. Four rules for what is left were weighed (experiments/LOG.md, 2026-11-28); `allocate`
+follows the last.
 
-- The highest score within the budget, bits left unused: scores that tie, or almost do, would leave half of a budget
-  unused, and tables compare systems at the average that was asked for.
-- The highest score among allocations that use the most bits: where sizes are irregular, that is a subset sum, and the
-  last few bits would decide about every site, whatever was learned about them.
-- The highest score among allocations that no upgrade fits any more. Scores that rise with the bits, as measured
-  sensitivities do, lose nothing by it: their optimum leaves no room. Learned log-probabilities, whose gaps are tens of
-  nats, lose the least that spending the budget can cost; where sizes are multiples of one another, as those of
-  transformers are, this is mostly what the second rule gives.
-
-One upgrade after the other from the optimum on, each the one that loses the least, reaches such an allocation too,
-but not the best one: it can't give up bits at one site for a better use at another.
+- The highest score among the allocations that use the most bits: where sizes are irregular, that is a subset sum, and
+  the last few bits would decide about every site, whatever was learned about them.
+- The highest score among the allocations that no upgrade fits any more: it may take bits from a site that the optimum
+  gave them to. Learned log-probabilities have gaps of tens of nats, which say little of what a model loses; where the
+  true loss is known, this gave a better score and a worse model than filling the optimum.
+- One upgrade of the optimum after the other, each the one that loses the least: two small upgrades may take the room
+  of a large one that loses less than both.
+- The best set of upgrades of the optimum after which no upgrade fits. What the search preferred within its budget
+  stays, and more bits at a site never make a model worse.
 """
 
 from collections.abc import Sequence
@@ -61,11 +61,11 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
 
 
 def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
-    """Return the bits [S] of the highest summed scores among the maximal allocations of `target` bits on average.
+    """Return the bits [S] of the highest summed scores at `target` bits on average or less, and the budget spent.
 
-    Maximal: the average is at most the target, and no site's upgrade to more bits fits any more. A tie goes to the
-    knapsack's optimum filled by upgrades, the fewest bits first, then the first site: so scores that all tie are spread
-    evenly. The same input gives the same allocation.
+    That is the knapsack's optimum and, of the sets of upgrades after which no site's upgrade fits any more, the one
+    with the highest summed scores. A tie goes to upgrades one after the other, the fewest bits first, then the first
+    site: so scores that all tie are spread evenly. The same input gives the same allocation.
 
     Exact where the sites are of a few sizes that share a divisor, as a transformer's are. For many sites of irregular
     sizes the best may be missed (`_MOST_STEPS` and `mpq.search.knapsack` say where), but the filled optimum is met.
@@ -93,7 +93,9 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
         raise UserError(
             f"target_bits={target} must be at least {least / total:.6g}, which the candidates allowed at each site need"
         )
-    return np.asarray(candidates)[_best_maximal(scores, weights, capacity)]
+    best = optimum(scores, weights, capacity)
+    upgrades = np.where(np.arange(scores.shape[1]) < best[:, None], -np.inf, scores)
+    return np.asarray(candidates)[_best_maximal(upgrades, weights, capacity)]
 
 
 # Three sizes, eight candidates and all that may be forbidden among them make no more than 22 different upgrades.
