@@ -69,9 +69,8 @@ def settle(cfg: DictConfig) -> DictConfig:
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    known = {str(key) for key in OmegaConf.load(conf.CONF / "config.yaml")} | {
-        path.name for path in conf.CONF.iterdir()
-    }
+    known = {str(key) for key in OmegaConf.load(conf.CONF / "config.yaml")}
+    known |= {path.name for path in conf.CONF.iterdir()}
     if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
         raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
     for group in _PLAIN_GROUPS:

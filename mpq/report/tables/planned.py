@@ -85,5 +85,5 @@ def _naming(recipe: str, overrides: Sequence[str]) -> Any:
 
 
 @cache
-def _unnamed(_: Path, recipe: str) -> Any:
+def _unnamed(_: Path, recipe: str) -> Any:  # of the folder `conf/` that is given, for the cache to tell
     return OmegaConf.create({"quantizer": conf.required("quantizer", "lsq"), "recipe": conf.recipe(recipe)})
