@@ -15,6 +15,7 @@ from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.empty_model import check_fits, check_tensors
 from mpq.checkpoint.format import (
     CONFIG_FILE,
+    WEIGHTS_FILE,
     PackedSite,
     complete_config,
     packed_name,
@@ -30,6 +31,8 @@ from mpq.errors import UserError
 from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
+
+_ONE_FILE = 2**60  # bytes of a shard: more than any model has
 
 
 def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
@@ -117,9 +120,17 @@ def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Ten
 def save_pretrained(model: PreTrainedModel, save_directory: str | Path, **kwargs: Any) -> None:
     """What a loaded model's `save_pretrained` does: transformers' own, then config.json as `save_packed` writes it.
 
-    transformers leaves out of config.json what is a default today, and knows no digest.
+    transformers leaves out of config.json what is a default today, and knows no digest. A packed model is one file of
+    one name, so `max_shard_size` has no effect.
+
+    Raises:
+        UserError: a `variant`, which is part of that name.
     """
-    type(model).save_pretrained(model, save_directory, **kwargs)
+    if kwargs.get("variant"):
+        raise UserError(
+            f"variant={kwargs['variant']!r} can't be saved: a packed model's weights are {WEIGHTS_FILE} alone"
+        )
+    type(model).save_pretrained(model, save_directory, **{**kwargs, "max_shard_size": _ONE_FILE})
     if kwargs.get("is_main_process", True):
         write_config(
             Path(save_directory) / CONFIG_FILE, complete_config(model, model.config.quantization_config.to_dict())

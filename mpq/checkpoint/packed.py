@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from mpq.checkpoint.activations import activations_entry
 from mpq.checkpoint.empty_model import check_fits, empty_model
@@ -35,6 +35,7 @@ from mpq.checkpoint.tensors import check_scale, digest, put_tensor, read_tensors
 from mpq.errors import UserError
 from mpq.files import replacing
 from mpq.models import ctc
+from mpq.models.processor import load_processor
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
@@ -154,7 +155,7 @@ def _load_processor(folder: Path) -> Any:
     if not any((folder / file).is_file() for file in _PROCESSOR_FILES):
         return None
     try:
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return load_processor(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers raises whatever it likes on damaged files
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise UserError(f"the processor's files in {folder} are damaged: {reason}") from error

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError, first_line
 from mpq.models.hub import check_available, local_folder
-from mpq.models.processor import letters_processor
+from mpq.models.processor import letters_processor, load_processor
 
 _MASK = "masked_spec_embed"  # what masked frames become in training; fine-tuned checkpoints of facebook lack it
 
@@ -53,11 +53,9 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
 
 
 def _load_processor(path: str, source: str) -> Any:
-    from transformers import AutoProcessor
-
     mend = "add the files that its processor's save_pretrained writes"
     try:
-        processor = AutoProcessor.from_pretrained(source)
+        processor = load_processor(source)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
         raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
     for part in ("feature_extractor", "tokenizer"):

@@ -15,6 +15,9 @@ import torch
 _TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
 
 
+_WITH_LM = "Wav2Vec2ProcessorWithLM"
+
+
 def letters_processor(rate: int = 16_000) -> Any:
     """A `Wav2Vec2Processor` over the 32 tokens of facebook/wav2vec2-base-960h for audio of `rate` Hz.
 
@@ -30,6 +33,26 @@ def letters_processor(rate: int = 16_000) -> Any:
         feature_size=1, sampling_rate=rate, padding_value=0.0, do_normalize=True, return_attention_mask=False
     )
     return Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer)
+
+
+def load_processor(source: Path | str, **settings: Any) -> Any:
+    """The processor of a folder or a Hub name, with the `settings` of `from_pretrained`.
+
+    A processor with a language model (`Wav2Vec2ProcessorWithLM`) is loaded without it: everything here decodes
+    greedily, and the language model's packages (pyctcdecode, kenlm) may be missing.
+    """
+    from transformers import AutoFeatureExtractor, AutoProcessor, AutoTokenizer, Wav2Vec2Processor
+
+    try:
+        found = AutoProcessor.from_pretrained(source, **settings)
+    except ImportError as error:
+        if _WITH_LM not in str(error):
+            raise
+    else:
+        if type(found).__name__ != _WITH_LM:
+            return found
+    parts = [kind.from_pretrained(source, **settings) for kind in (AutoFeatureExtractor, AutoTokenizer)]
+    return Wav2Vec2Processor(*parts)
 
 
 def spelling(processor: Any, text: str) -> str:

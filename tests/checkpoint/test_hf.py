@@ -177,3 +177,16 @@ def test_a_float_model_is_not_quantized_by_loading(tmp_path):
     tiny_model("wav2vec2_group").save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"mpq\.quantize"):
         load(tmp_path, quantization_config=MpqConfig())
+
+
+def test_a_small_shard_size_still_gives_one_file_that_loads(packed, tmp_path):
+    for number, model in enumerate(load_both(packed)):
+        model.save_pretrained(tmp_path / str(number), max_shard_size="1KB")
+        assert [file.name for file in (tmp_path / str(number)).glob("*.safetensors")] == ["model.safetensors"]
+        assert bytes_of(tmp_path / str(number)) == bytes_of(packed)
+
+
+def test_a_variant_is_refused_before_anything_is_written(packed, tmp_path):
+    with pytest.raises(UserError, match="variant='small'"):
+        load(packed).save_pretrained(tmp_path / "again", variant="small")
+    assert not (tmp_path / "again").exists()
