@@ -85,8 +85,8 @@ def _check_writable(output: Path) -> None:
 
 def _layout(name: str, model: Any) -> "Layout":
     """The layout; `speed` quantizes inputs itself, in `memory` the model's own quantizers are traced with it."""
-    from mpq.deploy.memory import Memory
-    from mpq.deploy.speed import Speed, take_activations
+    from mpq.deploy.layout_memory import Memory
+    from mpq.deploy.layout_speed import Speed, take_activations
 
     if name == "memory":
         return Memory()

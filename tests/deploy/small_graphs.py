@@ -5,8 +5,8 @@ import onnx_ir as ir
 import onnxruntime
 
 from mpq.deploy.graph import SiteWeight, rewrite
+from mpq.deploy.layout_speed import Speed
 from mpq.deploy.runtime import add_exactly, saturates
-from mpq.deploy.speed import Speed
 from mpq.quant.grid import grid
 
 NAME = "layer.weight"

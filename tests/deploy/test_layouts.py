@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_graphs import random_weight, run_layer, stored_types, values_of
 
-from mpq.deploy.memory import Memory
-from mpq.deploy.speed import Speed
+from mpq.deploy.layout_memory import Memory
+from mpq.deploy.layout_speed import Speed
 from mpq.quant.activations import ActivationQuantizer
 
 GRIDS = [(bits, centred) for bits in range(1, 9) for centred in ((True, False) if bits == 2 else (True,))]
