@@ -4,6 +4,7 @@ import pytest
 
 import mpq.tracking.logger as module
 from mpq.errors import UserError
+from mpq.tracking.content import log_result
 from mpq.tracking.logger import check, run_logger
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # of the length that W&B's keys have
@@ -139,3 +140,40 @@ def test_a_server_that_vanishes_costs_a_warning_and_not_the_run(tmp_path, monkey
     assert [record.getMessage() for record in caplog.records if record.name.startswith("mpq")] == [
         "W&B lacks a part of the run (timed out); `wandb sync` uploads it from the run's folder"
     ]
+
+
+def messages(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("mpq")]
+
+
+def test_a_home_that_cannot_be_written_costs_a_warning_and_the_logging(tmp_path, monkeypatch, caplog):
+    def blocked(*_, **__):
+        raise NotADirectoryError(20, "Not a directory", "home")
+
+    monkeypatch.setattr("wandb.init", blocked)
+    with caplog.at_level(logging.WARNING, logger="mpq"):
+        assert logged(tmp_path) is None
+    (message,) = messages(caplog)
+    assert message.startswith("W&B can't log this run (") and "home" in message
+
+
+def test_metrics_that_wandb_does_not_take_cost_one_warning_and_not_the_run(tmp_path, monkeypatch, caplog):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with (
+        caplog.at_level(logging.WARNING, logger="mpq"),
+        run_logger({"mode": "offline", "project": "mpq"}, "tiny", 0, "", [], {}, tmp_path, tmp_path / "work") as logger,
+    ):
+        monkeypatch.setattr(logger.experiment, "log", full)
+        for step in range(3):
+            logger.log_metrics({"train/loss": 1.0}, step=step)
+    (message,) = messages(caplog)
+    assert message.startswith("W&B takes no more metrics of this run (") and "No space left" in message
+
+
+def test_figures_that_wandb_does_not_take_cost_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr("mpq.tracking.content._log_result", lambda *_: 1 / 0)
+    with caplog.at_level(logging.WARNING, logger="mpq"):
+        log_result(object(), None, [])
+    assert messages(caplog) == ["W&B did not take the run's figures (division by zero); its record has them"]
