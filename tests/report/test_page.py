@@ -88,8 +88,8 @@ def test_a_page_shows_what_the_record_holds(tree):
     page = page_of(tree)
     headings = [element.text for element in page.all("h2")]
     assert headings == [
-        "Word error rate", "Size", "Precisions", "How the precisions were learned", "Training loss", "Time", "Transcripts",
-        "How it was made",
+        "Word error rate", "Size", "Precisions", "How the precisions were learned", "Training loss", "Time",
+        "Transcripts", "How it was made",
     ]  # fmt: skip
     assert len(page.all("img")) == 3  # bits, probabilities, loss; one stage needs no picture of its time
     text = page.all("main")[0].text

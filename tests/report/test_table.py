@@ -140,7 +140,7 @@ def test_rows_are_chosen_by_pattern_in_order_and_once():
 def test_the_caption_tells_what_the_figures_rest_on():
     lines = "\n".join(load_table("records", TABLES).build(several()).caption)
     assert "embedded 01234567 (synthetic speech); utterances: dev-clean 500, dev-other 500," in lines
-    assert "no proof of equality" in lines and "Comparisons: 16," in lines and "smoke: random weights" in lines
+    assert "does not prove equality" in lines and "Comparisons: 16," in lines and "smoke: random weights" in lines
     assert "Not compared" not in lines and "more than once" not in lines
 
     first, second, *_ = several()
