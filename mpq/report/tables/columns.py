@@ -96,7 +96,7 @@ ideal_ratio = Column("Ideal ratio", lambda r: r.size.ideal_ratio, "float32 bits 
 file_ratio = Column("File ratio", lambda r: r.size.file_ratio, "float32 bytes / bytes of the file", "higher", _two)
 seconds = Column("Time s", lambda r: r.time.seconds, "compression time, evaluation excluded", "lower", _one)
 processor_seconds = Column(
-    "Processor s", _processor_seconds, "seconds of all threads and workers; other work on the machine affects it little",
+    "Processor s", _processor_seconds, "seconds of all threads and workers; affected little by other work",
     "lower", _one,
 )  # fmt: skip
 device_seconds = Column("Device s", lambda r: r.time.device_seconds, "seconds x devices", "lower", _one)

@@ -22,8 +22,8 @@ from mpq.report.tables.system import System
 class Kind:
     """A kind of rows: the module with its columns, and how the rows come from the records or systems of a table.
 
-    `cut` reduces a row to one evaluation set, if the columns "per set" are side by side. `folded`: a page shows the part
-    collapsed.
+    `cut` reduces a row to one evaluation set, if the columns "per set" are side by side. `folded` collapses the part on
+    a page.
     """
 
     columns: ModuleType
