@@ -7,7 +7,7 @@ from mpq.cli import option
 
 _MODEL = "a file of conf/model, without .yaml"
 _THREADS = "number on a CPU; 0: as many as there are cores"
-_LABEL = "suffix of the record's name, to tell several records of a model apart"
+_LABEL = "suffix of the record's name, to distinguish several records of a model"
 _CACHE = "the folder of the embedded corpus"
 _OUTPUT = "the folder for the record"
 _RECORDS = "experiments/local/bench"

@@ -81,7 +81,7 @@ def test_characters_have_columns_where_a_run_counted_them():
     assert compared.build([with_characters(others[0])], SETS).cells()[0] == ["dev-clean", "[-0.03, +0.17]"]
     for table in ("records", "demo"):
         sheet = load_table(table, TABLES).build([with_characters(run) for run in [before, *others]])
-        assert "blank" in " ".join(sheet.caption)
+        assert "each space between words" in " ".join(sheet.caption)
         titles = {column.title for block in sheet.blocks for column in block.columns}
         assert {"CER % dev-clean", "CER change", "CER 95 % interval"} <= titles
 
