@@ -1,14 +1,14 @@
-"""Measure speed, memory and growth beside the peers, and leave a record.
+"""Measure speed, memory and growth, compare them with other libraries, and write a record.
 
 usage: python scripts/bench.py BENCH [key=value ...]
 
-  inference  running a model: PyTorch, ONNX Runtime, OpenVINO, ours
-  peers      packing a model: torchao, optimum-quanto, NNCF, ours; file sizes and logit errors
-  train      a training step: full precision, quantization-aware, the supernet, and peers doing the same
-  kernels    the quantizers alone, plain and compiled, beside a copy of the weight: how far from memory's limit
+  inference  running a model: PyTorch, ONNX Runtime, OpenVINO, mpq
+  peers      packing a model: torchao, optimum-quanto, NNCF, mpq; file sizes and logit errors
+  train      a training step: full precision, quantization-aware, the supernet, and the same in other libraries
+  kernels    the quantizers alone, plain and compiled, against copying the weight: how close to memory bandwidth
   growth     cost against the number of sites, parameters and utterances
 
-`python scripts/bench.py BENCH --help` lists the options of one. Peers are installed by: pip install -e '.[bench]'.
+`python scripts/bench.py BENCH --help` lists the options of one. To install the peers: pip install -e '.[bench]'.
 
 example: python scripts/bench.py inference model=wav2vec2_base seconds=5
 """
@@ -24,7 +24,7 @@ from mpq.errors import UserError
 
 @cli.guarded
 def main(words: Sequence[str]) -> None:
-    """Run the bench that a word names, with the others as its options."""
+    """Run the bench named by one of the words, with the other words as its options."""
     name = next((word for word in words if word in BENCHES), "")
     if not name and (not words or cli.asks_for_help(words)):
         return print(__doc__)

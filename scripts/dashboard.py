@@ -1,4 +1,4 @@
-"""Build the W&B workspace of a project whose runs are on W&B's server; needs a login.
+"""Build the W&B workspace of a project whose runs are on W&B's server (needs a login).
 
 example: python scripts/dashboard.py project=mpq
 """
@@ -10,11 +10,11 @@ from mpq.cli import command, option
 
 @dataclass(frozen=True)
 class Options:
-    """Of which project."""
+    """Which project."""
 
     project: str = option("mpq", "the name that the runs were logged to (logger.project)")
-    entity: str | None = option(None, "a user or team of W&B; default: the login's own")
-    view: str | None = option(None, "the address that an earlier call printed, to update that view; default: a new one")
+    entity: str | None = option(None, "a W&B user or team; default: that of the login")
+    view: str | None = option(None, "the address of an existing view, to update it; default: a new view")
 
 
 @command(Options)

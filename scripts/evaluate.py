@@ -1,4 +1,4 @@
-"""Word error rate of an exported ONNX file, against the run that its model came from.
+"""Measure the word error rate of an exported ONNX file and compare it with the run that its model came from.
 
 example: python scripts/evaluate.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 \\
              file=experiments/local/tiny_wav2vec2_3p5bit/seed0/model/onnx/model_speed.onnx
@@ -16,13 +16,13 @@ class Options:
 
     file: Path = required("an .onnx file that scripts/export.py wrote")
     run: Path = required("the run's folder, <root>/<name>/seed<k>")
-    sets: tuple[str, ...] = option((), "evaluation sets of that run, as test-clean,test-other; default: all")
+    sets: tuple[str, ...] = option((), "evaluation sets of that run, such as test-clean,test-other; default: all")
     cache: str = option(".cache", "the folder of the embedded corpus")
 
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Transcribe, and print a line for each set."""
+    """Transcribe, and print one line per set."""
     from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for
     from mpq.evaluate.significance import in_words
 

@@ -1,7 +1,8 @@
-"""Write a compressed model as one ONNX file, every weight at its bits.
+"""Write a compressed model as one ONNX file, with every weight at its own precision.
 
-ONNX has weights of 2, 4 and 8 bits: 3 take 4 there, and 5 to 7 take 8. Programs of your own that run a file of layout
-speed on x86 without VNNI must set ONNX Runtime's session option session.x64quantprecision=1; mpq does so itself.
+ONNX stores weights in 2, 4 or 8 bits, so 3-bit weights take 4 bits and 5- to 7-bit weights take 8. If your own program
+runs a file of layout speed on x86 without VNNI, it must set ONNX Runtime's session option
+session.x64quantprecision=1; mpq does so itself.
 
 example: python scripts/export.py model=experiments/local/tiny_wav2vec2_3p5bit/seed0/model layout=memory
 """
@@ -15,9 +16,9 @@ from mpq.cli import command, option, required
 
 @dataclass(frozen=True)
 class Options:
-    """Of which model, and where it goes."""
+    """Which model, and the output."""
 
-    model: Path = required("a packed folder: the model/ of a run, or what mpq.save_packed wrote")
+    model: Path = required("a packed folder: the model/ of a run, or one that mpq.save_packed wrote")
     layout: Literal["speed", "memory"] = option(
         "speed", "speed: 8-bit integer arithmetic; memory: weights stay packed in memory, float32 arithmetic"
     )

@@ -1,4 +1,4 @@
-"""Draw the pictures of finished runs from their records: WER against size, bits, probabilities, time.
+"""Draw the figures of finished runs from their records: WER against size, bits, probabilities, time.
 
 The same records give the same bytes.
 
@@ -13,16 +13,16 @@ from mpq.cli import command, option
 
 @dataclass(frozen=True)
 class Options:
-    """Of which records, and where they go."""
+    """Which records, and the output."""
 
-    scale: str = option("tiny", "tiny, mini or paper: whose models the pictures show")
+    scale: str = option("tiny", "tiny, mini or paper: the scale whose models are shown")
     root: Path = option(Path("experiments"), "a folder of records, <root>/<name>/seed<k>/result.json")
-    output: Path = option(Path("experiments/figures"), "the folder for the pictures, PNG and SVG")
+    output: Path = option(Path("experiments/figures"), "the folder for the figures, PNG and SVG")
 
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Draw all and print the paths of the files."""
+    """Draw all figures and print the paths of the files."""
     from mpq.report.figures import gallery  # here, since matplotlib takes seconds that --help need not wait for
 
     for path in gallery.draw_all(chosen.scale, chosen.root, chosen.output):

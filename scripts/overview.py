@@ -1,4 +1,4 @@
-"""Write the tables and pictures of the records again: tables.md, tables/, figures/ and the blocks of README.md.
+"""Regenerate the tables and figures from the records: tables.md, tables/, figures/ and the blocks of README.md.
 
 The same records give the same bytes; no model is loaded.
 """
@@ -11,16 +11,16 @@ from mpq.cli import command, option
 
 @dataclass(frozen=True)
 class Options:
-    """Of which records."""
+    """Which records."""
 
     root: Path = option(
-        Path("experiments"), "a folder of records, <root>/<name>/seed<k>/result.json; what is written goes there, too"
+        Path("experiments"), "a folder of records, <root>/<name>/seed<k>/result.json; the output goes there too"
     )
 
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Write all and print the paths of the files."""
+    """Write everything and print the paths of the files."""
     from mpq.report.overview import write_overview  # here, since matplotlib takes seconds that --help need not wait for
 
     for path in write_overview(chosen.root):

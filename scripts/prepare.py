@@ -1,6 +1,6 @@
 """Get the data of a run: download LibriSpeech, arrange those of scale mini, or make the embedded corpus.
 
-A killed download goes on where it stopped.
+An interrupted download resumes where it stopped.
 
 examples: python scripts/prepare.py librispeech splits=dev-clean,test-clean
           python scripts/prepare.py mini test_clean=FOLDER speechocean762=FOLDER
@@ -16,10 +16,10 @@ from mpq.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Which data, and where they go."""
+    """Which data, and the output."""
 
     data: Literal["librispeech", "mini", "synthetic"] = positional("which data")
-    root: Path = option(Path("data"), "where <root>/LibriSpeech or <root>/mini goes")
+    root: Path = option(Path("data"), "the folder in which LibriSpeech/ or mini/ is created")
     splits: tuple[str, ...] = option((), "of LibriSpeech; default: those of conf/data/librispeech.yaml")
     test_clean: Path | None = option(None, "for mini: the folder test-clean of LibriSpeech")
     speechocean762: Path | None = option(None, "for mini: the folder of speechocean762, with WAVE, train and test")
@@ -28,7 +28,7 @@ class Options:
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Get the data, and print the command that uses them."""
+    """Get the data, and print the next command."""
     from mpq import conf  # here, since --help need not wait for it
     from mpq.commands import script, setting
     from mpq.data import prepare

@@ -1,8 +1,8 @@
-"""Compress a CTC model to a packed folder, now.
+"""Compress a CTC model to a packed folder.
 
-Without data its weights are rounded, in seconds to minutes. Recordings compensate for the rounding (GPTQ). Recordings
-with transcripts (*.trans.txt, as in LibriSpeech) train the model, on a CPU only a small one, and measure its word error
-rate on a part held out.
+Without data its weights are rounded, in seconds to minutes. With recordings, GPTQ compensates for the rounding. With
+recordings and transcripts (*.trans.txt, as in LibriSpeech) the model is trained (on a CPU only a small one), and its
+word error rate is measured on a held-out part.
 
 example: python scripts/quantize.py model=facebook/wav2vec2-base-100h bits=3.5
 """
@@ -16,14 +16,14 @@ from mpq.cli import command, option, required
 
 @dataclass(frozen=True)
 class Options:
-    """What is compressed, and how."""
+    """Which model to compress, and how."""
 
     model: str = required("a folder that transformers wrote, or a name on the Hub")
-    bits: float = option(3.5, "a weight, on average: 2 to 8")
+    bits: float = option(3.5, "average bits per weight, 2 to 8")
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
-    method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the data")
-    updates: int | None = option(None, "of one_stage; default: 600 for a small model, 2000 for others")
+    method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
+    updates: int | None = option(None, "training updates of one_stage; default: 600 for a small model, 2000 for others")
 
 
 @command(Options)

@@ -1,8 +1,8 @@
-"""Pack a finished run's model at another budget, without training: the precisions come from what its search learned.
+"""Pack a finished run's model at another budget, without training; the precisions come from what its search learned.
 
 example: python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 target_bits=3
 
-Then "pass 2" polishes it: python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
+To fine-tune it, run "pass 2": python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
     recipe.stages.pass2.start_from=<root>/<model>_rebudget_<bits>bit/seed<k>/model
 """
 
@@ -16,18 +16,19 @@ from mpq.cli import command, option, required
 class Options:
     """Which run, at which budget."""
 
-    run: Path = required("a finished run's folder, <root>/<name>/seed<k>, whose search.json and model are there")
-    target_bits: float = required("the new average over the searched weights")
+    run: Path = required("a finished run's folder with search.json and model/, <root>/<name>/seed<k>")
+    target_bits: float = required("the new average bits of the searched weights")
     evaluate: bool = option(
         True,
-        "transcribe the run's evaluation sets and leave a record, <root>/<model>_rebudget_<bits>bit/seed<k>; false: "
+        "transcribe the run's evaluation sets and write a record, <root>/<model>_rebudget_<bits>bit/seed<k>; false: "
         "only pack",
     )
-    calibrate: bool = option(True, "GPTQ on some of the run's training audio; false: round to nearest, read no audio")
+    calibrate: bool = option(True, "GPTQ on some of the run's training audio; false: round to nearest, without audio")
     output: Path | None = option(
-        None, "the packed model's folder; default: quantized/<name> (with evaluate=true a further copy, if named)"
+        None,
+        "the packed model's folder; default: quantized/<name> (with evaluate=true an extra copy, only if given)",
     )
-    overwrite: bool = option(False, "replace such a record that was made from another run")
+    overwrite: bool = option(False, "replace an existing record that was made from another run")
     cache: str = option(".cache", "the folder of the embedded corpus")
 
 

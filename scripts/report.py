@@ -1,4 +1,4 @@
-"""Write what is known of finished runs as HTML pages that need nothing else, from their records; no model is loaded.
+"""Write self-contained HTML pages about finished runs from their records; no model is loaded.
 
 example: python scripts/report.py run=experiments/tiny_wav2vec2_3p5bit/seed0
 """
@@ -12,21 +12,21 @@ from mpq.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Of one run, or of all."""
+    """One run, or all."""
 
     run: Path | None = option(None, "a run's folder, <root>/<name>/seed<k>: writes its report.html")
     root: Path | None = option(
         None,
-        "a folder of records: writes the page of every run, and <root>/report.html with tables and pictures of all; "
+        "a folder of records: writes the page of every run, and <root>/report.html with tables and figures of all; "
         "default: experiments",
     )
 
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Write the pages and print the path of the first to open."""
+    """Write the pages and print the path of the one to open first."""
     if chosen.run and chosen.root:
-        raise UserError("run= is one run and root= all of them: give one of the two")
+        raise UserError("run= is one run and root= all of them: give only one of the two")
     if chosen.run:
         from mpq.report.page.run_page import write_run_page  # here, since --help need not wait for it
 

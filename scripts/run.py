@@ -1,6 +1,6 @@
 """Run one experiment: `python scripts/run.py [+exp=ROW] [key=value ...]`; without arguments the tiny demo.
 
-A finished run is shown again from its record; `overwrite=true` does it anew. `--help` lists the groups and the config.
+A finished run is shown from its record; `overwrite=true` repeats it. `--help` lists the groups and the config.
 """
 
 from contextlib import suppress
@@ -22,7 +22,7 @@ register_resolvers()
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
 @guarded
 def main(cfg: DictConfig) -> None:
-    """Compress, evaluate, record, and show the row beside its baseline."""
+    """Compress, evaluate, write the record, and show the row beside its baseline."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_row(cfg)
     from mpq.pipeline import run  # here, since it takes seconds that --help need not wait for
@@ -31,12 +31,12 @@ def main(cfg: DictConfig) -> None:
     from mpq.report.tables.show import show_run
 
     result = run(cfg)
-    if result is None:  # one of several processes, not the first
+    if result is None:  # in all processes but the first
         return
     show_run(result, cfg.root, CONF / "table")
     folder = RunFolder.of(cfg.root, result)
     print(f"record      {folder.result}\nhypotheses  {folder.hypotheses}\nmodel       {folder.model}")
-    with suppress(OSError):  # a finished run is shown again where nothing can be written, too
+    with suppress(OSError):  # a finished run can be shown from a read-only folder too
         print(f"page        {write_run_page(folder.path)}")
 
 

@@ -1,4 +1,4 @@
-"""Work out how small the models of the paper become, from shapes alone, and keep it for the tables.
+"""Compute the sizes of the paper's compressed models from tensor shapes alone, and save them for the tables.
 
 Takes seconds; nothing is downloaded.
 """
@@ -11,17 +11,17 @@ from mpq.cli import command, option
 
 @dataclass(frozen=True)
 class Options:
-    """Where it goes."""
+    """The output."""
 
     root: Path = option(
         Path("experiments"),
-        "the folder of paper_sizes.json, which is shown by: python scripts/tables.py scale=paper",
+        "the folder for paper_sizes.json; shown by: python scripts/tables.py scale=paper",
     )
 
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Predict every planned row of the models of scale paper, and write them."""
+    """Predict the size of every planned row of the models of scale paper, and write the file."""
     from mpq.record.shapes import FILE, write_shapes  # here, since torch takes seconds that --help need not wait for
     from mpq.report.forecast.sizes import predict
     from mpq.report.tables.system import models_of

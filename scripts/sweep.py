@@ -1,7 +1,7 @@
-"""Run the rows of a table that have no record yet; a row that fails stops no other.
+"""Run the rows of a table that have no record yet; if a row fails, the others still run.
 
-hydra/launcher=joblib, submitit_local, slurm_gpu or ray_gpu (conf/hydra/launcher) runs rows side by side; these are
-installed by: pip install -e '.[cluster]', for Ray '.[ray]'.
+hydra/launcher=joblib, submitit_local, slurm_gpu or ray_gpu (conf/hydra/launcher) runs rows in parallel. To install
+these launchers: pip install -e '.[cluster]', for Ray '.[ray]'.
 
 example: python scripts/sweep.py table=updates model=tiny_wav2vec2 list=true
 """
@@ -18,14 +18,16 @@ class Options:
 
     table: str = option("compression", "a file of conf/table that lists systems, without .yaml")
     model: tuple[str, ...] = option(("tiny_wav2vec2", "tiny_hubert"), "files of conf/model, without .yaml")
-    root: str = option("experiments", "where the records go, <root>/<name>/seed<k>/result.json")
-    list: bool = option(False, "print the commands of the rows that would run, and run none")
-    word: tuple[str, ...] = others("any other of scripts/run.py, for every row: data.root=FOLDER, trainer.devices=2")
+    root: str = option("experiments", "the folder for the records, <root>/<name>/seed<k>/result.json")
+    list: bool = option(False, "only print the commands of the rows that would run")
+    word: tuple[str, ...] = others(
+        "other settings of scripts/run.py, for all rows: data.root=FOLDER, trainer.devices=2"
+    )
 
 
 @command(Options)
 def main(chosen: Options) -> int:
-    """Run what is missing, then report what failed; return the exit status."""
+    """Run the missing rows, then report failures; return the exit status."""
     from mpq.commands import script, setting  # here, since it takes seconds that --help need not wait for
     from mpq.report.tables.planned import planned
     from mpq.sweep import is_hydras, sweep, unfinished
@@ -37,7 +39,7 @@ def main(chosen: Options) -> int:
             print(script("run", *row.words, root))
         return 0
     before, after, failed = sweep(rows, [*chosen.word, root])
-    print(f"{len(before)} rows were finished, {len(after)} are now, {len(failed)} failed")
+    print(f"{len(before)} rows were finished before, {len(after)} are now, {len(failed)} failed")
     for failure in failed:
         log = f" ({failure.log})" if failure.log else ""
         print(f"  {failure.row.exp} seed {failure.row.seed}: {failure.reason}{log}")

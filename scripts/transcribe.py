@@ -1,7 +1,7 @@
-"""Print what is said in audio files of any length, sample rate and number of channels.
+"""Transcribe audio files of any length, sample rate and number of channels.
 
-A file that can't be read costs one line on standard error and exit status 1; the others are transcribed. A file with
-"=" in its name is written ./a=b.wav.
+A file that can't be read gets one line on standard error and makes the exit status 1; the others are transcribed. Write
+a file name with "=" as ./a=b.wav.
 
 example: python scripts/transcribe.py talk.wav more/*.flac model=FOLDER json=true
 """
@@ -17,17 +17,17 @@ from mpq.conf import REPOSITORY
 
 @dataclass(frozen=True)
 class Options:
-    """What is transcribed, and by which model."""
+    """Which files to transcribe, and with which model."""
 
     audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3; with ffmpeg installed, m4a, webm and others")
     model: str | None = option(
         None,
         "a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py; default: "
-        "the shipped tiny_wav2vec2, which knows the 473 words of the embedded corpus",
+        "the shipped tiny_wav2vec2, which is trained only on the 473 words of the embedded corpus",
     )
-    json: bool = option(False, "an object a line: file, seconds, text, times of the words")
-    chunk_seconds: float = option(30.0, "longer recordings are cut")
-    margin_seconds: float = option(5.0, "of a chunk, discarded where it was cut")
+    json: bool = option(False, "print one JSON object per line: file, seconds, text, times of the words")
+    chunk_seconds: float = option(30.0, "length of the chunks into which longer recordings are split")
+    margin_seconds: float = option(5.0, "seconds dropped at each end of a chunk where it was split")
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks of speed, memory, file size and growth, beside other libraries, on the reader's own machine."""
+"""Benchmarks of speed, memory, file size and growth against other libraries, on the user's own machine."""

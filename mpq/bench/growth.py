@@ -1,4 +1,4 @@
-"""How cost grows with the number of sites, parameters and utterances: near-linear is the aim."""
+"""How cost grows with the number of sites, parameters and utterances; the aim is near-linear growth."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +8,9 @@ import numpy as np
 
 from mpq.bench.options import Growth as Options
 
-_SITE_PARAMETERS = 768 * 768  # of a site of wav2vec2-base
+_SITE_PARAMETERS = 768 * 768  # per site of wav2vec2-base
 _CANDIDATES = (2, 4, 8)
-_VOCABULARY, _WORDS = 2_000, 20  # of the made-up utterances
+_VOCABULARY, _WORDS = 2_000, 20  # of the synthetic utterances
 _ERROR_RATES = (0.03, 0.01, 0.01)  # substitutions, deletions, insertions
 
 
@@ -36,7 +36,7 @@ def search_step(sites: int) -> Callable[[], object]:
 
 
 def allocation(sites: int) -> Callable[[], object]:
-    """The knapsack over scores as a search learns them."""
+    """The knapsack over scores like those of a search."""
     from mpq.search.allocate import allocate
 
     scores = np.log(np.random.default_rng(1).dirichlet(np.ones(len(_CANDIDATES)), sites))
@@ -44,7 +44,7 @@ def allocation(sites: int) -> Callable[[], object]:
 
 
 def tied_allocation(sites: int) -> Callable[[], object]:
-    """The knapsack over scores in proportion to the sizes, its hardest case: every bit is worth nearly the same."""
+    """The knapsack over scores proportional to the sizes, its hardest case: every bit has almost the same value."""
     from mpq.search.allocate import allocate
 
     worth = np.log(np.array(_CANDIDATES)) * (1 + 1e-3 * np.random.default_rng(1).random((sites, 1)))
@@ -52,14 +52,14 @@ def tied_allocation(sites: int) -> Callable[[], object]:
 
 
 def _weights(parameters: int) -> list[Any]:
-    """As many matrices of 1024 x 1024 as there are parameters for: a model grows by weights."""
+    """Matrices of 1024 x 1024 with `parameters` in total: larger models have more weights, not larger ones."""
     import torch
 
     return [torch.randn(1024, 1024).mul_(0.02) for _ in range(max(1, parameters // 2**20))]
 
 
 def _passes(parameters: int, candidates: tuple[int, ...]) -> Callable[[], object]:
-    """Forward and backward through the quantizers of weights, one after the other."""
+    """Forward and backward pass through the quantizers of the weights, one after the other."""
     import torch
 
     from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
@@ -77,17 +77,17 @@ def _passes(parameters: int, candidates: tuple[int, ...]) -> Callable[[], object
 
 
 def fake_quantization(parameters: int) -> Callable[[], object]:
-    """Forward and backward through the weights' quantizers, 4 bits."""
+    """Forward and backward pass through 4-bit weight quantizers."""
     return _passes(parameters, (4,))
 
 
 def mixture(parameters: int) -> Callable[[], object]:
-    """Forward and backward through the weights' mixtures."""
+    """Forward and backward pass through mixtures of weight precisions."""
     return _passes(parameters, _CANDIDATES)
 
 
 def starting_scale(parameters: int) -> Callable[[], object]:
-    """The starting scales at 4 bits, by least squared error, a scale a channel."""
+    """Initial 4-bit scales with the least squared error, one per channel."""
     from mpq.quant.grid import grid
     from mpq.quant.scales import initial_scale
 
@@ -112,7 +112,7 @@ def unpacking(parameters: int) -> Callable[[], object]:
 
 
 def texts(utterances: int, seed: int) -> tuple[dict[str, str], dict[str, str]]:
-    """Return made-up references and hypotheses with some errors, by utterance."""
+    """Return synthetic references and hypotheses with some errors, by utterance."""
     words = [f"w{k}" for k in range(_VOCABULARY)]
     said = np.random.default_rng(0).integers(_VOCABULARY, size=(utterances, _WORDS))
     draws = np.random.default_rng(seed).random((utterances, _WORDS))
@@ -120,18 +120,18 @@ def texts(utterances: int, seed: int) -> tuple[dict[str, str], dict[str, str]]:
     references, hypotheses = {}, {}
     for k, (row, draw) in enumerate(zip(said.tolist(), draws.tolist(), strict=True)):
         references[str(k)] = " ".join(words[word] for word in row)
-        heard = []
+        recognised = []
         for word, chance in zip(row, draw, strict=True):
             if not substituted <= chance < deleted:
-                heard.append(words[word if chance >= substituted else word - 1])
+                recognised.append(words[word if chance >= substituted else word - 1])
             if deleted <= chance < inserted:
-                heard.append(words[word - 2])
-        hypotheses[str(k)] = " ".join(heard)
+                recognised.append(words[word - 2])
+        hypotheses[str(k)] = " ".join(recognised)
     return references, hypotheses
 
 
 def mapsswe(utterances: int) -> Callable[[], object]:
-    """MAPSSWE of two systems with 5 percent errors each, 20 words an utterance, alignment included."""
+    """MAPSSWE of two systems with 5 percent errors each and 20 words per utterance, alignment included."""
     from mpq.evaluate.mapsswe import mapsswe as test
 
     references, first = texts(utterances, 1)
@@ -161,7 +161,7 @@ def _counts(utterances: int) -> tuple[np.ndarray, np.ndarray]:
     return generator.integers(-3, 4, utterances), generator.integers(1, 60, utterances)
 
 
-_TICK = 1e-6  # seconds: the finest step of the processor clock
+_TICK = 1e-6  # seconds: the resolution of the processor clock
 BY_SITES = {
     "search step": search_step,
     "allocation": allocation,
@@ -182,9 +182,9 @@ BY_UTTERANCES = {
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """Return one row for each cost and size: processor-seconds on one thread, the median of the repeats.
+    """Return one row per cost and size: processor-seconds on one thread, the median of the repeats.
 
-    `exponent` is the slope between a size and the one before on logarithmic axes: 1 is linear.
+    `exponent` is the slope from the previous size to this one on logarithmic axes: 1 is linear.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Running a model: latency, load time, memory and file size, ours beside PyTorch, ONNX Runtime and OpenVINO."""
+"""Running a model: latency, load time, memory and file size of mpq, PyTorch, ONNX Runtime and OpenVINO."""
 
 import re
 import tempfile
@@ -18,14 +18,14 @@ from mpq.bench.systems import Logits, System, all_systems, usable_threads
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
-_PATH = re.compile(r"(?<![\w.])/[^\s'\")]+")  # records are published, so they tell of no place
+_PATH = re.compile(r"(?<![\w.])/[^\s'\")]+")  # records are published and must not contain local paths
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """Return one row for each system and length of audio; a system that can't be run has one row that says why.
+    """Return one row per system and length of audio; a system that can't be run has one row with the reason.
 
     Raises:
-        UserError: an unknown model or system, or no round.
+        UserError: the model or a system is unknown, or `rounds` or `seconds` is not above 0.
     """
     systems = chosen(options.systems)
     if options.rounds < 1 or min(options.seconds) <= 0:
@@ -41,10 +41,10 @@ def run(options: Options) -> list[dict[str, Any]]:
 
 
 def chosen(names: tuple[str, ...]) -> dict[str, System]:
-    """Return the systems of these names, the reference always among them.
+    """Return the systems with these names, always including the reference.
 
     Raises:
-        UserError: there is no such system.
+        UserError: a system is unknown.
     """
     systems = all_systems()
     if names == ("all",):
@@ -55,7 +55,7 @@ def chosen(names: tuple[str, ...]) -> dict[str, System]:
 
 
 def why(error: Exception) -> str:
-    """Say in one line what keeps a system from running."""
+    """Return in one line why a system can't be run."""
     if isinstance(error, ModuleNotFoundError):
         return f"absent: {error.name} is not installed (pip install -e '.[bench]' -c constraints.txt)"
     line = (str(error).strip() or "?").splitlines()[0]
@@ -69,7 +69,7 @@ def _make(systems: Mapping[str, System], files: Files) -> tuple[dict[str, Path],
             made[name] = system.make(files)
         except UserError:
             raise
-        except Exception as error:  # whatever a peer raises is its row
+        except Exception as error:  # an error of a peer becomes its row
             problems[name] = why(error)
     return made, problems
 
@@ -89,7 +89,7 @@ def _load(
 
 
 def _alone(name: str, path: Path, options: Options, threads: int) -> list[dict[str, Any]]:
-    """What fresh processes tell, at the longest audio; empty where they fail, which loading here will explain."""
+    """Figures from fresh processes with the longest audio; empty if they fail, as `_load` then reports the reason."""
     try:
         seconds = max(options.seconds)
         return [asdict(measuring.measure(name, path, seconds, threads)) for _ in range(options.repeats)]

@@ -1,7 +1,7 @@
-"""How far the quantizers' kernels are from the limit that memory sets: time a weight beside a copy of it.
+"""How close the quantizers' kernels get to memory bandwidth: time per weight against copying the weight.
 
-The least that must be moved is counted, in float32: forward reads the weight and writes the quantized one, backward
-reads weight and gradient and writes a gradient; a copy reads and writes once. Scales are few and left out.
+Counted is the least memory traffic, in float32: the forward pass reads the weight and writes the quantized one, the
+backward pass reads weight and gradient and writes a gradient; a copy reads and writes once. Scales are negligible.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from mpq.quant import compiled
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 
 REFERENCE = "copy"
-_FORWARD, _BACKWARD = 8, 12  # bytes a weight
+_FORWARD, _BACKWARD = 8, 12  # bytes per weight
 _QUANTIZERS = {f"lsq_{BITS}bit": (BITS,), f"mixture_of_{len(CANDIDATES)}": CANDIDATES}
 _KERNELS: dict[str, compiled.Choice] = {"plain": False, "compiled": True}
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """Return a row for the copy and each quantizer, one way and both ways: times, bytes, share of the copy's bandwidth.
+    """Return rows for the copy and each quantizer, forward only and with backward: times, bytes, share of bandwidth.
 
     Raises:
-        UserError: an unknown device or kernel, no weight, no round.
+        UserError: the device or a kernel is unknown, or `rows`, `columns` or `rounds` is 0.
     """
     device = chosen_device(options.device)
     if unknown := [name for name in options.kernels if name not in _KERNELS]:
@@ -56,7 +56,7 @@ def run(options: Options) -> list[dict[str, Any]]:
 
 
 def _systems(weight: Tensor, kernels: tuple[str, ...]) -> tuple[dict[str, Callable[[], object]], dict[str, int]]:
-    """What is measured, and the bytes it must move, by name."""
+    """The measured functions, and the bytes per weight that they must move, by name."""
     target, gradient = torch.empty_like(weight, requires_grad=False), torch.randn_like(weight)
     systems: dict[str, Callable[[], object]] = {REFERENCE: lambda: target.copy_(weight.detach())}
     moved = {REFERENCE: _FORWARD}
@@ -85,7 +85,7 @@ def _pass(
 
 
 def _waiting(call: Callable[[], object], device: str) -> Callable[[], None]:
-    """`call`, which returns when a GPU has done its work."""
+    """Wrap `call` so that it returns only when the GPU has finished."""
 
     def wait() -> None:
         call()

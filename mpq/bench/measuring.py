@@ -1,11 +1,11 @@
-"""Measuring on a machine that others use too: interleaved running times, and one process's memory and load time.
+"""Measuring on a shared machine: interleaved running times, and the memory and load time of a single process.
 
-*Interleaved*: all systems in turn, many rounds, ratios within a round. What disturbs a round disturbs all of its
-systems about alike, so the ratio to the reference of the same round stays meaningful where seconds do not. Medians and
-quartiles, since one round in ten may be far off.
+*Interleaved*: all systems run in turn for many rounds, and ratios are taken within a round. A disturbance affects all
+systems of a round about equally, so the ratio to the reference of the same round stays meaningful when seconds do not.
+Medians and quartiles are reported, because one round in ten may be far off.
 
-*Alone*: memory is what the operating system counts (Linux: VmRSS and VmHWM of /proc/self/status), libraries included,
-since the user's machine must hold them too; what the libraries alone take is reported beside it.
+*Alone*: memory is what the operating system counts (Linux: VmRSS and VmHWM of /proc/self/status). It includes the
+libraries, because the user's machine must hold them too; the memory of the libraries alone is reported beside it.
 """
 
 import gc
@@ -26,7 +26,7 @@ _PAUSE = 0.02  # seconds after each measurement: thread pools of some libraries 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median and the quartiles of what was measured."""
+    """The median and the quartiles of a measurement."""
 
     median: float
     low: float
@@ -41,16 +41,16 @@ def spread(values: np.ndarray) -> Spread:
 
 @dataclass(frozen=True)
 class Times:
-    """Wall-clock and processor seconds of all threads, `[rounds]` each, of one system."""
+    """Wall-clock seconds, and processor seconds of all threads, `[rounds]` each, of one system."""
 
     wall: np.ndarray
     processor: np.ndarray
 
 
 def interleave(systems: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Return the times of each system, one call a round, in an order drawn anew for each round.
+    """Return the times of each system, with one call per round, in a new random order each round.
 
-    Each system is called once before the first round, unmeasured. A call must return only when its work is done.
+    Each system is first called once without measuring. A call must return only when its work is done.
     """
     for call in systems.values():
         call()
@@ -70,7 +70,7 @@ def interleave(systems: Mapping[str, Callable[[], object]], rounds: int) -> dict
 def compared(times: Mapping[str, Times], reference: str) -> dict[str, dict[str, Any]]:
     """Return the rows' figures: ratios to `reference` in the same round (below 1 is less), and wall-clock seconds.
 
-    On a machine that is shared, processor seconds of one thread say more than the wall clock.
+    On a shared machine, processor seconds of one thread are more reliable than the wall clock.
     """
     base = times[reference]
     return {
@@ -88,11 +88,11 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Alone:
-    """Bytes and seconds of one process; memory is None where the system does not tell it (other than Linux).
+    """Bytes and seconds of one process; memory is None on systems other than Linux.
 
-    libraries_bytes: resident once the libraries are imported. loaded_bytes: after the model is loaded. peak_bytes: the
-    most up to the end of the first run. load_seconds: from the file to the function, wall clock.
-    load_processor_seconds: of all threads, which on a busy machine says more.
+    libraries_bytes: resident after importing the libraries. loaded_bytes: resident after loading the model. peak_bytes:
+    maximum until the end of the first run. load_seconds: wall clock from the file to a usable function.
+    load_processor_seconds: of all threads, more reliable on a busy machine.
     """
 
     libraries_bytes: int | None
@@ -106,7 +106,7 @@ def measure(system: str, path: Path, seconds: float, threads: int) -> Alone:
     """Load and run a system of `mpq.bench.systems` on `seconds` of noise in a fresh process.
 
     Raises:
-        RuntimeError: the process failed; the message is its last line.
+        RuntimeError: the process failed; the message is the last line of its output.
     """
     task = json.dumps([system, str(path), seconds, threads])
     command = [sys.executable, "-m", "mpq.bench.measuring", task]
@@ -117,7 +117,7 @@ def measure(system: str, path: Path, seconds: float, threads: int) -> Alone:
 
 
 def resident_bytes(field: str = "VmRSS") -> int | None:
-    """Return this process's resident memory in bytes, or with `VmHWM` its peak; None where it can't be known."""
+    """Return this process's resident memory in bytes, or with `VmHWM` its peak; None if unknown."""
     if not _STATUS.is_file():
         return None
     line = next(line for line in _STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(field))
@@ -125,7 +125,7 @@ def resident_bytes(field: str = "VmRSS") -> int | None:
 
 
 def _run(name: str, path: Path, seconds: float, threads: int) -> Alone:
-    # Not from mpq.bench.models, which would import torch into the process of a system that needs none.
+    # Not imported from mpq.bench.models, which would load torch even for systems without torch.
     import numpy as np
 
     from mpq.bench.systems import all_systems

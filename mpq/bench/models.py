@@ -1,7 +1,7 @@
 """The models that are measured, and the files that the systems load, each made once.
 
-The shipped models are trained. Those of true dimensions have random weights, which change neither time nor memory nor
-file size; their effect on logits is shown for the shipped ones.
+The shipped models are trained. Models of the true dimensions have random weights, which affect neither time nor memory
+nor file size; errors of logits are meaningful only for the shipped ones.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ CANDIDATES = (2, 4, 8)
 
 
 def load_model(name: str) -> tuple[Any, Any]:
-    """Return the model of `conf/model/<name>.yaml` and its processor: trained where it is shipped, else random weights.
+    """Return the model of `conf/model/<name>.yaml` and its processor: trained if it is shipped, else random.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model is unknown.
     """
     settings = conf.required("model", name)["model"]
     if (conf.REPOSITORY / settings["path"]).is_dir():
@@ -37,8 +37,8 @@ def load_model(name: str) -> tuple[Any, Any]:
 def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict[str, WeightQuantizer]:
     """Attach quantizers to every weight of `model`: the encoder's at `bits` on average, all others at 8.
 
-    A whole number among the candidates is uniform; another average is a mixture of 2, 4 and 8 bits drawn at random
-    under that budget. `minmax` scales are quick to make, and speed does not depend on them.
+    One of the candidates gives uniform precision; any other average a random mixture of 2, 4 and 8 bits under that
+    budget. `minmax` scales are quick to compute, and speed does not depend on them.
     """
     sites = find_sites(model)
     searched = [site for site in sites if site.searched]
@@ -53,7 +53,7 @@ def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict
 
 
 def noise(seconds: float, rate: int = 16_000) -> np.ndarray:
-    """Return `seconds` of noise, float32 `[samples]`, zero mean and variance 1 as the models' input."""
+    """Return `seconds` of noise, float32 `[samples]`, with mean 0 and variance 1 like the models' input."""
     return np.random.default_rng(0).standard_normal(round(seconds * rate)).astype(np.float32)
 
 
@@ -71,13 +71,13 @@ class Files:
     """The files of one model in one folder."""
 
     def __init__(self, model: str, folder: Path) -> None:
-        torch.set_num_threads(1)  # making files is many small steps, which a busy second core would only hold up
+        torch.set_num_threads(1)  # making files takes many small steps, which more threads only slow down
         self.model = model
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
-        """Return the path `name` in the folder, which `make` writes where it is not there yet."""
+        """Return the path `name` in the folder; `make` writes it if it does not exist yet."""
         path = self.folder / name
         if not path.exists():
             make(path)
@@ -97,7 +97,7 @@ class Files:
         return self.once("float", make)
 
     def float_onnx(self) -> Path:
-        """The float32 model by PyTorch's own exporter, batch and length free."""
+        """The float32 model from PyTorch's own exporter, with dynamic batch and length."""
         return self.once("float.onnx", lambda path: _export(load_model(self.model)[0], path))
 
     def packed(self, bits: float, clipping: str = "minmax") -> Path:
@@ -117,7 +117,7 @@ def _export(model: Any, path: Path) -> None:
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's notes on its own insides
+        warnings.simplefilter("ignore")  # the exporter's messages about its internals
         torch.onnx.export(
             model,
             (torch.randn(1, 16_000),),

@@ -1,4 +1,4 @@
-"""The options of each bench, apart from the benches so that their help need not wait for torch."""
+"""The options of each bench, in a module of their own so that --help need not import torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,56 +6,56 @@ from typing import Any
 from mpq.cli import option
 
 _MODEL = "a file of conf/model, without .yaml"
-_THREADS = "on a CPU; 0: as many as there are cores"
-_LABEL = "ends the record's name, where a model has several"
+_THREADS = "number on a CPU; 0: as many as there are cores"
+_LABEL = "suffix of the record's name, to distinguish several records of a model"
 _CACHE = "the folder of the embedded corpus"
-_OUTPUT = "the folder of the record"
+_OUTPUT = "the folder for the record"
 _RECORDS = "experiments/local/bench"
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Running a model: PyTorch, ONNX Runtime, OpenVINO, ours."""
+    """Running a model: PyTorch, ONNX Runtime, OpenVINO, mpq."""
 
     model: str = option("tiny_wav2vec2", _MODEL)
-    seconds: tuple[float, ...] = option((5.0, 20.0), "of audio, batch 1")
-    rounds: int = option(15, "of the interleaved runs")
-    threads: int = option(0, "of each system; 0: as many as there are cores")
-    repeats: int = option(3, "fresh processes a system for memory and load time; 0: none")
+    seconds: tuple[float, ...] = option((5.0, 20.0), "length of the audio, batch 1")
+    rounds: int = option(15, "number of interleaved runs")
+    threads: int = option(0, "number per system; 0: as many as there are cores")
+    repeats: int = option(3, "fresh processes per system for memory and load time; 0: none")
     systems: tuple[str, ...] = option(("all",), "which, or all")
-    files: str = option("", "a folder that keeps what is made of this model, for a later bench; default: none")
+    files: str = option("", "a folder that keeps the files made from this model for a later bench; default: none")
     label: str = option("", _LABEL)
     output: str = option(_RECORDS, _OUTPUT)
 
 
 @dataclass(frozen=True)
 class Peers:
-    """Packing a model: torchao, optimum-quanto, NNCF, ours; file sizes and logit errors."""
+    """Packing a model: torchao, optimum-quanto, NNCF, mpq; file sizes and logit errors."""
 
     model: str = option("tiny_wav2vec2", _MODEL)
     bits: tuple[int, ...] = option((8, 4, 2), "of the linear layers")
-    clips: int = option(8, "of synthetic speech that the logits are compared on; 0: one second of noise")
+    clips: int = option(8, "utterances of synthetic speech on which logits are compared; 0: one second of noise")
     cache: str = option(".cache", _CACHE)
     output: str = option(_RECORDS, _OUTPUT)
 
 
 @dataclass(frozen=True)
 class Train:
-    """A training step: full precision, quantization-aware, the supernet, and peers doing the same."""
+    """A training step: full precision, quantization-aware, the supernet, and the same in other libraries."""
 
     model: str = option("tiny_wav2vec2", _MODEL)
-    batch: int = option(4, "utterances a step")
-    seconds: float = option(3.0, "of audio an utterance")
-    rounds: int = option(15, "of the interleaved steps")
+    batch: int = option(4, "utterances per step")
+    seconds: float = option(3.0, "length of each utterance")
+    rounds: int = option(15, "number of interleaved steps")
     device: str = option("auto", "auto, cpu or cuda")
     bf16: str = option("auto", "auto (on a GPU), on or off")
-    compile: str = option("auto", "our quantizers by torch.compile: auto (on a GPU), on or off")
+    compile: str = option("auto", "torch.compile for our quantizers: auto (on a GPU), on or off")
     threads: int = option(0, _THREADS)
     systems: tuple[str, ...] = option(("all",), "which, or all")
     repeats: int = option(1, "measurements of each system's memory; 0: none")
-    batches: int = option(20, "after which the share of time that waits for data is known; 0: not measured")
-    workers: tuple[int, ...] = option((0, 1), "processes that decode audio for it, one number a measurement")
-    root: str = option("", "the speech for it, in LibriSpeech's layout; default: synthetic speech, which is in cache")
+    batches: int = option(20, "batches for measuring the share of time spent waiting for data; 0: not measured")
+    workers: tuple[int, ...] = option((0, 1), "processes that decode audio for it; one measurement for each number")
+    root: str = option("", "the speech for it, in LibriSpeech's layout; default: the synthetic speech in cache")
     split: str = option("train", "the split of root")
     cache: str = option(".cache", _CACHE)
     label: str = option("", _LABEL)
@@ -64,13 +64,13 @@ class Train:
 
 @dataclass(frozen=True)
 class Kernels:
-    """The quantizers alone, plain and compiled, beside a copy of the weight: how far from memory's limit."""
+    """The quantizers alone, plain and compiled, against copying the weight: how close to memory bandwidth."""
 
-    rows: int = option(4096, "of the weight; each has a scale")
+    rows: int = option(4096, "of the weight, each with its own scale")
     columns: int = option(1024, "of the weight")
     device: str = option("auto", "auto, cpu or cuda")
     threads: int = option(0, _THREADS)
-    rounds: int = option(31, "of the interleaved measurements")
+    rounds: int = option(31, "number of interleaved measurements")
     kernels: tuple[str, ...] = option(("plain", "compiled"), "plain, compiled (by torch.compile) or both")
     output: str = option(_RECORDS, _OUTPUT)
 
@@ -79,10 +79,12 @@ class Kernels:
 class Growth:
     """Cost against the number of sites, parameters and utterances."""
 
-    sites: tuple[int, ...] = option((72, 144, 1_000, 4_000), "of the search step and the allocation")
-    parameters: tuple[int, ...] = option((2**20, 2**22, 2**24), "of the fake quantization, the mixture and the packing")
-    utterances: tuple[int, ...] = option((1_000, 10_000, 100_000), "of MAPSSWE and the bootstrap")
-    repeats: int = option(3, "of each measurement")
+    sites: tuple[int, ...] = option((72, 144, 1_000, 4_000), "for the search step and the allocation")
+    parameters: tuple[int, ...] = option(
+        (2**20, 2**22, 2**24), "for the fake quantization, the mixture and the packing"
+    )
+    utterances: tuple[int, ...] = option((1_000, 10_000, 100_000), "for MAPSSWE and the bootstrap")
+    repeats: int = option(3, "number of times each is measured")
     output: str = option(_RECORDS, _OUTPUT)
 
 

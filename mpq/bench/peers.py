@@ -1,4 +1,4 @@
-"""Packing a model with other libraries: the bytes of their files, and what their weights do to the logits."""
+"""Packing a model with other libraries: the bytes of their files, and the effect of their weights on the logits."""
 
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
@@ -20,13 +20,13 @@ Pack = Callable[[Files, int, Path], Callable[[np.ndarray], np.ndarray]]
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """Return one row for each library and precision: file bytes, logit error, frames whose likeliest character changed.
+    """Return one row per library and precision: file bytes, logit error, share of frames with a changed character.
 
-    The model is packed, written, read back in this process and run. What a library can't do is its row. Weights a
-    library leaves in float32 are in its file; see each function below for which those are.
+    The model is packed, written, read back in this process and run. If a library can't do that, its row has the error.
+    File sizes include the weights that a library leaves in float32; the functions below say which.
 
     Raises:
-        UserError: an unknown model, or a precision that is not 2, 4 or 8.
+        UserError: the model is unknown, or a precision is not 2, 4 or 8.
     """
     if bad := [bits for bits in options.bits if bits not in (2, 4, 8)]:
         raise UserError(f"bits={bad[0]} must be 2, 4 or 8")
@@ -43,14 +43,14 @@ def run(options: Options) -> list[dict[str, Any]]:
                     logits = pack(Files(options.model, Path(folder)), bits, path)
                     found = [logits(clip) for clip in clips]
                     row |= {"file_bytes": file_bytes(path), **_difference(found, reference)}
-                except Exception as error:  # whatever a peer raises is its row
+                except Exception as error:  # an error of a peer becomes its row
                     row = {"system": f"{name} at {bits} bits", "problem": why(error)}
             rows.append(row)
     return rows
 
 
 def ours(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The encoder's linear layers at `bits`, all other weights at 8, a scale a channel, least squared error."""
+    """The encoder's linear layers at `bits`, all other weights at 8, one scale per channel, least squared error."""
     from mpq.checkpoint.packed import load_packed
 
     files.packed(bits, "mse").rename(path)
@@ -58,7 +58,7 @@ def ours(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarr
 
 
 def torchao(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Linear layers at `bits`, a scale a channel, written by its own safetensors support; all else stays float32."""
+    """Linear layers at `bits`, one scale per channel, written by its own safetensors support; the rest is float32."""
     from safetensors.torch import load_file, save_file
     from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict, unflatten_tensor_state_dict
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
@@ -94,7 +94,7 @@ def quanto(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.nda
 def nncf(files: Files, bits: int, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """OpenVINO's form: linear layers and convolutions at `bits`, symmetric; in groups of 32 weights at 4."""
     if bits not in (8, 4):
-        raise ValueError("its integer modes are of 8 and 4 bits")
+        raise ValueError("its integer modes have 8 and 4 bits")
     from mpq.bench.systems import OpenVino
 
     system = OpenVino(f"openvino_int{bits}", (), f"int{bits}")
@@ -127,7 +127,7 @@ def _difference(found: list[np.ndarray], reference: list[np.ndarray]) -> dict[st
 
 
 def _clips(processor: Any, options: Options) -> list[np.ndarray]:
-    """Utterances of a few made for this purpose from the embedded corpus, as the model hears them."""
+    """The model's inputs for a few utterances of the embedded corpus, synthesized for this purpose."""
     if not options.clips:
         return [noise(1.0)]
     from mpq.data.dataset import SpeechDataset

@@ -1,4 +1,4 @@
-"""What a bench leaves: one JSON file with its rows and their provenance, and one readable page over all files."""
+"""The output of a bench: one JSON file with its rows and their provenance, and one readable page for all files."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from mpq.record import provenance
 
 SCHEMA = 1
 _PEERS = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao", "optimum-quanto", "brevitas")
-_FOLDERS = ("output", "cache", "files", "root")  # options that tell of a place: no part of a published record
+_FOLDERS = ("output", "cache", "files", "root")  # options with local paths, which a published record must not contain
 _NO_DATA = provenance.Data("random", "")
 
 
@@ -24,7 +24,7 @@ def write(bench: str, options: Any, rows: Sequence[Mapping[str, Any]], name: str
     """Write `<options.output>/<name>.json` and the page `README.md` beside it; return the JSON's path.
 
     Raises:
-        UserError: another file of the folder is no record of a bench.
+        UserError: another file in the folder is not a record of a bench.
     """
     found = asdict(provenance.collect(_NO_DATA))
     record = {
@@ -44,7 +44,7 @@ def write(bench: str, options: Any, rows: Sequence[Mapping[str, Any]], name: str
 
 
 def name(bench: str, options: Any) -> str:
-    """Return the name of a record: the bench and, where it has them, the model and the label."""
+    """Return the name of a record: the bench and, if it has them, the model and the label."""
     parts = [bench, getattr(options, "model", ""), getattr(options, "label", "")]
     return "_".join(part for part in parts if part)
 
@@ -53,14 +53,14 @@ def read(path: Path) -> dict[str, Any]:
     """Return a record.
 
     Raises:
-        UserError: it is no JSON, or no record of a bench.
+        UserError: the file is not JSON, or not a record of a bench.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is broken ({error}): remove it and run its bench again") from None
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or "rows" not in record:
-        raise UserError(f"{path} is no record of a bench (schema {SCHEMA}): move it out of this folder")
+        raise UserError(f"{path} is not a record of a bench (schema {SCHEMA}): move it out of this folder")
     return record
 
 
@@ -83,15 +83,15 @@ def _versions() -> dict[str, str]:
 _INTRODUCTION = """# Benches
 
 Made by `scripts/bench.py`, which rewrites this page from the JSON files beside it. Where times are compared, all
-systems ran in turn in one process, in a new order each round; a ratio is the time as a multiple of the reference's in
-the same round (below 1 is faster): median, and the quartiles in brackets. Memory is that of a fresh process which does
-nothing else, its libraries included. Weights of the models of true dimensions are random, which changes no time and no
-size.
+systems ran in turn in one process, in a new order each round. A ratio is the time divided by that of the reference in
+the same round (below 1 is faster): the median, with the quartiles in brackets. Memory is that of a fresh process which
+does nothing else, including its libraries. The models of true dimensions have random weights, which affects neither
+time nor size.
 """
 
 
 def page(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the page in Markdown for `records`, by name."""
+    """Return the Markdown page for `records`, which are by name."""
     return "\n".join([_INTRODUCTION, *(section(name, record) for name, record in records.items())])
 
 
@@ -101,7 +101,7 @@ def section(name: str, record: Mapping[str, Any]) -> str:
     machine = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 1e9:.0f} GB"
     machine += "".join(f", {gpu}" for gpu in hardware["gpus"])
     if record.get("load") is not None:
-        machine += f" under a load of {record['load']:.1f} (its own work and others', mean of 15 minutes)"
+        machine += f" at a load of {record['load']:.1f} (its own and other work, 15-minute average)"
     commit = f"{(record['commit'] or 'no commit')[:7]}{' with local changes' if record['dirty'] else ''}"
     versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items() if key in _named(record))
     good = [row for row in record["rows"] if "problem" not in row]
@@ -117,7 +117,7 @@ def section(name: str, record: Mapping[str, Any]) -> str:
 
 
 def _named(record: Mapping[str, Any]) -> set[str]:
-    """The libraries whose versions matter to a bench."""
+    """The libraries whose versions the page shows."""
     return {"python", "torch"} | ({"onnxruntime", "openvino", "nncf", "transformers"} & set(record["versions"]))
 
 

@@ -1,7 +1,7 @@
 """The ways to run a model that `mpq.bench.inference` compares: PyTorch, ONNX Runtime, OpenVINO, and our files.
 
-A system is a file to make, and loading it, which gives a function of audio. Heavy libraries are imported where a system
-loads, so that a process that loads one system alone has only that system's memory.
+A system makes a file and loads it as a function of audio. Heavy libraries are imported when a system is loaded, so that
+a process with one system has only that system's memory.
 """
 
 from abc import ABC, abstractmethod
@@ -23,27 +23,27 @@ Logits = Callable[[np.ndarray], np.ndarray]  # float32 [samples] -> float32 [fra
 
 @dataclass(frozen=True)
 class System(ABC):
-    """One way to run the model. `libraries` are imported before the clock of loading starts."""
+    """One way to run the model. `libraries` are imported before the load time is measured."""
 
     name: str
     libraries: tuple[str, ...]
 
     @abstractmethod
     def make(self, files: Any) -> Path:
-        """Write what `load` reads, with the help of `files` (`mpq.bench.models.Files`), and return its path."""
+        """Write the file or folder that `load` reads, using `files` (`mpq.bench.models.Files`), and return its path."""
 
     @abstractmethod
     def load(self, path: Path, threads: int) -> Logits:
-        """Return the function from audio to logits, which computes with `threads` threads."""
+        """Return the function from audio to logits, running on `threads` threads."""
 
 
 def usable_threads(threads: int) -> int:
-    """Return `threads`, or for 0 the number of cores that this process may use."""
+    """Return `threads`, or if 0 the number of cores that this process may use."""
     return threads or usable_cores()
 
 
 class TorchFloat(System):
-    """transformers' model as it is."""
+    """The unmodified transformers model."""
 
     def make(self, files: Any) -> Path:
         """See `System`."""
@@ -55,9 +55,9 @@ class TorchFloat(System):
 
 
 class TorchInt8(System):
-    """PyTorch's dynamic quantization: linear layers with 8-bit weights, inputs to 8 bits as they come.
+    """PyTorch's dynamic quantization: linear layers with 8-bit weights, inputs quantized to 8 bits at run time.
 
-    It has no safe file format; what is loaded is the float32 folder, and quantized there.
+    It has no safe file format, so the float32 folder is loaded and then quantized.
     """
 
     def make(self, files: Any) -> Path:
@@ -78,7 +78,7 @@ class TorchInt8(System):
 
 @dataclass(frozen=True)
 class TorchPacked(System):
-    """Our packed folder, loaded by transformers, its weights packed in memory and computed at each use."""
+    """Our packed folder, loaded by transformers, with weights packed in memory and dequantized at each use."""
 
     bits: float
 
@@ -131,7 +131,7 @@ class OrtFloat(System):
 
 
 class OrtInt8(OrtFloat):
-    """ONNX Runtime's dynamic quantization of matrix products, 8-bit weights a channel."""
+    """ONNX Runtime's dynamic quantization of matrix products, 8-bit weights with one scale per channel."""
 
     def make(self, files: Any) -> Path:
         """See `System`."""
@@ -172,9 +172,9 @@ class OurOnnx(System):
 
 @dataclass(frozen=True)
 class OpenVino(System):
-    """OpenVINO on PyTorch's own export, after NNCF made `mode` of it; at its own choice of inference precision.
+    """OpenVINO on PyTorch's own export after NNCF compressed it in `mode`; OpenVINO chooses the inference precision.
 
-    mode: int8 and int4 are `compress_weights`, static_int8 is `quantize`, activations included, calibrated on noise.
+    mode: int8 and int4 are `compress_weights`; static_int8 is `quantize`, which includes activations, on noise.
     """
 
     mode: str
@@ -186,7 +186,7 @@ class OpenVino(System):
             import openvino
 
             path.mkdir()
-            # weights of fp32 in the file too, for what NNCF leaves alone
+            # weights that NNCF does not compress stay fp32 in the file
             openvino.save_model(self._compressed(files.float_onnx()), path / "model.xml", compress_to_fp16=False)
 
         return files.once(f"openvino_{self.mode}", make)

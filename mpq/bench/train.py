@@ -1,8 +1,8 @@
-"""A training step: quantization-aware and the supernet beside full precision, and peers doing the same work.
+"""A training step: quantization-aware training and the supernet against full precision and other libraries.
 
-All systems train the same model on the same batch of noise with CTC and AdamW; the quantized ones at the encoder's
-linear layers. One more row is the update as one-stage compression runs it: every weight quantized, and a teacher. Also
-measured: the share of training time that is spent waiting for data.
+All systems train the same model on the same batch of noise with CTC and AdamW; quantized systems quantize the encoder's
+linear layers. One more row is the actual update of one-stage compression, with every weight quantized and a teacher.
+Also measured: the share of training time that is spent waiting for data.
 """
 
 import gc
@@ -32,10 +32,10 @@ REFERENCE = "full_precision"
 
 
 def run(options: Options) -> list[dict[str, Any]]:
-    """Return one row a system: step time and peak memory as ratios to full precision; one on the wait for data.
+    """Return one row per system with step time and peak memory relative to full precision, and the waiting shares.
 
     Raises:
-        UserError: an unknown model, system, device, bf16 or compile.
+        UserError: the model, a system or the value of device, bf16 or compile is unknown.
     """
     options = settled(options)
     names = list(SYSTEMS) if options.systems == ("all",) else [REFERENCE, *options.systems]
@@ -50,7 +50,7 @@ def run(options: Options) -> list[dict[str, Any]]:
             steps[name] = make_step(name, options)
         except UserError:
             raise
-        except Exception as error:  # whatever a peer raises is its row
+        except Exception as error:  # an error of a peer becomes its row
             problems[name] = why(error)
     figures = compared(interleave(steps, options.rounds), REFERENCE)
     rows: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def settled(options: Options) -> Options:
     """Return the options with `device`, `bf16` and `compile` decided.
 
     Raises:
-        UserError: a value that is none of theirs, or a GPU asked for where there is none.
+        UserError: a value is unknown, or a GPU is requested but there is none.
     """
     device, switches = chosen_device(options.device), {}
     for name in ("bf16", "compile"):
@@ -88,21 +88,21 @@ def make_workload(options: Options) -> Workload:
 
 
 def make_step(name: str, options: Options) -> Callable[[], None]:
-    """Return the function that does one update with a system; of this process, all quantizers are compiled or none."""
+    """Return the function that does one update with a system; the choice to compile holds for the whole process."""
     compiled.choose(options.compile == "on")
     return SYSTEMS[name](make_workload(options))
 
 
 def peak_bytes(name: str, options: Options) -> int | None:
-    """Return the most memory that two updates need: of PyTorch's allocator on a GPU, else resident in a fresh process.
+    """Return the peak memory of two updates: of PyTorch's allocator on a GPU, else resident in a fresh process.
 
     Raises:
-        RuntimeError: the process failed; the message is its last line.
+        RuntimeError: the process failed; the message is the last line of its output.
     """
     if options.device == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
-        held = torch.cuda.memory_allocated()  # by the systems that are measured after this
+        held = torch.cuda.memory_allocated()  # by the steps of other systems
         torch.cuda.reset_peak_memory_stats()
         step = make_step(name, options)
         step()
@@ -133,15 +133,15 @@ _UTTERANCES = {"train": 64, "dev-clean": 0, "dev-other": 0, "test-clean": 2, "te
 
 
 def waiting_share(work: Workload, batches: int, workers: int, utterances: list[Utterance]) -> float:
-    """Return the share of the time of `batches` one-stage updates on `utterances` that is spent waiting for data.
+    """Return the share of time spent waiting for data over `batches` one-stage updates on `utterances`.
 
-    Batches hold as much audio as the batch of `work`, and are decoded by `workers` processes.
+    Batches hold as much audio as the batch of `work` and are decoded by `workers` processes.
     """
     dataset = SpeechDataset(utterances, work.speech.processor, "stop")
     plan = BatchPlan([utterance.seconds for utterance in utterances], work.batch.seconds, seed=0)
     data = iter(loader(dataset, plan.batches(0, batches + 1), workers, pin=work.device.type == "cuda"))
     update = SYSTEMS["one_stage_update"](work)
-    update(next(data).to(work.device))  # workers have started, buffers are there
+    update(next(data).to(work.device))  # starts the workers and allocates buffers
     waited, begin = 0.0, time.perf_counter()
     for _ in range(batches):
         start = time.perf_counter()
@@ -152,7 +152,7 @@ def waiting_share(work: Workload, batches: int, workers: int, utterances: list[U
 
 
 def utterances_of(root: str, split: str, cache: str) -> list[Utterance]:
-    """Return `split` of the folder `root`, of LibriSpeech's layout; without one some synthetic speech, from `cache`."""
+    """Return `split` of the folder `root` in LibriSpeech's layout; without `root`, synthetic speech from `cache`."""
     if root:
         return read_split(root, split).utterances
     return open_corpus(None, {"seed": 0, "utterances": _UTTERANCES}, ["train"], ["test-clean"], "stop", cache).train

@@ -1,4 +1,4 @@
-"""The training steps that are compared: the shared workload, and what each system puts onto the linear layers."""
+"""The training steps that are compared: the shared workload, and how each system modifies the linear layers."""
 
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
@@ -25,14 +25,14 @@ from mpq.search.gumbel import GumbelSearch
 from mpq.train.loss import Loss, Posteriors
 from mpq.train.precisions import Precisions
 
-_CHARACTERS = 10  # of each utterance's made-up transcript
+_CHARACTERS = 10  # of each utterance's random transcript
 
 
 def chosen_device(device: str) -> str:
-    """Return cpu or cuda; auto is a GPU where there is one.
+    """Return cpu or cuda; auto is a GPU if there is one.
 
     Raises:
-        UserError: another word, or a GPU asked for where there is none.
+        UserError: the value is unknown, or a GPU is requested but there is none.
     """
     has_gpu = torch.cuda.is_available()
     if device not in ("auto", "cpu", "cuda") or (device == "cuda" and not has_gpu):
@@ -65,7 +65,7 @@ class Workload:
         return {name: self.model.get_submodule(name) for name in names}
 
     def replace_linears(self, make: Callable[[nn.Linear], nn.Module]) -> None:
-        """Put what `make` returns in the place of each of the encoder's linear layers."""
+        """Replace each of the encoder's linear layers with the result of `make`."""
         for name, linear in self.linears().items():
             parent, _, leaf = name.rpartition(".")
             setattr(self.model.get_submodule(parent), leaf, make(linear).to(self.device))
@@ -73,7 +73,7 @@ class Workload:
     def step(
         self, loss: Loss | None = None, search: nn.Module | None = None, start: Callable[[], None] = lambda: None
     ) -> Callable[..., None]:
-        """Return the function that does one update on a batch, by default its own, and waits until it is done."""
+        """Return the function that does one update on a batch (default: `self.batch`) and waits until it is done."""
         loss = loss or Loss(1.0, 0.0, 1.0, None)
         parameters = [p for m in (self.model, search) if m is not None for p in m.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=1e-5)
@@ -103,15 +103,15 @@ def full_precision(work: Workload) -> Callable[..., None]:
 
 
 def uniform(work: Workload) -> Callable[..., None]:
-    """Our uniform quantization-aware training: LSQ, a scale a channel."""
+    """Our uniform quantization-aware training: LSQ, one scale per channel."""
     attach(work.model, work.sites(), (BITS,), QuantizerSettings(clipping="minmax"))
     return work.step()
 
 
 def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Callable[..., None]:
-    """Our supernet of three candidates; with `everything` all weights are quantized, and a teacher gives targets.
+    """Our supernet of three candidates; with `everything` all weights are quantized and a teacher gives targets.
 
-    `kept`: after the first update they are read from disk (`distill.keep`).
+    `kept`: after the first update the targets are read from disk (`distill.keep`).
     """
     teacher = work.speech.copy() if everything else None
     posteriors = Posteriors(_temporary_folder(), teacher) if teacher and kept else None
@@ -126,14 +126,14 @@ def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Ca
 
 
 def _temporary_folder() -> Path:
-    """A folder that is gone when this process ends."""
+    """A folder that is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="mpq-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def torchao(work: Workload) -> Callable[..., None]:
-    """torchao's quantization-aware training: weights at 4 bits, a scale a channel."""
+    """torchao's quantization-aware training: weights at 4 bits, one scale per channel."""
     from torchao.quantization import quantize_
     from torchao.quantization.granularity import PerAxis
     from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
@@ -145,7 +145,7 @@ def torchao(work: Workload) -> Callable[..., None]:
 
 
 def brevitas(work: Workload) -> Callable[..., None]:
-    """Brevitas' layers: weights at 4 bits, a scale a channel."""
+    """Brevitas' layers: weights at 4 bits, one scale per channel."""
     from brevitas.nn import QuantLinear
     from brevitas.quant import Int8WeightPerChannelFloat
 
@@ -160,7 +160,7 @@ def brevitas(work: Workload) -> Callable[..., None]:
 
 
 class _Branches(nn.Module):
-    """A supernet as it is usually written: one product a candidate, the outputs mixed, plain differentiable code."""
+    """The usual form of a supernet: one product per candidate, mixed outputs, plain differentiable code."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class _Branches(nn.Module):
 
     def _weight(self, bits: int, scale: Tensor) -> Tensor:
         ratio = (self.linear.weight / scale).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        return (ratio + (ratio.round() - ratio).detach()) * scale  # straight through
+        return (ratio + (ratio.round() - ratio).detach()) * scale  # straight-through estimator
 
 
 def multi_branch(work: Workload) -> Callable[..., None]:

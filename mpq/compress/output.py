@@ -1,4 +1,4 @@
-"""The result of `quantize_now` and `rebudget`: a packed folder of the user's choice, and a summary of it."""
+"""The output of `quantize_now` and `rebudget`: a packed model in the user's folder, and a summary of it."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from mpq.report.card import card_without_errors
 
 @dataclass(frozen=True)
 class Quantized:
-    """The packed model in `folder`; `result` is the whole record where it could be evaluated."""
+    """The packed model in `folder`; `result` is its full record, None if it was not evaluated."""
 
     folder: Path
     method: str
@@ -33,9 +33,9 @@ class Quantized:
 
 
 def check_output(output: Path) -> None:
-    """Refuse, before any work, a folder that holds something else than a packed model.
+    """Check, before any work, that `output` is missing, empty or a packed model.
 
-    Raises: UserError.
+    Raises: UserError if it holds anything else.
     """
     empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not empty and quant_method(output) != QUANT_METHOD:
@@ -43,7 +43,7 @@ def check_output(output: Path) -> None:
 
 
 def quant_method(folder: Path) -> str | None:
-    """The way in which the model in `folder` is quantized, as transformers calls it; None for a float model."""
+    """The quantization method of the model in `folder`, in transformers' terms; None for a float model."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         return str((config.get("quantization_config") or {}).get("quant_method", "")) or None
@@ -60,7 +60,7 @@ def copy_model(model: Path, output: Path) -> None:
 def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str) -> tuple[Bits, Size]:
     """Run the recipe of a settled config without evaluation or record; write the packed model to `output`.
 
-    `how_to_measure`: the sentence of its model card that tells how its word error rate is measured.
+    `how_to_measure`: the sentence of its model card that says how to measure its word error rate.
     """
     with tempfile.TemporaryDirectory() as work:
         folder = RunFolder(work, cfg.exp, cfg.seed)
@@ -74,21 +74,21 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
 
 
 _HOW = {
-    "round": "rounded to nearest, precisions by rounding error: no data",
-    "gptq": "GPTQ on the recordings, precisions by rounding error: no training",
-    "rebudget": "from the precisions that a run learned, without training",
+    "round": "rounded to nearest, precisions by rounding error; no data used",
+    "gptq": "GPTQ on the recordings, precisions by rounding error; no training",
+    "rebudget": "precisions from a finished run's search; no training",
     "one_stage": "precisions and weights trained in one stage",
 }
 
 
 def summary(made: Quantized) -> str:
-    """The lines about `made`."""
+    """The summary that is printed at the end: files, size, bits, WER and how to use the model."""
     size, bits = made.size, made.bits
     lines = [
         f"model   {made.folder} ({_HOW[made.method]})",
         f"size    {size.file_bytes / 1e6:.2f} MB, {size.file_ratio:.2f} times smaller than the float32 model's "
         f"{4 * size.parameters / 1e6:.2f} MB",
-        f"bits    {bits.average:.3f} a weight on average over the encoder's linear layers",
+        f"bits    {bits.average:.3f} per weight on average over the encoder's linear layers",
         *_words(made),
         "load    import mpq; from transformers import AutoModelForCTC",
         f"        model = AutoModelForCTC.from_pretrained({str(made.folder)!r})",
@@ -98,7 +98,7 @@ def summary(made: Quantized) -> str:
 
 
 def _words(made: Quantized) -> list[str]:
-    """A line about each evaluation set, or why there is none."""
+    """One line per evaluation set, or one that says what measuring takes."""
     if made.result is None:
         how = "evaluate=true" if made.method == "rebudget" else "data=FOLDER with transcripts"
         return [f"WER     not measured: that takes {how}"]

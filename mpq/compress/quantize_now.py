@@ -1,8 +1,8 @@
-"""From a model to a packed folder in one call, with what data there is.
+"""From a model to a packed folder in one call, with whatever data is available.
 
-No data: rounding errors choose the precisions and weights are rounded. Audio: GPTQ makes up for the rounding. Audio and
-transcripts: the paper's one stage, evaluated on what is held out. Each is a recipe of `conf/recipe`, composed by Hydra
-and run by `mpq.pipeline`.
+Without data, rounding errors choose the precisions and weights are rounded. With audio, GPTQ compensates for the
+rounding. With audio and transcripts, the paper's one stage trains the model, evaluated on a held-out part. Each is a
+recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
 """
 
 import re
@@ -23,9 +23,9 @@ from mpq.models.hub import check_available, local_folder
 from mpq.record.run_folder import RunFolder
 
 RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
-_SMALL = 80e6  # bytes of a float model that a CPU trains in minutes; the large ones take a GPU
+_SMALL = 80e6  # bytes: a smaller float model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any family: layers, or layer as in SEW-D; only linear layers are looked at
-_UPDATES = 2000  # of one stage on a large model: a tenth of the paper rows'
+_UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's rows use
 
 
 def quantize_now(
@@ -39,9 +39,9 @@ def quantize_now(
     """Compress `model` (a folder, a Hub name, or one of conf/model) to `bits` on average; see the top of this file.
 
     `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
-    dotted name, as `{"trainer.updates": 300}`.
+    dotted name, such as `{"trainer.updates": 300}`.
 
-    Raises: UserError where the model, the bits or the data can't be used or `output` holds something else.
+    Raises: UserError if the model, the bits or the data can't be used, or `output` holds anything but a packed model.
     """
     if not 2 <= bits <= 8:
         raise UserError(f"bits={bits:g} must be a number from 2 to 8")
@@ -58,20 +58,20 @@ def quantize_now(
         assert result is not None, "one process runs this"
         copy_model(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
         return Quantized(output, method, result.bits, result.size, result)
-    unheard = recordings(found.root) if found else None
-    tell_left_out(unheard.skipped if unheard else [])
-    corpus = Corpus(data.name if data else "none", "", unheard.utterances if unheard else [], {}, [])
+    audio = recordings(found.root) if found else None
+    tell_left_out(audio.skipped if audio else [])
+    corpus = Corpus(data.name if data else "none", "", audio.utterances if audio else [], {}, [])
     made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
     return Quantized(output, method, made, size, None)
 
 
 def _how_to_measure(model: str, bits: float, method: str) -> str:
-    """The sentence of the model card; a folder goes by its last name, since a card is read elsewhere."""
+    """The sentence of the model card; it names a folder without its path, because cards are read on other machines."""
     named = Path(model).resolve().name if Path(model).is_dir() else model
-    what = "the same weights" if method == "round" else "such a model, fitted to the other part,"
+    what = "the same weights" if method == "round" else "a model of this kind, fitted to the rest of the recordings,"
     same = script("quantize", f"model={named}", f"bits={bits:g}", f"method={method}", "data=FOLDER")
     where = "where FOLDER has recordings with transcripts in LibriSpeech's layout"
-    return f"`{same}` makes {what} and measures it on a part held out, {where}."
+    return f"`{same}` makes {what} and measures its WER on a held-out part, {where}."
 
 
 def _model(model: str) -> tuple[str, str | None]:
@@ -84,9 +84,9 @@ def _model(model: str) -> tuple[str, str | None]:
 
 
 def _method(method: str, found: Found | None, small: bool) -> str:
-    """The recipe's name in `RECIPES` that the data allow.
+    """The key of `RECIPES` to use: `method`, or for auto the best that the data allows.
 
-    Raises: UserError where a method is asked for that needs more data.
+    Raises: UserError if `method` is unknown or needs more data.
     """
     import torch
 
@@ -106,7 +106,7 @@ def _method(method: str, found: Found | None, small: bool) -> str:
 def _config(
     name: str | None, path: str, bits: float, found: Found | None, method: str, changes: dict[str, Any]
 ) -> DictConfig:
-    """The settled config of the run, as the command line of scripts/run.py would make it."""
+    """The settled config of the run, as scripts/run.py would compose it from its command line."""
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
     words += [f"model={name}"] if name else [f"trainer={'tiny' if _is_small(path) else 'paper'}"]
     settings.register_resolvers()
@@ -118,7 +118,7 @@ def _config(
     if not name:
         called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
         own |= {"model.name": called, "model.path": path, "model.searched": _ANY_ENCODER}
-        own |= {"model.architecture": None}  # of random weights, which are not wanted here
+        own |= {"model.architecture": None}  # it would create random weights
     if not _is_small(path):
         own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
     for key, value in (own | changes).items():
@@ -129,14 +129,14 @@ def _config(
 
 
 def _is_small(path: str) -> bool:
-    """Whether the weights are known to be few; those still on the Hub are taken for many."""
+    """Whether the model is known to be small; one that is not downloaded yet counts as large."""
     folder = local_folder(path)
     files = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")] if folder else []
     return bool(files) and sum(file.stat().st_size for file in files) < _SMALL
 
 
 def _check_float(path: str) -> None:
-    """Refuse a model that is quantized already."""
+    """Raise UserError for a model that is quantized already."""
     folder = local_folder(path)
     if folder and (method := quant_method(folder)):
         raise UserError(f"{path} is quantized already ({method}): name the float model that it was made from")

@@ -1,8 +1,8 @@
-"""Another budget from a finished run, without training: the precisions that its search prefers there, packed.
+"""Packs a finished run at another budget, without training: its search already knows which precisions it prefers.
 
-The run is not repeated. Its learned logits decide (`reassign`); sites whose precision stays keep their trained codes
-and scales; the others are rounded from the teacher's weights (`mpq.checkpoint.requantize`), and GPTQ compensates for
-the rounding with some of the run's training audio. experiments/LOG.md has what the alternatives cost.
+The run's learned logits choose the new precisions (`reassign`). Sites that keep their precision keep their trained
+codes and scales; the others are rounded from the teacher's weights (`mpq.checkpoint.requantize`), and GPTQ compensates
+for the rounding with some of the run's training audio. experiments/LOG.md reports what the alternatives cost.
 """
 
 import os
@@ -38,13 +38,13 @@ def rebudget(
     calibrate: bool = True,
     **changes: Any,
 ) -> Quantized:
-    """Pack the model of the finished `run` (its folder, `<root>/<name>/seed<k>`) anew at `target` bits on average.
+    """Pack the model of the finished `run` (its folder, `<root>/<name>/seed<k>`) again at `target` bits on average.
 
-    With `evaluate` it becomes a run of its own, `<model>_rebudget_<bits>bit`, beside the given one and with a record;
-    `output` is then a further copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` asks
-    for GPTQ; with neither no audio is read. `changes` are settings of the new run.
+    With `evaluate` this is a new run with its own record, `<model>_rebudget_<bits>bit`, beside the given one, and
+    `output` is an additional copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` uses
+    GPTQ; with neither, no audio is read. `changes` are settings of the new run.
 
-    Raises: UserError where the run is not finished, searched nothing, or can't have that budget.
+    Raises: UserError if the run is not finished or searched no precisions, or its candidates don't allow `target`.
     """
     cfg = config(run, target, calibrate, changes)
     if not evaluate:
@@ -69,15 +69,15 @@ def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
     """The sentence of the model card."""
     named = "/".join(run.resolve().parts[-2:])
     same = script("rebudget", f"run={named}", f"target_bits={target:g}", f"calibrate={str(calibrate).lower()}")
-    return f"`{same}` makes the same model and measures it on the run's evaluation sets."
+    return f"`{same}` makes the same model and measures its WER on the run's evaluation sets."
 
 
 def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:
-    """The settled config of the run to be: that of `run` with another recipe."""
+    """The settled config of the new run: that of `run` with the rebudget recipe."""
     folder = RunFolder.at(run)
     model = folder.model
     if not model.is_dir() or not folder.result.is_file():
-        raise UserError(f"run={run} must be the folder of a finished run whose model is there: <root>/<name>/seed<k>")
+        raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
     assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
     before.pop("recipe", None)
@@ -116,14 +116,14 @@ def _corpus(cfg: DictConfig) -> Corpus:
 def reassign(stages: Sequence[StageSearch], target: float) -> Assignment:
     """The assignment of at most `target` bits on average that the last search among `stages` prefers.
 
-    Learned logits are scored as at the search's end, by their probabilities under the new budget; measured
-    sensitivities as they are.
+    Scores are, as at the search's end, the log-probabilities of learned logits under the new budget, or the negated
+    measured sensitivities.
 
-    Raises: UserError where no stage learned anything, or the target is outside what its candidates allow.
+    Raises: UserError if no stage searched precisions, or its candidates don't allow `target`.
     """
     searched = [stage for stage in stages if stage.logits or stage.sensitivity]
     if not searched:
-        raise UserError("this run searched no precisions, so there is no other budget to derive: take a one-stage run")
+        raise UserError("this run searched no precisions, so no other budget can be derived: use a one-stage run")
     stage = searched[-1]
     check_target(target, stage.candidates)
     if stage.logits:

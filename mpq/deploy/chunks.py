@@ -1,9 +1,9 @@
-"""Recordings of any length: a model hears overlapping chunks, and the middles of their frames are put together.
+"""Recordings of any length: a model runs on overlapping chunks, and the middle frames of the chunks are joined.
 
-As transformers' CTC pipeline does (`chunk_length_s`, `stride_length_s`): chunks begin at whole frames, each gives up
-the frames of its margins, where it lacks context, and what is left tiles the recording. There are as many frames as
-without chunks, and each stands for the same samples. What a model computes over all that it hears (attention, group
-norm, the normalisation of the input) it computes over a chunk.
+As in transformers' CTC pipeline (`chunk_length_s`, `stride_length_s`), chunks begin at whole frames, the frames of each
+chunk's margins are dropped because they lack context, and the remaining frames tile the recording. The number of frames
+and the samples that each covers are the same as without chunks. Operations over the whole input (attention, group norm,
+input normalisation) run over one chunk instead.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +14,12 @@ import numpy as np
 from mpq.errors import UserError
 
 SECONDS = 30.0  # of a chunk: about the longest utterance that these models were trained on
-MARGIN = 5.0  # seconds of a chunk given up at each inner end
+MARGIN = 5.0  # seconds dropped at each end of a chunk that lies inside the recording
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Samples `start` to `stop` of a recording, of whose frames `first` to `last` (None: all that follow) are kept."""
+    """Samples `start` to `stop` of a recording; of their frames, `first` to `last` (None: to the end) are kept."""
 
     start: int
     stop: int
@@ -28,12 +28,12 @@ class Chunk:
 
 
 def chunks(samples: int, size: int, margin: int, step: int) -> Iterator[Chunk]:
-    """The chunks of a recording of `samples` samples; one, with all its frames, where it is no longer than `size`.
+    """The chunks of a recording of `samples` samples; a single chunk with all frames if it is no longer than `size`.
 
     `size` and `margin` are in samples and rounded down to whole frames of `step` samples. The last chunk is longer than
     two margins.
 
-    Raises: UserError where the margins leave nothing of a chunk.
+    Raises: UserError if the two margins fill the chunk.
     """
     size, margin = size // step, margin // step  # in frames, from here on
     if margin < 0 or size - 2 * margin < 1:
@@ -56,9 +56,9 @@ def chunked_logits(
     margin: int,
     step: int,
 ) -> Iterator[np.ndarray]:
-    """Yield the frames `[frames, vocabulary]` of a recording, which `logits` hears chunk by chunk.
+    """Yield the frames `[frames, vocabulary]` of a recording, computed by `logits` chunk by chunk.
 
-    Its `samples` samples come in `blocks` `[time]` of any lengths; no more of them is held than a chunk and a block.
+    Its `samples` samples arrive in `blocks` `[time]` of any lengths; at most one chunk and one block are in memory.
     """
     rest = iter(blocks)
     held, begin = np.zeros(0, dtype=np.float32), 0  # the samples from `begin` on

@@ -1,4 +1,4 @@
-"""Is an exported file as good as the model that it was made from? Both on the evaluation sets of that model's run."""
+"""Compares an exported ONNX file with the model that it was made from, on the evaluation sets of that model's run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from mpq.record.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class SetResult:
-    """One evaluation set: word error rates of the run's model and of the file in percent, the file against the model.
+    """One evaluation set: word error rates of the run's model and of the file in percent, and the test between them.
 
-    changed: the number of utterances that came out otherwise, of `utterances`.
+    changed: how many of the `utterances` got a different transcript.
     """
 
     name: str
@@ -37,12 +37,12 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
 
     `run` is `<root>/<name>/seed<k>`, `cache` the folder of the embedded corpus.
 
-    Raises: UserError where the run's record or its data is missing, or a set is none of its.
+    Raises: UserError if the run's record or data is missing, or the run was not evaluated on one of `sets`.
     """
     folder = RunFolder.at(run)
     data, before = _data(folder), read_hypotheses(folder.hypotheses)
     if unknown := [name for name in sets if name not in before]:
-        raise UserError(f"{run} was not evaluated on {unknown[0]}, but on {', '.join(before)}")
+        raise UserError(f"{run} was not evaluated on {unknown[0]}; its sets are {', '.join(before)}")
     recognizer = OnnxRecognizer(file)
     test = _test_sets(data, list(sets) or list(before), cache)
     return [_compared(recognizer, name, test[name], before[name], data["test_audio_seconds"]) for name in test]
@@ -51,7 +51,7 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
 def transcribe_set(
     recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
 ) -> dict[str, str]:
-    """The hypotheses by utterance id, of the batches that `mpq.evaluate.transcribe` makes, spelled as there."""
+    """The hypotheses by utterance id, with the batches and the spelling of `mpq.evaluate.transcribe`."""
     from rich.progress import track
 
     rate = recognizer.description.sampling_rate

@@ -1,9 +1,9 @@
 """The model as an ONNX graph, first in float32, then with its packed weights.
 
-PyTorch's own optimisation of an exported graph would transpose the weights of linear layers ahead of time and so lose
-their names; here it is told to keep them, since `rewrite` finds the sites by name.
+By default, PyTorch's optimisation of an exported graph transposes the weights of linear layers ahead of time, which
+loses their names. `_foldable` prevents that, because `rewrite` finds the sites by name.
 
-`rewrite` replaces each use of a site's weight by what a layout makes of it. A layout handles linear layers and
+`rewrite` replaces each use of a site's weight with nodes from a layout. A layout replaces linear layers and
 convolutions as a whole; any other use (embeddings, attention that reads weights itself) gets float32 values computed
 from the codes.
 """
@@ -34,7 +34,7 @@ _SECONDS = 1.0  # of the audio that the graph is traced with; batch and length s
 
 
 def float_graph(speech: SpeechModel, opset: int) -> ir.Model:
-    """Trace a CTC model of raw audio and return its graph, of the ONNX operators of version `opset`.
+    """Trace a CTC model of raw audio and return its graph in ONNX operators of version `opset`.
 
     Inputs: `input_values` float32 `[batch, samples]` and, where the model takes one, `attention_mask` int64
     `[batch, samples]`. Output: `logits` float32 `[batch, frames, vocabulary]`.
@@ -63,7 +63,7 @@ def float_graph(speech: SpeechModel, opset: int) -> ir.Model:
 
 
 def finish(model: ir.Model) -> None:
-    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and put the nodes in order."""
+    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and sort the nodes."""
     graph = model.graph
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
@@ -82,11 +82,11 @@ def finish(model: ir.Model) -> None:
         value.shape = ir.Shape(["batch", name, *value.shape[2:]])
     common.NameFixPass()(model)
     for node in graph.all_nodes():
-        node.name = None  # which ONNX does without
+        node.name = None  # optional in ONNX
 
 
 def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None = None) -> ir.Value:
-    """Return the initializer `name` of the graph, made of `value` where it is not there yet."""
+    """Return the initializer `name` of the graph, creating it from `value` if it doesn't exist yet."""
     if name not in graph.initializers:
         tensor = ir.tensor(np.asarray(value) if dtype is None else value, dtype=dtype, name=name)
         ir.tape.Tape(graph).initializer(tensor)
@@ -94,9 +94,9 @@ def constant(graph: ir.Graph, name: str, value: Any, dtype: ir.DataType | None =
 
 
 def _name_instance_norms(graph: ir.Graph) -> None:
-    """Call a group norm whose groups are single channels an instance norm, which it is.
+    """Replace a group norm whose groups are single channels with the equivalent instance norm.
 
-    ONNX Runtime spells GroupNormalization out in ten passes over the largest values of the model.
+    ONNX Runtime expands GroupNormalization into ten passes over the largest activations of the model.
     """
     for node in [node for node in graph if node.op_type == "GroupNormalization"]:
         source, scale, _ = node.inputs
@@ -109,14 +109,14 @@ def _name_instance_norms(graph: ir.Graph) -> None:
 
 
 def _foldable(node: ir.Node) -> bool | None:
-    """False for what is computed from a weight, None to let the optimizer decide."""
+    """False for a node computed from a weight, None to let the optimizer decide."""
     weights = [value for value in node.inputs if value is not None and value.is_initializer()]
     return False if any(len(value.shape or ()) > 1 for value in weights) else None
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's notes on its own insides (torchvision is not installed, empty attributes)."""
+    """Silence the exporter's messages about its own internals (torchvision is not installed, empty attributes)."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -145,11 +145,11 @@ class SiteWeight:
 
     @property
     def stored_bits(self) -> int:
-        """The bits that a code takes in the ONNX file, which knows 2, 4 and 8: the next that loses nothing."""
+        """Bits per code in the ONNX file: the smallest of 2, 4 and 8 that holds every code."""
         return next(bits for bits in _STORED if bits >= self.bits)
 
     def tensor(self, codes: NDArray[np.int8] | None = None) -> ir.Tensor:
-        """Return the codes, or `codes` in their place (a rearrangement), as a tensor of INT2, INT4 or INT8."""
+        """Return the codes, or `codes` (a rearrangement of them), as a tensor of INT2, INT4 or INT8."""
         arranged = np.ascontiguousarray(self.codes if codes is None else codes)
         return ir.Tensor(arranged.astype(_STORED[self.stored_bits]), name=self.name)
 
@@ -165,9 +165,9 @@ def read_weights(sites: Mapping[str, PackedSite], stored: Mapping[str, Tensor]) 
 
 
 class Layout(Protocol):
-    """How weights are stored and computed with in an ONNX file.
+    """How an ONNX file stores weights and computes with them.
 
-    frames_at_once: how many frames the convolutions over time make at once (`mpq.deploy.slices`).
+    frames_at_once: number of frames that the convolutions over time compute at once (`mpq.deploy.slices`).
     """
 
     frames_at_once: int
@@ -177,7 +177,7 @@ class Layout(Protocol):
         ...
 
     def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
-        """Return what the node `conv`, float32 `[batch, in, time]`, gives, or None to leave it a convolution."""
+        """Return the output of `conv`, whose input is float32 `[batch, in, time]`, or None to keep the node."""
         ...
 
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
@@ -186,7 +186,7 @@ class Layout(Protocol):
 
 
 def rewrite(graph: ir.Graph, weights: Mapping[str, SiteWeight], tied: Mapping[str, str], layout: Layout) -> None:
-    """Replace, in place, every initializer that is a site or tied to one; a site that nothing reads is left out."""
+    """Replace, in place, every initializer that is a site or tied to one; a site that no node reads is skipped."""
     names = {name: name for name in weights} | {name: source for name, source in tied.items() if source in weights}
     for name, source in names.items():
         if name in graph.initializers:
@@ -217,6 +217,6 @@ def _linear_layers(weight: ir.Value) -> Iterator[tuple[ir.Node, ir.Node]]:
 
 
 def _substitute(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-    """Let `value` take the place of what `node` gives."""
+    """Replace the output of `node` with `value`, and remove the node."""
     ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
     graph.remove(node, safe=True)

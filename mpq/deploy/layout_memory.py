@@ -1,7 +1,7 @@
-"""Layout "memory": weights keep their bits in memory too, and inputs stay float32.
+"""Layout "memory": weights stay packed in memory, and inputs stay float32.
 
-Linear layers are ONNX Runtime's `MatMulNBits`, computing in float32 (accuracy level 1; level 4 would quantize the
-inputs to 8 bits). All other weights, those of narrow layers among them, are computed from their codes at each use: ONNX
+Linear layers become ONNX Runtime's `MatMulNBits`, computing in float32 (accuracy level 1; level 4 would quantize the
+inputs to 8 bits). All other weights, including those of narrow layers, are dequantized at each use, because ONNX
 Runtime does not fold DequantizeLinear.
 """
 
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from mpq.deploy.graph import SiteWeight, constant
 
 _BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
-_NARROW = 512  # inputs below which a scale for each block makes the file more than a tenth larger
+_NARROW = 512  # layers with fewer inputs: one scale per block would make the file more than 10 % larger
 _FLOAT32_COMPUTE = 1
 
 
 class Memory:
     """See the module."""
 
-    frames_at_once = 32  # fewer take longer, and more take no less
+    frames_at_once = 32  # fewer are slower, more are no faster
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
@@ -31,8 +31,8 @@ class Memory:
             return _narrow(graph, inputs, weight)
         bits = weight.stored_bits
         block = _block_size(width, bits, tensors=2 if weight.offset else 1)
-        # One scale a row, so the same for all of its blocks. The zero point may be a float number, and a half-step grid
-        # needs one: scale * (unsigned code - 1.5) is scale * (code + 0.5).
+        # One scale per row, repeated for each of its blocks. A half-step grid needs the zero point to be a float:
+        # scale * (unsigned code - 1.5) is scale * (code + 0.5).
         blocks = -(-width // block)
         values = [inputs, constant(graph, f"{weight.name}_codes", _blockwise(weight.codes, bits, block))]
         values.append(constant(graph, f"{weight.name}_scale", np.repeat(weight.scale[:, None], blocks, axis=1)))
@@ -58,9 +58,10 @@ class Memory:
 
 
 def _narrow(graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
-    """`inputs` times the weight computed from its codes.
+    """`inputs` times the dequantized weight.
 
-    With the scale in DequantizeLinear, ONNX Runtime would make it and the MatMul a MatMulNBits of accuracy level 4.
+    If DequantizeLinear applied the scale, ONNX Runtime would fuse it with the MatMul into a MatMulNBits of accuracy
+    level 4.
     """
     tape = ir.tape.Tape(graph)
     one = constant(graph, "one", np.float32(1))
@@ -72,7 +73,7 @@ def _narrow(graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
 
 
 def _block_size(width: int, bits: int, tensors: int) -> int:
-    """The block that stores a row of `width` codes in the fewest bytes, with `tensors` float32 numbers a block."""
+    """The block size that stores `width` codes of a row in the fewest bytes, with `tensors` float32 per block."""
     return min(_BLOCKS, key=lambda block: math.ceil(width / block) * (block * bits // 8 + 4 * tensors))
 
 

@@ -1,14 +1,14 @@
-"""Layout "speed": linear layers and convolutions in 8-bit integers, whatever the bits on disk.
+"""Layout "speed": linear layers and convolutions compute in 8-bit integers, whatever the precision on disk.
 
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits
 inside the graph, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. Inputs are
-unsigned, with a zero point of 128 where the grid is symmetric, because ONNX Runtime's fast kernels want unsigned
-inputs. A convolution becomes one product too, as `ConvInteger` with int8 weights is slower than a float32 convolution.
-Its inputs have a scale per slice of a recording (`slices`), which must be short where no layer norm bounds them
-(wav2vec2-base; experiments/LOG.md).
+unsigned, with a zero point of 128 where the grid is symmetric, because ONNX Runtime's fast kernels require unsigned
+inputs. A convolution becomes one product too, because `ConvInteger` with int8 weights is slower than a float32
+convolution. Its inputs have one scale per slice of a recording (`slices`); slices must be short where no layer norm
+bounds the inputs (wav2vec2-base; experiments/LOG.md).
 
-The rest becomes float32 at load: embeddings, convolutions with groups or padding, and the first convolution, whose
-input is audio.
+The other weights become float32 at load: embeddings, convolutions with groups or padding, and the first convolution,
+whose input is audio.
 """
 
 import sys
@@ -31,7 +31,7 @@ class Speed:
     """See the module."""
 
     def __init__(self, scales: Mapping[str, np.float32 | None], frames_at_once: int = 8) -> None:
-        """Take the `scales` of the packed model's quantized inputs (`integer_inputs.take_activations`)."""
+        """`scales`: those of the packed model's quantized inputs, from `take_activations`."""
         self._scales = scales
         self.frames_at_once = frames_at_once
 
@@ -71,7 +71,7 @@ class Speed:
         codes: NDArray[np.int8],
         taps: tuple[int, int] | None,
     ) -> ir.Value:
-        """`inputs` `[..., in]`, or windows over time of them, times `codes` `[in, out]` times their scale."""
+        """`inputs` `[..., in]`, or their windows over time (`taps`), times `codes` `[in, out]`, times the scales."""
         tape = ir.tape.Tape(graph)
         quantized = integer_inputs(graph, inputs, weight.name.removesuffix(".weight"), self._scales)
         values = quantized.values if taps is None else _windows(graph, quantized.values, *taps)
@@ -85,7 +85,7 @@ class Speed:
 
 
 def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.Value:
-    """Of `values` `[batch, time, channels]` every window of `kernel` steps: `[batch, windows, kernel * channels]`."""
+    """Every window of `kernel` steps of `values` `[batch, time, channels]`: `[batch, windows, kernel * channels]`."""
     tape = ir.tape.Tape(graph)
     axis, step = constant(graph, "axis_1", np.array([1])), constant(graph, f"step_{stride}", np.array([stride]))
     taps = []
@@ -99,12 +99,12 @@ def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.
 def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[list[ir.Value], ir.Value]:
     """`codes` `[in, out]` as int8, their zero point unless it is 0, and their scale `[out]`.
 
-    A grid of half steps becomes one of whole steps of half the scale.
+    A half-step grid becomes a whole-step grid with half the scale.
     """
     tape = ir.tape.Tape(graph)
     value, scale, zero = tape.initializer(weight.tensor(codes)), weight.scale, []
     if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
-        # Add and Mul know no int8, and int32 in between would take four times the memory when the file is opened.
+        # Add and Mul do not support int8, and going through int32 would take four times the memory at load.
         bits, one = tape.op("Cast", [value], {"to": ir.DataType.UINT8}), constant(graph, "one", np.uint8(1))
         value, scale = tape.op("BitShift", [bits, one], {"direction": "LEFT"}), scale / 2
         zero = [constant(graph, "minus_one", np.int8(-1))]
@@ -148,7 +148,7 @@ def take_activations(model: nn.Module) -> dict[str, np.float32 | None]:
 def integer_inputs(
     graph: ir.Graph, inputs: ir.Value, layer: str, scales: Mapping[str, np.float32 | None]
 ) -> IntegerInputs:
-    """Quantize the `inputs` of `layer` as the packed model does (`scales`), or else with one scale for all of them."""
+    """Quantize the `inputs` of `layer` as the packed model does (`scales`), else with one scale per tensor."""
     if layer not in scales:
         return _per_tensor(graph, inputs)
     scale = scales[layer]
@@ -156,7 +156,7 @@ def integer_inputs(
 
 
 def _per_tensor(graph: ir.Graph, inputs: ir.Value) -> IntegerInputs:
-    """From the smallest to the largest value; layers with the same inputs share the node."""
+    """A grid from the smallest to the largest value; layers with the same inputs share the node."""
     for node, _ in inputs.uses():
         if node.op_type == "DynamicQuantizeLinear":
             values, scale, zero = node.outputs

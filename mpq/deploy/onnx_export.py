@@ -1,8 +1,7 @@
-"""Writes a packed folder as one ONNX file, every weight at its bits.
+"""Writes a packed folder as one ONNX file, with every weight at its own precision.
 
-The model is traced in float32, then each weight that is packed in the folder is replaced by its codes
-(`graph.rewrite`), in one of two layouts: `speed` or `memory`. Codes and scales are those of the packed file, never
-requantized.
+The model is traced in float32; then the codes of each packed weight replace it (`graph.rewrite`), in one of two
+layouts: `speed` or `memory`. Codes and scales are those of the packed file, never requantized.
 """
 
 import importlib.util
@@ -30,11 +29,11 @@ _MICROSOFT = 1  # version of ONNX Runtime's own operators
 
 
 def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Path:
-    """Write the packed folder as the ONNX file `output`, the processor's files beside it, and return the path.
+    """Write the packed folder as the ONNX file `output`, with the processor's files beside it, and return the path.
 
     Raises:
-        UserError: an unknown layout, `folder` is no packed model or its model can't be exported, the extra `onnx` is
-            not installed, or `output` can't be written.
+        UserError: the layout is unknown, `folder` is not a packed model or its model can't be exported, the extra
+            `onnx` is not installed, or `output` can't be written.
     """
     check_installed()
     if layout not in LAYOUTS:
@@ -65,26 +64,26 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
 
 
 def check_installed() -> None:
-    """Refuse to go on without the extra `onnx`.
+    """Check that the extra `onnx` is installed.
 
     Raises:
-        UserError: a package is missing; says how to install it.
+        UserError: a package is missing; the message says how to install it.
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} must be installed: pip install -e '.[onnx]' -c constraints.txt")
 
 
 def _check_writable(output: Path) -> None:
-    """Refuse before the work what would fail after it."""
+    """Raise UserError before the export if `output` can't be written after it."""
     if output.is_dir():
         raise UserError(f"{output} is a folder: name the ONNX file to write")
     above = next(parent for parent in output.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{output} can't be written: {above} is no folder that you may write to")
+        raise UserError(f"{output} can't be written: {above} is not a folder that you may write to")
 
 
 def _layout(name: str, model: Any) -> "Layout":
-    """The layout; `speed` quantizes inputs itself, in `memory` the model's own quantizers are traced with it."""
+    """The layout: `speed` quantizes inputs itself; for `memory` the model's own activation quantizers are traced."""
     from mpq.deploy.layout_memory import Memory
     from mpq.deploy.layout_speed import Speed, take_activations
 
@@ -108,7 +107,7 @@ def _write(program: "ir.Model", output: Path, processor: Any) -> None:
         raise UserError(f"{output} can't be written: {os.strerror(error.errno or 0)}") from error
 
 
-# wav2vec2-conformer is traced without complaint and gives other logits: its table of positions grows with the audio.
+# wav2vec2-conformer exports without an error but with wrong logits: its table of positions grows with the audio.
 _TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
 
 
@@ -116,19 +115,19 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
     """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
 
     Raises:
-        UserError: no processor, a model type whose export was not tried, or a tokenizer that is not
-            transformers' `Wav2Vec2CTCTokenizer`, whose text the runtime could not repeat.
+        UserError: there is no processor, the export of this model type is untested, or the tokenizer is not
+            transformers' `Wav2Vec2CTCTokenizer`, the only one whose decoding the runtime reproduces.
     """
     if processor is None:
         raise UserError("the folder has no processor: add the files that its save_pretrained writes")
     if model.config.model_type not in _TRIED:
         raise UserError(
-            f"only the model types {', '.join(_TRIED)} were seen to give PyTorch's logits as ONNX, "
-            f"but this is {model.config.model_type}"
+            f"export is tested only for the model types {', '.join(_TRIED)}, whose ONNX logits match PyTorch's; "
+            f"this model is {model.config.model_type}"
         )
     speech, tokenizer = SpeechModel(model, processor), processor.tokenizer
     if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
-        raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, but is a {type(tokenizer).__name__}")
+        raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, not a {type(tokenizer).__name__}")
     description = Description(
         layout=layout,
         sampling_rate=int(speech.sampling_rate),
@@ -143,12 +142,14 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
     )
     lengths = torch.arange(1_000, 50_000, 777)
     if speech.frames(lengths).tolist() != [description.frames(length) for length in lengths.tolist()]:
-        raise UserError(f"{type(model).__name__} counts its frames in a way that can't be written into an ONNX file")
+        raise UserError(
+            f"{type(model).__name__} computes its number of frames in a way that can't be written into an ONNX file"
+        )
     return description
 
 
 def _frame_steps(config: Any) -> list[tuple[int, int]]:
     steps = list(zip(config.conv_kernel, config.conv_stride, strict=True))
     if getattr(config, "add_adapter", False):
-        steps += [(1, config.adapter_stride)] * config.num_adapter_layers  # padded, so as if the kernel were 1
+        steps += [(1, config.adapter_stride)] * config.num_adapter_layers  # padded: as if the kernel were 1
     return [(int(kernel), int(stride)) for kernel, stride in steps]

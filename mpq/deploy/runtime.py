@@ -1,13 +1,13 @@
 """Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy alone.
 
-*Metadata.* One entry `mpq` in the file's metadata, JSON: the fields of `Description`, all that is needed to go from
-audio to text.
+*Metadata.* The entry `mpq` of the file's metadata holds the fields of `Description` as JSON: all that is needed to get
+from audio to text.
 
 *Saturation.* On x86 without VNNI (most processors before 2019, AMD before Zen 4) ONNX Runtime's kernels for uint8
 inputs and int8 weights accumulate two products in 16 bits and saturate (vpmaddubsw): with codes beyond 64 a sum may be
-wrong by half. A session option of ONNX Runtime turns such weights into uint8, whose kernels accumulate in 32 bits and
-take a fifth longer. The option also slows processors with VNNI, for nothing, so it is set only where a test product
-saturates.
+off by half. A session option of ONNX Runtime turns such weights into uint8, whose kernels accumulate in 32 bits and
+take a fifth longer. On processors with VNNI the option costs time without any benefit, so it is set only where a test
+product saturates.
 """
 
 import json
@@ -23,21 +23,21 @@ from numpy.typing import NDArray
 
 from mpq.errors import UserError, first_line
 
-FILE = "model.onnx"  # in a folder that is given in place of a file
+FILE = "model.onnx"  # read when a folder is given instead of a file
 _QUIET = 3  # errors only
 
 
 class OnnxRecognizer:
     """A CTC speech recogniser in an ONNX file that `mpq.deploy.onnx_export` wrote.
 
-    `description` tells its sampling rate, vocabulary and the rest; see `mpq.deploy.runtime`.
+    `description` holds its sampling rate, vocabulary and the rest.
     """
 
     def __init__(self, path: Path | str, threads: int | None = None) -> None:
-        """Load the file `path`; `threads` that compute (None: as many as there are cores).
+        """Load the file `path`; it computes with `threads` threads (None: as many as there are cores).
 
         Raises:
-            UserError: onnxruntime is not installed, or the file is missing, damaged or not one of ours.
+            UserError: onnxruntime is not installed, or the file is missing, damaged or not written by mpq.
         """
         try:
             import onnxruntime
@@ -49,7 +49,7 @@ class OnnxRecognizer:
         options.log_severity_level = _QUIET
         if threads is not None:
             options.intra_op_num_threads = threads
-        # When a length comes again, ONNX Runtime would plan one block for it, beside the pool that it has by then.
+        # Else, when an input length recurs, ONNX Runtime allocates a block for it in addition to its memory pool.
         options.enable_mem_pattern = False
         self._session: Any = _session(path, options)
         self.description = read_description(
@@ -57,7 +57,7 @@ class OnnxRecognizer:
         )
         if self.description.layout == "speed" and saturates():
             add_exactly(options)
-            self._session = None  # the memory of one, not of two
+            self._session = None  # freed first, so that only one is in memory
             self._session = _session(path, options)
         self._give_back = onnxruntime.RunOptions()
         self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -65,12 +65,12 @@ class OnnxRecognizer:
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the logits `[frames, vocabulary]` of each waveform `[samples]`, at the model's sampling rate.
 
-        All are padded with zeros to the longest and run as one batch. A model without attention mask hears the padding,
-        as it does in PyTorch, and the inputs of layout "speed" share their 8-bit scale over the batch: give waveforms
-        one at a time where the result must not depend on its neighbours.
+        All are padded with zeros to the longest and run as one batch. Without an attention mask the model processes the
+        padding too, as in PyTorch, and in layout "speed" the whole batch shares the 8-bit scale of its inputs: pass
+        waveforms one at a time if a result must not depend on the others.
 
         Raises:
-            UserError: a waveform is not one-dimensional, or too short for a single frame.
+            UserError: a waveform is not one-dimensional, or is too short for a single frame.
         """
         prepared = [self._prepared(waveform) for waveform in waveforms]
         if not prepared:
@@ -88,11 +88,11 @@ class OnnxRecognizer:
         return [row[: self.description.frames(length)] for row, length in zip(outputs, lengths, strict=True)]
 
     def transcribe(self, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:
-        """Return the text of each waveform, the likeliest character of each frame; see `logits`."""
+        """Return the text of each waveform by greedy decoding; see `logits`."""
         return [self.text(logits.argmax(-1)) for logits in self.logits(waveforms)]
 
     def text(self, characters: Sequence[int] | NDArray[np.integer]) -> str:
-        """Return the text of a likeliest character per frame, as transformers' Wav2Vec2CTCTokenizer decodes it."""
+        """Return the text of the likeliest character per frame, as transformers' Wav2Vec2CTCTokenizer decodes it."""
         tokens = [self.description.vocabulary[index] for index, _ in groupby(characters)]
         letters = [token for token in tokens if token != self.description.blank]
         text = "".join(" " if token == self.description.word_delimiter else token for token in letters).strip()
@@ -112,11 +112,11 @@ def _session(path: Path | str, options: Any) -> Any:
 
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for every kind of damage
+    except Exception as error:  # onnxruntime raises a separate class for each kind of damage
         raise UserError(f"{path} is not an ONNX file that can be loaded: {first_line(error)}") from None
 
 
-# c = MatMulInteger(a, b), uint8 and int8: what onnx.helper makes of it, as a test checks, without onnx at hand.
+# c = MatMulInteger(a, b) of uint8 and int8, serialized by onnx.helper (a test checks it), so that onnx is not needed.
 _PROBE = (
     b'\x08\x05:>\n\x18\n\x01a\n\x01b\x12\x01c"\rMatMulInteger\x12\x01gZ\t\n\x01a\x12\x04\n\x02\x08\x02'
     b"Z\t\n\x01b\x12\x04\n\x02\x08\x03b\t\n\x01c\x12\x04\n\x02\x08\x06B\x04\n\x00\x10\n"
@@ -126,7 +126,7 @@ _OPTION = ("session.x64quantprecision", "1")
 
 @cache
 def saturates() -> bool:
-    """Whether the largest products of uint8 and int8 come out too small on this processor."""
+    """Whether sums of the largest uint8 x int8 products saturate on this processor."""
     import onnxruntime
 
     session: Any = onnxruntime.InferenceSession(_PROBE, providers=["CPUExecutionProvider"])
@@ -136,27 +136,27 @@ def saturates() -> bool:
 
 
 def add_exactly(options: Any) -> None:
-    """Have a session with these `onnxruntime.SessionOptions` add 8-bit products exactly.
+    """Set `onnxruntime.SessionOptions` so that a session adds 8-bit products exactly.
 
-    Only for files of layout "speed": with this option ONNX Runtime 1.31 fails at a DequantizeLinear with a scale for
-    each channel, and where two products share an int8 zero point; weights that a Loop takes from outside stay as they
-    are.
+    Only for files of layout "speed": with this option ONNX Runtime 1.31 fails at a DequantizeLinear with one scale per
+    channel, and where two products share an int8 zero point. The option does not reach weights that a Loop reads from
+    the outer graph.
     """
     options.add_session_config_entry(*_OPTION)
 
 
 METADATA_KEY = "mpq"
-_VERSION = 2  # 1: files that could not add exactly on every processor (`saturation`)
+_VERSION = 2  # files of version 1 saturate on some processors
 
 
 @dataclass(frozen=True)
 class Description:
-    """layout: speed or memory. sampling_rate: in Hz. do_normalize: each recording gets mean 0 and variance 1.
+    """layout: speed or memory. sampling_rate: in Hz. do_normalize: scale each recording to mean 0 and variance 1.
 
     attention_mask: whether the model has the input `attention_mask` (1 for audio, 0 for padding). vocabulary: the token
     of each output. blank: the token that CTC drops; word_delimiter: the token between words. lower_case: whether text
-    is written in small letters. frame_steps: `(kernel, stride)` of each convolution over time, which turn a number of
-    samples into one of frames. source: SHA-256 of the packed folder's tensors.
+    is lower case. frame_steps: `(kernel, stride)` of each convolution over time, from which the number of samples gives
+    the number of frames. source: SHA-256 of the packed folder's tensors.
     """
 
     layout: str
@@ -186,7 +186,7 @@ def read_description(text: str | None, name: str) -> Description:
     """Read the entry of the file `name`.
 
     Raises:
-        UserError: there is none, or of another version.
+        UserError: there is no entry, or it has a different version.
     """
     try:
         fields: dict[str, Any] = json.loads(text or "")

@@ -1,15 +1,15 @@
 """Runs a model's convolutions over time in slices, so that their intermediate values stay in a core's cache.
 
-The first convolution of a wav2vec2 gives 512 channels every 5 samples, 50 times the size of the Transformer's input:
-computed at once, it is most of a file's memory, and each pass over it waits for memory. An ONNX `Loop` computes a few
-frames of one recording at a time instead. Only the order of the work changes, except that layout `speed` then has one
-input scale per slice.
+The first convolution of a wav2vec2 outputs 512 channels every 5 samples, 50 times the size of the Transformer's input.
+Computed at once, it accounts for most of the memory, and each pass over it is limited by memory bandwidth. An ONNX
+`Loop` computes a few frames of one recording at a time instead. Only the order of operations changes, except that
+layout `speed` then has one input scale per slice.
 
-A norm over the whole recording is taken out of the way first (`norm_ahead`). The first convolution of a wav2vec2 is
-linear, so mean and variance of each of its channels follow from the mean `m` and the covariance `S` of the windows of
-audio that it multiplies: `w m` and `w S w`, for `k` samples a window `k + k^2` numbers instead of 512 channels of the
-whole recording. In float64: neighbouring samples are alike, and for a filter that takes their difference `w S w` is a
-small difference of large numbers.
+A norm over the whole recording would prevent that, so it is computed beforehand (`norm_ahead`). The first convolution
+of a wav2vec2 is linear, so the mean and variance of each of its channels follow from the mean `m` and covariance `S` of
+the audio windows that it multiplies: `w m` and `w S w`. With `k` samples per window that is `k + k^2` numbers instead
+of 512 channels of the whole recording. They are computed in float64: neighbouring samples are similar, and for a filter
+that takes their difference `w S w` is a small difference of large numbers.
 """
 
 import math
@@ -28,7 +28,7 @@ _NORMS_OVER_TIME = {"GroupNormalization", "InstanceNormalization"}
 def in_slices(graph: ir.Graph, steps: Sequence[tuple[int, int]], frames: int) -> None:
     """Move the convolutions over time into a loop over slices of `frames` output frames, in place.
 
-    `steps` are `(kernel, stride)` of each. The graph stays whole where a norm over time can't be computed ahead.
+    `steps` holds the `(kernel, stride)` of each. The graph stays as it is if a norm over time can't be computed ahead.
     """
     audio = next(value for value in graph.inputs if value.name == INPUT)
     features = [node for node in graph if _ENCODER in node.metadata_props.get(_SCOPES, "")][-1].outputs[0]
@@ -39,7 +39,7 @@ def in_slices(graph: ir.Graph, steps: Sequence[tuple[int, int]], frames: int) ->
 
 
 class _Slices:
-    """Slices of the recordings `audio` `[batch, samples]`, each of which gives `frames` frames."""
+    """Slices of the recordings `audio` `[batch, samples]`, each of which yields `frames` frames."""
 
     def __init__(self, graph: ir.Graph, audio: ir.Value, steps: Sequence[tuple[int, int]], frames: int) -> None:
         self._graph, self._audio, self._frames = graph, audio, frames
@@ -57,7 +57,7 @@ class _Slices:
         self._slices = tape.op("Div", [up, self._whole(frames)])  # of a recording
 
     def move(self, nodes: Sequence[ir.Node], features: ir.Value, ahead: Sequence[ir.Value]) -> None:
-        """Let `nodes`, which make `features` from the recordings and `ahead`, do so slice by slice."""
+        """Make `nodes`, which compute `features` from the recordings and `ahead`, work slice by slice."""
         later = [(node, position) for node, position in features.uses() if node not in nodes]
         turn = ir.val("turn", dtype=ir.DataType.INT64, shape=[])
         go_on = ir.val("go_on", dtype=ir.DataType.BOOL, shape=[])
@@ -80,11 +80,12 @@ class _Slices:
         joined = self._joined(self._tape.op("Loop", [turns, always], {"body": body}), features)
         for node, position in later:
             node.replace_input_with(position, joined)
-        for name in _read_by_these_alone(nodes):  # ONNX Runtime's option for exact sums (`saturation`) looks there
+        # ONNX Runtime's option for exact sums (`runtime.add_exactly`) finds them only there.
+        for name in _read_by_these_alone(nodes):
             body.register_initializer(self._graph.initializers.pop(name))
 
     def _padded(self) -> ir.Value:
-        """The recordings with zeros behind, so that the last slice is as long as the others."""
+        """The recordings, padded with zeros so that the last slice is as long as the others."""
         wanted = self._tape.op("Mul", [self._slices, self._whole(self._hop)])
         wanted = self._tape.op("Add", [wanted, self._whole(self._span - self._hop)])
         behind = self._tape.op("Max", [self._tape.op("Sub", [wanted, self._samples]), self._whole(0)])
@@ -92,13 +93,13 @@ class _Slices:
         return self._tape.op("Pad", [self._audio, self._tape.op("Concat", [nothing, behind], {"axis": 0})])
 
     def _block(self, tape: ir.tape.Tape, value: ir.Value, corner: ir.Value, size: Sequence[int]) -> ir.Value:
-        """The part of `value` that begins at `corner`, of this size on its first axes."""
+        """The part of `value` that begins at `corner` and spans `size` on the first axes."""
         extent = constant(self._graph, f"extent_{'_'.join(map(str, size))}", np.array(size))
         axes = constant(self._graph, f"first_{len(size)}_axes", np.arange(len(size)))
         return tape.op("Slice", [value, corner, tape.op("Add", [corner, extent]), axes])
 
     def _joined(self, made: ir.Value, features: ir.Value) -> ir.Value:
-        """The slices `[batch * slices, 1, channels, frames]` as one row a recording, `[batch, channels, time]`."""
+        """The slices `[batch * slices, 1, channels, frames]` as one row per recording, `[batch, channels, time]`."""
         assert features.shape is not None
         inner = constant(self._graph, "slices_of_features", np.array([-1, features.shape[1], self._frames]))
         apart = self._tape.op("Concat", [self._recordings, inner], {"axis": 0})
@@ -118,27 +119,27 @@ def _read_by_these_alone(nodes: Sequence[ir.Node]) -> list[str]:
 
 
 def _between(audio: ir.Value, features: ir.Value, ahead: Sequence[ir.Value]) -> list[ir.Node]:
-    """The nodes that make `features` from `audio`, in order, without those that make `ahead` from it."""
+    """The nodes between `audio` and `features`, in order, without those that compute `ahead` from `audio`."""
     found: dict[ir.Node, bool] = {}
 
-    def hears(value: ir.Value | None) -> bool:
+    def depends(value: ir.Value | None) -> bool:
         node = None if value is None or value in ahead else value.producer()
         if node is None:
             return value is audio
         if node not in found:
-            heard = [hears(source) for source in node.inputs]
-            found[node] = any(heard)
+            reached = [depends(source) for source in node.inputs]
+            found[node] = any(reached)
         return found[node]
 
-    hears(features)
-    return [node for node, heard in found.items() if heard]
+    depends(features)
+    return [node for node, reached in found.items() if reached]
 
 
 def norm_ahead(graph: ir.Graph, audio: ir.Value) -> list[ir.Value]:
-    """Replace the instance norm after the first convolution of `audio` `[batch, samples]` by a product and a sum.
+    """Replace the instance norm after the first convolution of `audio` `[batch, samples]` with a product and a sum.
 
     Returns:
-        What is multiplied and added, float32 `[batch, channels, 1]`; nothing where there is no such norm.
+        The scale and the shift, float32 `[batch, channels, 1]`; an empty list if there is no such norm.
     """
     for unsqueeze in _users(audio, "Unsqueeze"):
         for conv in _users(unsqueeze.outputs[0], "Conv"):
@@ -157,7 +158,7 @@ def _users(value: ir.Value, operator: str) -> list[ir.Node]:
 
 
 def _scale_and_shift(graph: ir.Graph, audio: ir.Value, conv: ir.Node, norm: ir.Node) -> tuple[ir.Value, ir.Value]:
-    """The norm of what `conv` gives, as `scale * conv + shift`."""
+    """The norm of the output of `conv`, as `scale * conv + shift`."""
     tape = ir.tape.Tape(graph)
     (width,) = conv.attributes["kernel_shape"].as_ints()
     weight = _double(tape, conv.inputs[1], [-1, width])
@@ -177,7 +178,7 @@ def _scale_and_shift(graph: ir.Graph, audio: ir.Value, conv: ir.Node, norm: ir.N
 
 
 def _windows(graph: ir.Graph, audio: ir.Value, conv: ir.Node) -> tuple[ir.Value, ir.Value]:
-    """Mean `[batch, k, 1]` and covariance `[batch, k, k]`, float64, of the windows of audio in `conv`."""
+    """Mean `[batch, k, 1]` and covariance `[batch, k, k]`, float64, of the audio windows of `conv`."""
     tape = ir.tape.Tape(graph)
     (width,), last = conv.attributes["kernel_shape"].as_ints(), constant(graph, "axis_2", np.array([2]))
     one_hot = constant(graph, "window", np.eye(width, dtype=np.float32)[:, None, :])
@@ -192,7 +193,7 @@ def _windows(graph: ir.Graph, audio: ir.Value, conv: ir.Node) -> tuple[ir.Value,
 
 
 def _double(tape: ir.tape.Tape, value: ir.Value | None, shape: list[int] | None = None) -> ir.Value:
-    """`value` in float64, and reshaped."""
+    """`value` in float64, reshaped if `shape` is given."""
     wide = tape.op("Cast", [value], {"to": ir.DataType.DOUBLE})
     if shape is None:
         return wide

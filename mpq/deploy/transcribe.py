@@ -1,7 +1,7 @@
-"""Transcribes audio files with a folder's model, a Hub model (both in PyTorch) or an `.onnx` file (ONNX Runtime).
+"""Transcribes audio files with a model from a folder or the Hub (in PyTorch) or with an `.onnx` file (ONNX Runtime).
 
-Models run on one recording at a time, without padding, so that a text never depends on other files. A file that can't
-be read costs one sentence, and the others are transcribed.
+Models run on one recording at a time, without padding, so that no transcript depends on other files. A file that can't
+be read gets an error message of one line, and the others are transcribed.
 """
 
 import json
@@ -33,7 +33,7 @@ from mpq.data import audio
 
 @dataclass(frozen=True)
 class Word:
-    """One word, and when it is said: seconds from the beginning of the recording."""
+    """One word and its time, in seconds from the beginning of the recording."""
 
     word: str
     start: float
@@ -42,17 +42,17 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was said; `words` is None where the model's tokenizer can't tell where a word begins."""
+    """The text of a recording; `words` is None if the model's tokenizer does not report where words begin."""
 
     text: str
     words: tuple[Word, ...] | None
 
 
 def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> Transcript:
-    """The text of the likeliest characters `[frames]`, one frame every `frame_seconds` (0: times are not known).
+    """The text of the likeliest characters `[frames]`, one frame every `frame_seconds` (0: unknown, no word times).
 
-    A word lasts from the first frame of its first character to the last of its last: CTC models are sure of a character
-    for a frame or two, so these times are where a word is recognised, within its sound.
+    A word lasts from the first frame of its first character to the last frame of its last one. CTC models emit a
+    character for a frame or two only, so these times lie within the spoken word rather than at its boundaries.
     """
     from transformers import Wav2Vec2CTCTokenizer
 
@@ -73,14 +73,14 @@ def _seconds(frames: int, frame_seconds: float) -> float:
 
 
 def _spaced(text: str) -> str:
-    return " ".join(text.split())  # a pause can be two word boundaries
+    return " ".join(text.split())  # a pause can produce two word delimiters
 
 
 @dataclass(frozen=True)
 class Recognizer:
-    """`logits` gives frames `[frames, vocabulary]` of samples `[time]` at `rate` Hz, one frame every `step` samples.
+    """`logits` maps samples `[time]` at `rate` Hz to frames `[frames, vocabulary]`, one frame every `step` samples.
 
-    A `step` of None says that it is not known, and no recording is cut then.
+    If `step` is None (unknown), recordings are not split into chunks.
     """
 
     logits: Callable[[np.ndarray], np.ndarray]
@@ -89,9 +89,9 @@ class Recognizer:
     step: int | None
 
     def transcribe(self, recording: Recording, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
-        """What is said in a recording at `rate`, heard in chunks of `seconds` that overlap by two margins (seconds).
+        """Transcribe a recording at `rate` in chunks of `seconds` that overlap by two margins of `margin` seconds.
 
-        Raises: UserError where the margins leave nothing of a chunk; BadAudioError where the recording is no good.
+        Raises: UserError if the two margins fill the chunk; BadAudioError if the recording can't be used.
         """
         if self.step is None:
             parts = iter([self.logits(np.concatenate(list(recording.blocks)))])
@@ -103,16 +103,16 @@ class Recognizer:
 
 
 def _not_nan(frames: np.ndarray) -> np.ndarray:
-    """The frames, unless a damaged model made them, of which argmax would make an empty text."""
+    """The frames; raises UserError for NaN, which argmax would silently turn into an empty text."""
     if np.isnan(frames).any():
-        raise UserError("the model's outputs are no numbers: its weights are damaged, load or train it again")
+        raise UserError("the model's outputs are NaN: its weights are damaged, so download or train the model again")
     return frames
 
 
 def open_recognizer(model: str, accelerator: str = "auto") -> Recognizer:
     """The recognizer of a packed folder, another CTC model's folder, a Hub name, or an `.onnx` file.
 
-    Raises: UserError where there is none, it is damaged, or not a CTC model.
+    Raises: UserError if the model is missing, damaged, or not a CTC model.
     """
     return _onnx(Path(model)) if model.endswith(".onnx") else _torch(model, accelerator)
 
@@ -156,7 +156,7 @@ def _onnx(path: Path) -> Recognizer:
 
 
 def _tokenizer(about: "Description") -> Any:
-    """transformers' tokenizer of an ONNX file's vocabulary."""
+    """A transformers tokenizer with the vocabulary of an ONNX file."""
     from transformers import Wav2Vec2CTCTokenizer
 
     with tempfile.TemporaryDirectory() as packed:
@@ -177,12 +177,12 @@ def transcribe_files(
     seconds: float = SECONDS,
     margin: float = MARGIN,
 ) -> int:
-    """Print the text of each file, or with `as_json` one object a line; return how many files could not be read.
+    """Print the text of each file, or with `as_json` one JSON object per line; return how many files could not be read.
 
-    One file gives its text alone, several give `<file><tab><text>`. What is wrong with a file goes to standard error.
-    Chunks are of `seconds`, with a `margin` (seconds) given up at inner ends.
+    For one file only the text is printed, for several `<file><tab><text>`. Errors go to standard error. Chunks have
+    `seconds`; `margin` seconds are dropped at each end of a chunk that lies inside the recording.
 
-    Raises: UserError where the margins leave nothing of a chunk.
+    Raises: UserError if the two margins fill the chunk.
     """
     bad = 0
     for path in _tracked(paths):
@@ -205,7 +205,7 @@ def _object(path: Path, found: Transcript, seconds: float) -> str:
 
 
 def _tracked(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths, under a bar on standard error where that is a terminal and there are several."""
+    """The paths; several of them get a progress bar if standard error is a terminal."""
     console = Console(stderr=True)
     if len(paths) == 1 or not console.is_terminal:
         yield from paths

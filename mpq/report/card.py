@@ -1,6 +1,6 @@
-"""The model card that lies beside a model: what it is, how it was made, how good it is where that was measured.
+"""The model card beside a model: what it is, how it was made and, if measured, how good it is.
 
-The front matter is what the Hugging Face Hub reads, so the folder can be uploaded as it is.
+The front matter follows the Hugging Face Hub, so that the folder can be uploaded as it is.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,9 @@ def card(
     """The text of README.md for the model of `result`.
 
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
-    for full precision. `licence`: what the compressed model's own card says of it, in the Hub's keys.
+    for full precision. `licence`: the licence fields of the compressed model's own card, with the Hub's keys.
     """
-    language = {} if result.scale == "own" else {"language": "en"}  # which those of conf/model/ speak
+    language = {} if result.scale == "own" else {"language": "en"}  # the language of the models of conf/model/
     front = _front(licence, base_model, result.recipe) | language
     loading = _LOADING_PACKED if bits else _LOADING
     parts = (loading, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model))
@@ -60,7 +60,7 @@ def card_without_errors(
     """The text of README.md for a compressed model that was not evaluated.
 
     `name` and `recipe` are those of a `Result`, `licence` and `base_model` as in `card`.
-    `sites`: searched site -> bits. `how`: the sentence that tells how its word error rate is measured.
+    `sites`: searched site -> bits. `how`: the sentence that says how to measure its word error rate.
     """
     what = f"A CTC speech recogniser of {size.parameters:,} parameters, {label(recipe)}, {_size(bits, size)}."
     front = _front(licence, base_model, recipe)
@@ -86,19 +86,17 @@ def _joined(front: Mapping[str, object], name: str, *parts: str) -> str:
 
 def _what(result: Result) -> str:
     size = result.size
-    smoke = (
-        "**A smoke run: random weights, good for nothing but checking that every step runs.** " if result.smoke else ""
-    )
+    smoke = "**A smoke run: random weights, useful only for checking that every step runs.** " if result.smoke else ""
     speech = "synthetic speech (eSpeak NG)" if result.provenance.data.synthetic else "recorded speech"
     kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters"
     if result.bits.target is None:
-        return f"{kind}, full precision, 32 bits a weight, evaluated on {speech}."
+        return f"{kind}, full precision, 32 bits per weight, evaluated on {speech}."
     return f"{kind}, {label(result.recipe)}, {_size(result.bits, size)}. Evaluated on {speech}."
 
 
 def _size(bits: Bits, size: Size) -> str:
     return (
-        f"{bits.average:.3f} bits a weight on average over the encoder's linear layers: "
+        f"{bits.average:.3f} bits per weight on average over the encoder's linear layers: "
         f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits"
     )
 
@@ -130,7 +128,7 @@ def _errors(result: Result) -> str:
 
 
 def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:
-    """The sentence for a model whose licence is not known; what is known stands in the front matter."""
+    """The sentence for a model of unknown licence; a known licence is in the front matter."""
     if licence:
         return ""
     return f"Licence not stated{f': see the card of {base_model}, which this was made from' if base_model else ''}.\n"

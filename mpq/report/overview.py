@@ -1,8 +1,8 @@
-"""The tracked tables and pictures of all records, and their place in `experiments/README.md`, by one command.
+"""Regenerates the tracked tables and figures of all records, and the generated blocks of `experiments/README.md`.
 
-The README shows the paper's claims and, of each scale, the rows that carry them; `tables/<scale>.*` have every row.
-What a person wrote in the README stays; what stands between two marks is replaced. The same records give the same
-bytes, so a difference that git shows is one of records or of code.
+The README shows the paper's claims and, for each scale, the rows that carry them; `tables/<scale>.*` have every row.
+Only the text between two marks is replaced; the rest of the README stays. The same records give the same bytes, so any
+diff in git comes from a change of records or code.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ _FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}
 def write_overview(root: Path | str) -> list[Path]:
     """Write `<root>/tables.md` (every run), `tables/<scale>.*`, `figures/` and the blocks of `<root>/README.md`.
 
-    Raises: UserError where a record can't be read, or the README's marks are damaged.
+    Raises: UserError if a record can't be read, or the README's marks are damaged.
     """
     root = Path(root)
     check_root(root)
@@ -51,9 +51,9 @@ def write_overview(root: Path | str) -> list[Path]:
 
 
 def replace_block(text: str, name: str, content: str, path: Path) -> str:
-    """Return `text` with `content` between the marks of `name`; without marks, with both at its end.
+    """Return `text` with `content` between the marks of `name`; if there are no marks, both are appended.
 
-    Raises: UserError where the text of `path` has one mark of the two.
+    Raises: UserError if the text of `path` has only one of the two marks.
     """
     begin, end = f"<!-- {name}: made by scripts/overview.py -->\n", f"<!-- end of {name} -->\n"
     if begin not in text and end not in text:
@@ -66,18 +66,20 @@ def replace_block(text: str, name: str, content: str, path: Path) -> str:
 
 
 def _claims(scale: str, root: Path) -> str:
-    """The three tables of `scale` cut down to the claims; a sentence that two of them would say is said once."""
+    """The three tables of `scale`, reduced to the claims; a sentence that they share appears only once."""
     said: set[str] = set()
     sheets = []
     for sheet in build_sheets("all", conf.folder("table"), root, scale, claims=True):
         sheets.append(replace(sheet, caption=tuple(line for line in sheet.caption if line not in said)))
         said |= set(sheet.caption)
-    more = f"Here are the rows that carry the claims; [tables/{scale}.md](tables/{scale}.md) has every row.\n"
+    more = (
+        f"Only the rows that carry the claims are shown here; [tables/{scale}.md](tables/{scale}.md) has every row.\n"
+    )
     return f"{more}\n{to_markdown(sheets)}"
 
 
 def _every_run(root: Path) -> Path:
-    """Every tracked record, a row each: those where a run leaves its own, not what other folders below `root` hold."""
+    """Every tracked record, one row each: those in the folders of runs, not others below `root`."""
     records = [folder.read() for folder in run_folders(root) if folder.result.is_file()]
     write_text(root / "tables.md", to_markdown([load_table("records", conf.folder("table")).build(records)]))
     return root / "tables.md"

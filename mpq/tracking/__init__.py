@@ -1,1 +1,1 @@
-"""Weights & Biases: logging a run, what a dashboard shows, and the project's workspace."""
+"""Weights & Biases: logging a run, the contents of its dashboard, and the project's workspace."""

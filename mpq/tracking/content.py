@@ -1,4 +1,4 @@
-"""What a dashboard shows of a finished run: its row of the tables, its figures, and its precisions over the updates."""
+"""What a dashboard shows for a finished run: its table row, its results, and its precisions over the updates."""
 
 import logging
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from mpq.record.search import StageSearch
 from mpq.report.tables.parts import Part
 
 _log = logging.getLogger(__name__)
-# The columns of a run's row (mpq/report/tables/columns.py), those about words once for each evaluation set.
+# The columns of a run's row (mpq/report/tables/columns.py); those "per set" appear once for each evaluation set.
 ROW = (
     "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
     "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "verdict", "seconds",
@@ -18,23 +18,23 @@ ROW = (
 
 
 def log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> None:
-    """Write the figures of `result` and what the searches of its `stages` learned to `logger`'s run.
+    """Log the numbers of `result` and what the searches of its `stages` learned to the run of `logger`.
 
-    The figures are the run's summary, by which W&B sorts and plots runs against each other; `result/row` is a table of
-    one row, `search/<stage>` one of the average bits expected of each site, a row a snapshot, and `pictures/<stage>` a
-    heat map of each site's probabilities over the updates.
-    `logger` False: nothing is logged. Whatever W&B makes of it, the run is finished: a failure is one warning.
+    The numbers go to the run's summary, by which W&B sorts and compares runs. `result/row` is a table of one row,
+    `search/<stage>` a table of each site's expected bits with one row per snapshot, and `pictures/<stage>` a heat map
+    of each site's probabilities over the updates. With `logger` False nothing is logged. The run is already finished,
+    so a failure in W&B is only a warning.
     """
     if not logger:
         return
     try:
         _log_result(logger, result, stages)
     except Exception as error:
-        _log.warning("W&B did not take the run's figures (%s); its record has them", error)
+        _log.warning("W&B did not accept the run's results (%s); its record has them", error)
 
 
 def _log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> None:
-    import wandb  # here, because a run without a logger needs none of it
+    import wandb  # here, because a run without a logger does not need it
 
     from mpq.report.figures import searches
     from mpq.report.figures.style import style
@@ -52,7 +52,7 @@ def _log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> N
 
 
 def summary(result: Result) -> dict[str, float]:
-    """The figures of `result` by the names that the dashboard plots."""
+    """The numbers of `result` under the names that the dashboard plots."""
     tests = (result.significance or {}).items()
     return {
         "size/file_bytes": result.size.file_bytes,
@@ -72,7 +72,7 @@ def summary(result: Result) -> dict[str, float]:
 
 
 def _site_bits(stage: StageSearch) -> list[Any]:
-    """For each snapshot while the precisions were open: the update and each site's expected bits."""
+    """For each snapshot before the precisions were fixed: the update and each site's expected bits."""
     lines = []
     for snapshot in stage.trajectory:
         if snapshot.probabilities is not None:

@@ -1,7 +1,7 @@
 """Weights & Biases through Lightning's WandbLogger, which must never stop a run.
 
-Offline unless a login exists: then nothing leaves the machine and no account is needed. `wandb sync` uploads an
-offline run later. Online, with a server that can't be reached, a run waits a few seconds and then goes offline.
+Without a login, runs are logged offline: nothing leaves the machine, no account is needed, and `wandb sync` uploads a
+run later. With a login, if the server can't be reached, a run waits a few seconds and then continues offline.
 """
 
 import functools
@@ -21,11 +21,11 @@ from mpq.files import write_text
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
 _MODES = ("auto", "offline", "online", "off")
 _START_SECONDS = 8.0  # wandb's own limit is 90
-_FINISH_SECONDS = 60.0  # for what is not uploaded yet; wandb's own is none, and a vanished server would hold the run
+_FINISH_SECONDS = 60.0  # for the remaining upload; wandb has no limit, so that a lost server would block the run
 
 UPDATE = "update"
-"""What curves are drawn over: the updates of the whole run, while Lightning's own count begins anew at each stage."""
-# No pattern may match what another one does: of two, wandb takes either.
+"""The x-axis of curves: the updates of the whole run, because Lightning's own count restarts at each stage."""
+# Patterns must not overlap: wandb applies either one of two that match.
 _CURVES = ("train/*", "bits/average", "bits/budget")
 _UNSEEN = ("trainer/global_step", "epoch", "bits/site/*", "probability/*")  # hundreds of curves; tables show them
 
@@ -37,7 +37,7 @@ def check(settings: Mapping[str, Any]) -> None:
     if settings["mode"] not in _MODES:
         raise UserError(f"logger.mode={settings['mode']} must be one of {', '.join(_MODES)}")
     if settings["mode"] == "online" and not has_login():
-        raise UserError("logger.mode=online needs a login: run `wandb login`, or take logger.mode=offline")
+        raise UserError("logger.mode=online needs a login: run `wandb login`, or set logger.mode=offline")
 
 
 @contextmanager
@@ -51,17 +51,17 @@ def run_logger(
     folder: Path,
     work: Path,
 ) -> Iterator[Any]:
-    """Yield a started WandbLogger, or False (Lightning's word for none) for `mode="off"`; finish its run at the end.
+    """Yield a started WandbLogger, or for `mode="off"` False (no logger, in Lightning); finish its run at the end.
 
-    `settings`: `project`, and `mode`: auto (online where a login exists), offline, online or off. Runs that differ in
-    the seed alone are a group, runs of one recipe have one `job_type`. The files go to `folder`. The run's id is kept
-    in `work`, which lasts until a run has its result: a resumed run goes on in the same W&B run, and one that is made
-    again gets its own.
+    `settings`: `project`, and `mode`: auto (online where a login exists), offline, online or off. Runs that differ
+    only in the seed form a group; runs of one recipe share a `job_type`. The files go to `folder`. The run's id is kept
+    in `work`, which exists until the run has its result: a resumed run continues the same W&B run, a repeated run gets
+    a new one.
 
     Raises: UserError as `check` does.
     """
     check(settings)
-    wanted = os.environ.get("WANDB_MODE")  # what wandb's own users set
+    wanted = os.environ.get("WANDB_MODE")  # wandb's own switch
     if settings["mode"] == "off" or wanted == "disabled":
         yield False
         return
@@ -79,9 +79,9 @@ def run_logger(
     }
     try:
         logger = _start(arguments, folder, work / "wandb_id", offline)
-    except Exception as error:  # a home or a staging folder that can't be written; wandb raises many kinds
+    except Exception as error:  # such as an unwritable home or staging folder; wandb raises many types
         _log.warning(
-            "W&B can't log this run (%s); it goes on without, and its record has the same figures", first_line(error)
+            "W&B can't log this run (%s); it continues without, and its record has the same numbers", first_line(error)
         )
         yield False
         return
@@ -90,22 +90,20 @@ def run_logger(
     try:
         yield logger
         failed = 0
-    finally:  # else the next run of this process would be logged to this one
+    finally:  # otherwise the next run of this process would be logged to this one
         _finish(logger, failed)
 
 
 def _finish(logger: Any, failed: int) -> None:
-    """End the run; a server that has vanished costs a minute and a warning, and not the run's result."""
+    """Finish the run; a lost server costs a minute and a warning, but not the run's result."""
     try:
         logger.experiment.finish(failed)
     except Exception as error:  # as in `_start`
-        _log.warning(
-            "W&B lacks a part of the run (%s); `wandb sync` uploads it from the run's folder", first_line(error)
-        )
+        _log.warning("W&B lacks part of the run (%s); `wandb sync` uploads it from the run's folder", first_line(error))
 
 
 def _tolerant(log: Callable[..., None]) -> Callable[..., None]:
-    """`log`, but its first failure is a warning and ends the logging: metrics are not worth a run."""
+    """Wrap `log` so that its first failure is a warning and stops the logging instead of the run."""
     failed = False
 
     def tolerant(*arguments: Any, **settings: Any) -> None:
@@ -115,13 +113,13 @@ def _tolerant(log: Callable[..., None]) -> Callable[..., None]:
                 log(*arguments, **settings)
         except Exception as error:
             failed = True
-            _log.warning("W&B takes no more metrics of this run (%s); the run goes on", first_line(error))
+            _log.warning("W&B accepts no more metrics of this run (%s); the run continues", first_line(error))
 
     return tolerant
 
 
 def has_login() -> bool:
-    """Whether `wandb login` was run or WANDB_API_KEY is set: the two places that wandb documents."""
+    """Whether `wandb login` was run or WANDB_API_KEY is set, the two ways that wandb documents."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "")).netloc
@@ -133,13 +131,13 @@ def has_login() -> bool:
 
 
 def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) -> Any:
-    """A logger whose run has begun, offline where the server can't be reached."""
+    """A logger with a started run, offline if the server can't be reached."""
     import wandb
     from lightning.fabric.utilities.rank_zero import rank_zero_only
     from lightning.pytorch.loggers import WandbLogger
 
     if getattr(rank_zero_only, "rank", 0) != 0:
-        return WandbLogger(save_dir=folder)  # of several processes only the first has a run; this one logs nothing
+        return WandbLogger(save_dir=folder)  # only the first of several processes has a run; this one logs nothing
     if not id_file.is_file():
         write_text(id_file, secrets.token_hex(4))
     settings = wandb.Settings(init_timeout=_START_SECONDS, finish_timeout=_FINISH_SECONDS, silent=True)
@@ -148,13 +146,13 @@ def _start(about: dict[str, Any], folder: Path, id_file: Path, offline: bool) ->
         # Started here rather than by WandbLogger, which would set WANDB_MODE for all later runs of this process.
         name = id_file.read_text(encoding="utf-8")
         run = start(mode="offline", id=name) if offline else start(mode="online", id=name, resume="allow")
-    except Exception as error:  # wandb raises many kinds; none of them is worth a run
+    except Exception as error:  # wandb raises many types; none may stop a run
         if offline:
             raise
         _log.warning(
             "W&B can't be reached (%s): this run is logged offline; `wandb sync` uploads it later", first_line(error)
         )
-        write_text(id_file, secrets.token_hex(4))  # wandb's service goes on holding the id of the failed start
+        write_text(id_file, secrets.token_hex(4))  # wandb's service keeps holding the id of the failed start
         run = start(mode="offline", id=id_file.read_text(encoding="utf-8"))
     run.define_metric(UPDATE)
     for name in _CURVES:

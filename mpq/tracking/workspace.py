@@ -1,7 +1,7 @@
-"""The W&B workspace of a project: the charts of the tables' figures first, then what happened while training.
+"""The W&B workspace of a project: first charts of the results in the tables, then the course of the training.
 
-W&B's own default view makes a chart of every key in the order of the alphabet. This one is made by W&B's own library
-(`wandb-workspaces`) from the keys that the project's runs really have.
+W&B's default view shows one chart per key, in alphabetical order. This view is built with W&B's library
+`wandb-workspaces` from the keys that the project's runs have.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section
 
 NAME = "Mixed precision quantization"
-_RUNS = 100  # whose keys are read
+_RUNS = 100  # the most runs whose keys are read
 _SECONDS = 10
 
 
 def build(project: str, entity: str | None = None, address: str | None = None) -> str:
-    """Make the view `NAME` in `entity`'s project (without `entity`: the login's own) and return its address.
+    """Create the view `NAME` in the project of `entity` (default: that of the login) and return its address.
 
-    With the `address` of an earlier one, that is brought up to date.
+    With the `address` of an existing view, that view is updated.
 
-    Raises: UserError without a login, without the library, where W&B can't be reached or does not know the address, and
-    where there is no run.
+    Raises: UserError if there is no login, the library is missing, W&B can't be reached or does not know the address,
+    or the project has no runs.
     """
     if not has_login():
         raise UserError(
-            "the dashboard is made on W&B's server and needs a login: run `wandb login`; without an account "
-            "`python scripts/report.py root=experiments` writes the same as one HTML file"
+            "the dashboard is on W&B's server and needs a login: run `wandb login`; without an account "
+            "`python scripts/report.py root=experiments` writes the same content as HTML pages"
         )
     try:
         import wandb_workspaces.workspaces as ws
@@ -43,8 +43,8 @@ def build(project: str, entity: str | None = None, address: str | None = None) -
         view.runset_settings.groupby = [ws.Metric("Group")]  # the seeds of a system together
         view.save()
         return view.url
-    except Exception as error:  # many kinds, and no base class of them is documented
-        raise UserError(f"W&B refuses the view of {entity}/{project}: {_reason(error)}") from error
+    except Exception as error:  # many types without a documented base class
+        raise UserError(f"W&B rejected the view of {entity}/{project}: {_reason(error)}") from error
 
 
 def sections(keys: Iterable[str]) -> "list[Section]":
@@ -65,7 +65,7 @@ def sections(keys: Iterable[str]) -> "list[Section]":
             [
                 *(_scatter(f"WER % against file ratio, {name}", "size/file_ratio", f"wer/{name}") for name in sets),
                 *(
-                    wr.BarPlot(title=f"Largest WER increase still possible, {name}", metrics=[key])
+                    wr.BarPlot(title=f"Upper bound of the WER increase, {name}", metrics=[key])
                     for name in sets
                     if (key := f"significance/{name}/largest_increase") in known
                 ),
@@ -82,14 +82,14 @@ def sections(keys: Iterable[str]) -> "list[Section]":
         (
             "Precisions",
             [
-                wr.LinePlot(title="Average bits expected, and the budget", x=UPDATE, y=["bits/average", "bits/budget"]),
+                wr.LinePlot(title="Expected average bits and the budget", x=UPDATE, y=["bits/average", "bits/budget"]),
                 *(wr.WeavePanelSummaryTable(table_name=key) for key in searches),
                 *(wr.MediaBrowser(media_keys=[key]) for key in known if key.startswith("pictures/")),
             ],
         ),
         (
             "Compression time",
-            [wr.BarPlot(title="Seconds in all", metrics=["time/seconds"])]
+            [wr.BarPlot(title="Total seconds", metrics=["time/seconds"])]
             + [wr.BarPlot(title=f"Seconds of {key.removeprefix('time/stage/')}", metrics=[key]) for key in stages],
         ),
     ]
@@ -111,10 +111,10 @@ def _keys(project: str, entity: str | None) -> tuple[str, set[str]]:
         entity = entity or api.default_entity
         keys = {key for run in islice(api.runs(f"{entity}/{project}"), _RUNS) for key in run.summary.keys()}  # noqa: SIM118
     except Exception as error:
-        raise UserError(f"W&B gives no runs of {entity or 'you'}/{project}: {_reason(error)}") from error
+        raise UserError(f"W&B returned no runs of {entity or 'you'}/{project}: {_reason(error)}") from error
     if not keys:
         raise UserError(
-            f"{entity}/{project} has no finished run: upload offline ones with `wandb sync "
+            f"{entity}/{project} has no finished runs: upload offline runs with `wandb sync "
             "experiments/*/seed*/wandb/offline-run-*`, or choose another project=NAME entity=NAME"
         )
     return str(entity), keys

@@ -184,7 +184,7 @@ def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")
     sentence = refused(monkeypatch, capsys, speech[0], f"model={tmp_path / 'model'}")
-    assert sentence.startswith("error: the model's outputs are no numbers")
+    assert sentence.startswith("error: the model's outputs are NaN")
 
 
 def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, tmp_path):

@@ -61,7 +61,7 @@ def test_what_no_gpu_has_is_refused():
     for peak, utilisation in ((0.0, (0.1, 0.2)), (1.0, (0.2, 0.1)), (1.0, (0.5, 1.5)), (1.0, (0.0, 0.5))):
         with pytest.raises(UserError, match="two shares of at most 1"):
             Assumptions(peak, utilisation)
-    with pytest.raises(UserError, match=r"choose among .*hubert_large.*wav2vec2_base"):
+    with pytest.raises(UserError, match=r"choose one of .*hubert_large.*wav2vec2_base"):
         count("none")
 
 

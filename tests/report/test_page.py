@@ -64,7 +64,7 @@ def test_samples_are_the_first_that_differ_and_say_of_how_many():
     after = {"clean": {f"u{i}": "b" if i % 3 == 0 else "a b" for i in range(9)}}
     (found,) = samples(said, {"32 bits": before, "this": after}, count=2)
     assert [utterance.id for utterance in found.utterances] == ["u0", "u3"]
-    assert found.chosen == "3 of 9 utterances in which they differ; the first 2 of them"
+    assert found.chosen == "3 of 9 utterances whose transcripts differ; the first 2 of them"
     (alone,) = samples(said, {"32 bits": before})
     assert alone.chosen.startswith("1 of 9 utterances with a word error")
     (none,) = samples(said, {"32 bits": said})
@@ -88,8 +88,8 @@ def test_a_page_shows_what_the_record_holds(tree):
     page = page_of(tree)
     headings = [element.text for element in page.all("h2")]
     assert headings == [
-        "Word error rate", "Size", "Precisions", "How the precisions settled", "Training loss", "Time", "Transcripts",
-        "What made it",
+        "Word error rate", "Size", "Precisions", "How the precisions were learned", "Training loss", "Time",
+        "Transcripts", "How it was made",
     ]  # fmt: skip
     assert len(page.all("img")) == 3  # bits, probabilities, loss; one stage needs no picture of its time
     text = page.all("main")[0].text

@@ -81,7 +81,7 @@ def test_characters_have_columns_where_a_run_counted_them():
     assert compared.build([with_characters(others[0])], SETS).cells()[0] == ["dev-clean", "[-0.03, +0.17]"]
     for table in ("records", "demo"):
         sheet = load_table(table, TABLES).build([with_characters(run) for run in [before, *others]])
-        assert "blank" in " ".join(sheet.caption)
+        assert "each space between words" in " ".join(sheet.caption)
         titles = {column.title for block in sheet.blocks for column in block.columns}
         assert {"CER % dev-clean", "CER change", "CER 95 % interval"} <= titles
 
@@ -140,7 +140,7 @@ def test_rows_are_chosen_by_pattern_in_order_and_once():
 def test_the_caption_tells_what_the_figures_rest_on():
     lines = "\n".join(load_table("records", TABLES).build(several()).caption)
     assert "embedded 01234567 (synthetic speech); utterances: dev-clean 500, dev-other 500," in lines
-    assert "no proof of equality" in lines and "Comparisons: 16," in lines and "smoke: random weights" in lines
+    assert "does not prove equality" in lines and "Comparisons: 16," in lines and "smoke: random weights" in lines
     assert "Not compared" not in lines and "more than once" not in lines
 
     first, second, *_ = several()

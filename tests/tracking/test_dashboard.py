@@ -118,7 +118,7 @@ def test_a_server_that_is_away_costs_one_sentence(no_login, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef" * 2 + "01234567")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(workspace, "_SECONDS", 1)
-    with pytest.raises(UserError, match="W&B gives no runs of nobody/mpq: ") as told:
+    with pytest.raises(UserError, match="W&B returned no runs of nobody/mpq: ") as told:
         workspace.build("mpq", "nobody")
     assert "\n" not in str(told.value)
 
@@ -156,8 +156,8 @@ def test_the_keys_of_the_projects_runs_decide_what_is_shown(no_login, monkeypatc
     monkeypatch.setattr(ws.Workspace, "from_url", {"https://wandb.example/view": earlier}.__getitem__)
     workspace.build("mpq", address="https://wandb.example/view")
     assert saved[1][0] is earlier and [s.name for s in earlier.sections] == [s.name for s in view.sections]
-    with pytest.raises(UserError, match="W&B refuses the view of somebody/mpq: "):
+    with pytest.raises(UserError, match="W&B rejected the view of somebody/mpq: "):
         workspace.build("mpq", address="https://wandb.example/other")
     Api.found = []
-    with pytest.raises(UserError, match="somebody/mpq has no finished run: upload offline ones with `wandb sync"):
+    with pytest.raises(UserError, match="somebody/mpq has no finished runs: upload offline runs with `wandb sync"):
         workspace.build("mpq")

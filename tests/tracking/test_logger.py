@@ -138,7 +138,7 @@ def test_a_server_that_vanishes_costs_a_warning_and_not_the_run(tmp_path, monkey
         monkeypatch.setattr(logger.experiment, "finish", vanished)
     finish()
     assert [record.getMessage() for record in caplog.records if record.name.startswith("mpq")] == [
-        "W&B lacks a part of the run (timed out); `wandb sync` uploads it from the run's folder"
+        "W&B lacks part of the run (timed out); `wandb sync` uploads it from the run's folder"
     ]
 
 

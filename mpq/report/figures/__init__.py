@@ -1,1 +1,1 @@
-"""Figures made from records: one module per kind, each drawing matplotlib figures."""
+"""Figures made from records: one module per kind of matplotlib figure."""

@@ -1,4 +1,4 @@
-"""Which weight got how many bits: layer by projection, one panel for every seed of every mixed system of a model."""
+"""Maps of the bits of each weight, layer by projection: one panel per seed of every mixed system of a model."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mpq.report.figures.style import bare
 
-# A step of blue for each of 1 to 8 bits, light to dark; the figures in the cells say the same.
+# One shade of blue per precision from 1 to 8 bits, light to dark; the cells also contain the number.
 _BLUES = ListedColormap(["#F7FBFF", "#DEEBF7", "#C6DBEF", "#9ECAE1", "#6BAED6", "#4292C6", "#2171B5", "#08519C"])
 _NORM = BoundaryNorm(np.arange(0.5, 9), 8)
 
@@ -19,13 +19,13 @@ Assignments = Mapping[int, Mapping[str, int]]
 
 
 def is_mixed(assignment: Mapping[str, int]) -> bool:
-    """Whether there is a map to look at: more than one precision."""
+    """Whether a map is of interest: there is more than one precision."""
     return len(set(assignment.values())) > 1
 
 
 def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
-    """Draw the maps; `systems` maps what a system is called to the precisions of its seeds."""
-    # Systems of several seeds first: each then has a row of its own.
+    """Draw the maps; `systems` maps the name of a system to the precisions of its seeds."""
+    # Systems with several seeds come first, so that each gets its own row.
     ordered = sorted(systems.items(), key=lambda item: -len(item[1]))
     maps = [(f"{name}, seed {seed}", found[seed]) for name, found in ordered for seed in sorted(found)]
     every = [site for _, bits in maps for site in bits]
@@ -81,9 +81,9 @@ _SHORT = {
 
 
 def place(site: str) -> tuple[int, str]:
-    """Layer and projection; a name of another pattern is layer 0 and its own projection.
+    """Layer and projection: `(3, "key")` for `wav2vec2.encoder.layers.3.attention.k_proj.weight`.
 
-    `wav2vec2.encoder.layers.3.attention.k_proj.weight` is `(3, "key")`.
+    A name that does not match the pattern becomes layer 0 and its own projection.
     """
     found = _NAME.search(site)
     if not found:
@@ -93,7 +93,7 @@ def place(site: str) -> tuple[int, str]:
 
 
 def projections(sites: Iterable[str]) -> list[str]:
-    """The projections among `sites` in the order in which the signal meets them, unknown ones last."""
+    """The projections among `sites` in the order of the signal flow, unknown ones last."""
     names = dict.fromkeys(place(site)[1] for site in sites)
     known = list(_SHORT.values())
     return sorted(names, key=lambda name: known.index(name) if name in known else len(known))

@@ -1,4 +1,4 @@
-"""Every picture of a scale, from its records alone."""
+"""All pictures of a scale, made from its records."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ from mpq.search.assignment import from_json
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to draw: its file's name without ending, what it shows, and how it is drawn.
+    """A picture to draw: its file's name without extension, its description, and the function that draws it.
 
-    `headline`: whether it belongs on a page that shows the main ones.
+    `headline`: whether it is one of the main pictures, for a page that shows only those.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Picture:
 def pictures(scale: str, root: Path | str, table: str = "compression") -> list[Picture]:
     """The pictures of the systems that `table` plans for the models of `scale`, and the curves over updates.
 
-    Of what has no record there is none.
+    What has no record is left out.
 
     Raises: UserError for an unknown scale, or a record that can't be read.
     """
@@ -54,7 +54,7 @@ def pictures(scale: str, root: Path | str, table: str = "compression") -> list[P
 def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
     """Write every picture of `scale` to the folder `output` as PNG and SVG, and return the paths.
 
-    Raises: UserError as `pictures` does, and where there is no record to draw from.
+    Raises: UserError as `pictures` does, and if there is no record to draw.
     """
     found = pictures(scale, root)
     if not found:
@@ -82,7 +82,7 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
                 lambda title=title, stage=stage: searches.draw_probabilities(title, stage),
                 headline=paper.is_own(system.recipe, system.bits, system.activations),
             )
-            break  # one seed shows how it goes
+            break  # one seed is enough
     if any(run.time.stages for system in systems for run in system.runs):
         yield Picture(f"{model}_time", f"{model}: compression time by stage", lambda: time_bars.draw(systems))
 
@@ -93,7 +93,7 @@ def _of_updates(model: str, systems: Sequence[System]) -> Picture:
 
 
 def _intervals(systems: Sequence[System], root: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """The rates that every run has (names of `RATES`), each with the bootstrap 95 % interval of 32 bits by set."""
+    """The rates that every run has (names of `RATES`), with the bootstrap 95 % interval of 32 bits for each set."""
     baselines = [run for system in systems if not system.is_compressed for run in system.runs]
     found = {"wer": _word_intervals(baselines, root)}
     if all(words.characters for system in systems for run in system.runs for words in run.wer.values()):
@@ -103,9 +103,9 @@ def _intervals(systems: Sequence[System], root: Path) -> dict[str, dict[str, tup
 
 
 def _word_intervals(baselines: Sequence[Result], root: Path) -> dict[str, tuple[float, float]]:
-    """Those of the WER; where the record has none, from the hypotheses.
+    """The intervals of the WER; if the record has none, they are computed from the hypotheses.
 
-    Not from those of recorded speech, which are not tracked: the same records would give other pictures elsewhere.
+    Hypotheses of recorded speech are not used: they are not tracked, so the pictures would depend on the machine.
     """
     for run in baselines:
         recorded = {name: words.interval for name, words in run.wer.items() if words.interval}
@@ -126,7 +126,7 @@ def _interval(references: dict[str, str], hypotheses: dict[str, str]) -> tuple[f
 
 
 def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, dict[str, int]]]:
-    """What each system that mixes precisions in any seed is called -> seed -> bits of each weight."""
+    """Label -> seed -> bits of each weight, for the systems with mixed precisions in at least one seed."""
     found = {}
     for system in systems:
         files = {run.seed: RunFolder.of(root, run).bits for run in system.runs}

@@ -17,7 +17,7 @@ def learned(stages: Sequence[StageSearch]) -> StageSearch | None:
 
 
 def draw_probabilities(title: str, stage: StageSearch) -> Figure:
-    """Draw one stage: a panel for each candidate, a line for each searched weight, in the order of the encoder."""
+    """Draw one stage: one panel per candidate, one row per searched weight, in the order of the encoder."""
     shots = _snapshots(stage)
     columns = projections(stage.sites)
     order = sorted(range(len(stage.sites)), key=lambda i: (place(stage.sites[i])[0], columns.index(_name(stage, i))))
@@ -49,12 +49,12 @@ def _name(stage: StageSearch, index: int) -> str:
 
 
 def _edges(updates: Sequence[int]) -> np.ndarray:
-    """The bounds of the cells: each shows what stood at its end."""
+    """The bounds of the cells on the x-axis: each cell shows the snapshot at its right end."""
     return np.array([max(0, 2 * updates[0] - updates[1]), *updates])
 
 
 def _label(axes: Axes, places: Sequence[tuple[int, str]]) -> None:
-    """Name every weight where there is room, else only where a layer begins."""
+    """Label every weight if there is room, else only the first of each layer."""
     first = [i for i, (layer, _) in enumerate(places) if i == 0 or places[i - 1][0] != layer]
     if len(places) <= 36:
         axes.set_yticks(np.arange(len(places)) + 0.5, [f"{layer} {name}" for layer, name in places], fontsize=8)
@@ -71,7 +71,7 @@ def has_losses(stages: Sequence[StageSearch]) -> bool:
 
 
 def draw_losses(title: str, stages: Sequence[StageSearch]) -> Figure:
-    """Draw a curve a stage over the updates of the whole run."""
+    """Draw one curve per stage over the updates of the whole run."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = figure.subplots()
     before = 0

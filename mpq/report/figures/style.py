@@ -1,6 +1,6 @@
-"""How every picture looks, and how it is saved: the same records give the same bytes.
+"""The style of all pictures, and how they are saved: the same records give the same bytes.
 
-Figures are made without pyplot, whose global state and backends a report does not need. The colours are those of
+Figures are made without pyplot, because a report does not need its global state and backends. The colours are those of
 `conf/legend.yaml`.
 """
 
@@ -19,7 +19,7 @@ from mpq.report.tables import recipes
 FORMATS = ("png", "svg")
 GREY = "#595959"
 _SETTINGS = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, hence the same everywhere
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so it is the same everywhere
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -30,10 +30,10 @@ _SETTINGS = {
     "legend.frameon": False,
     "figure.dpi": 150,
     "savefig.dpi": 150,
-    "svg.hashsalt": "mpq",  # else identifiers are random
-    "svg.fonttype": "path",  # else the reader's own fonts decide where labels end
+    "svg.hashsalt": "mpq",  # otherwise identifiers are random
+    "svg.fonttype": "path",  # otherwise the size of labels depends on the reader's fonts
 }
-# What the formats would say of the day and of the program.
+# Suppresses the date and the program, which the formats would otherwise contain.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 
 
@@ -46,7 +46,7 @@ def look(group: str) -> tuple[str, str]:
 
 
 def stage_looks(stages: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Stage -> colour, and what the legend calls it; `stages` are those of a picture."""
+    """Stage -> colour and legend label; `stages` are those of a picture."""
     drawn = recipes.legend()["stages"]
     others = [stage for stage in dict.fromkeys(stages) if stage not in drawn]
     known = {stage: (colour, name) for stage, (colour, name) in drawn.items()}
@@ -60,7 +60,7 @@ def _further(what: str, number: int) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw and save in our settings, whatever the reader's matplotlibrc says."""
+    """Draw and save with our settings, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -82,7 +82,7 @@ def save(make: Callable[[], Figure], folder: Path, name: str) -> list[Path]:
 
 
 def bare(axes: Axes) -> None:
-    """Take the spines and the grid off, for maps."""
+    """Remove spines, grid and tick marks, for maps."""
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

@@ -1,4 +1,4 @@
-"""What each system of a model cost: a bar of its stages, mean over the seeds."""
+"""Compression time of each system of a model: one bar with its stages, mean over the seeds."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ QUANTITIES: dict[str, Callable[[StageTime], float]] = {
 
 
 def draw(systems: Sequence[System]) -> Figure:
-    """Draw one model's systems that were run, a panel for each quantity that any record has."""
+    """Draw the systems of one model that were run, with one panel per quantity that any record has."""
     run = [system for system in systems if any(result.time.stages for result in system.runs)]
     shown = {title: of for title, of in QUANTITIES.items() if any(_sums(system, of) for system in run)}
     looks = stage_looks(stage.name for system in run for result in system.runs for stage in result.time.stages)
@@ -38,7 +38,7 @@ def draw(systems: Sequence[System]) -> Figure:
 
 
 def _sums(system: System, of: Callable[[StageTime], float]) -> dict[str, float]:
-    """Stage name -> mean over the seeds, of the stages that cost anything."""
+    """Stage name -> mean over the seeds, for the stages with a cost above 0."""
     found: dict[str, list[float]] = {}
     for result in system.runs:
         for stage in result.time.stages:

@@ -1,4 +1,4 @@
-"""Word error rate against the updates of all stages together, a panel a set: mean over the seeds, and each seed."""
+"""Word error rate against the updates of all stages together, one panel per set: mean over the seeds, and each seed."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from mpq.report.tables.column import mean_of, over_seeds
 from mpq.report.tables.system import System
 from mpq.report.tables.updates import total_updates
 
-_SIDE_STEP = 0.012  # of the axis: methods of as many updates stand side by side
+_SIDE_STEP = 0.012  # of the axis: offset between methods with equally many updates
 
 
 def draw(systems: Sequence[System]) -> Figure:
-    """Draw one model's curves: a line through the means of a method, with the standard deviation over its seeds."""
+    """Draw the curves of one model: a line per method through its means, with standard deviations over the seeds."""
     run = [system for system in systems if system.runs]
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
     rows = (len(sets) + 1) // 2
@@ -47,7 +47,7 @@ def draw(systems: Sequence[System]) -> Figure:
 
 
 def _curve(axes: Axes, systems: Sequence[System], name: str, shift: float) -> None:
-    """Draw one method's means, deviations and seeds, `shift` updates to the right of where they belong."""
+    """Draw one method's means, deviations and seeds, shifted by `shift` updates to keep methods apart."""
     colour, marker = look(systems[0].group)
     points = sorted((total_updates(system), _rates(system, name)) for system in systems)
     for updates, rates in points:

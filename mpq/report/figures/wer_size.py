@@ -1,13 +1,13 @@
-"""Word or character error rate against size: the systems of one model, a panel a set, and how far each method gets.
+"""Word or character error rate against size for the systems of one model, one panel per set, with Pareto fronts.
 
-Sizes stand side by side, evenly spaced, and within a size every system has a place of its own: on a true axis of
-megabytes dozens of systems of nearly one size would hide one another. A method's line joins its Pareto front, the
-systems that none of its others beats in both size and error rate. A system far above 32 bits stands at the upper edge
-with its rate beside it, so that it does not press all others onto one line.
+Sizes are evenly spaced, and every system has its own place within its size: on a linear axis in megabytes, dozens of
+systems of almost the same size would overlap. A method's line joins its Pareto front, the systems that no other system
+of the method beats in both size and error rate. A system far above 32 bits is drawn at the upper edge with its rate
+beside it, so that the others remain distinguishable.
 
-The interval of the 32-bit system is that of its own rate: it says how far another test set could move all points
-together. Whether a system is worse is tested on the same utterances, which finds far smaller differences; those that
-are hollow: by MAPSSWE where words are counted, by the paired interval where characters are, of which there is no test.
+The interval of the 32-bit system is that of its own rate: it shows how far a different test set could move all points
+together. Hollow markers are systems that are worse in a paired test on the same utterances, which detects far smaller
+differences: MAPSSWE for words, the paired bootstrap interval for characters, for which there is no test.
 """
 
 import statistics
@@ -31,16 +31,16 @@ RATES = {
     "cer": (system_columns.cer, "character error rate", "more character errors by the paired interval, in any seed"),
 }
 FAR = 1.5
-"""A rate of more than so many times that of 32 bits stands at the upper edge."""
-_GAP = 1.6  # between two sizes, in places of a system
+"""A rate above this multiple of the 32-bit rate is drawn at the upper edge."""
+_GAP = 1.6  # between two sizes, in units of one place
 
 
 @dataclass(frozen=True)
 class Point:
-    """One system on one set: bits a weight, error rate in percent, its standard deviation over the seeds (0 for one).
+    """One system on one set: bits per weight, error rate in percent, its standard deviation over the seeds (0 for one).
 
-    `place` is where it stands on the axis. `worse`: significantly more word errors than 32 bits in one seed or more,
-    after Holm's correction; or, of characters, an interval of the change in CER that lies above 0.
+    `place` is its x-coordinate. `worse`: significantly more word errors than 32 bits in at least one seed after Holm's
+    correction; for characters, an interval of the CER change that lies above 0.
     """
 
     bits: float
@@ -51,11 +51,11 @@ class Point:
 
 
 def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]], rate: str = "wer") -> Figure:
-    """Draw one model's systems; `intervals` are those of the 32-bit rate, by set; `rate` is a name of `RATES`."""
+    """Draw one model's systems; `intervals` holds those of the 32-bit rate by set; `rate` is a key of `RATES`."""
     run = [system for system in systems if system.runs]
     baseline = next((system for system in run if not system.is_compressed), None)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
-    errors, told, hollow = RATES[rate]
+    errors, title, hollow = RATES[rate]
     places, ticks, edges = _places(run)
     figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0]
@@ -64,8 +64,8 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
             method.name: [_point(system.only(name), rate, places[system.exp]) for system in method.systems]
             for method in methods(run)
         }
-        unpressed = mean_of(errors.function(baseline.only(name))) if baseline else None
-        _scale(axes, [point for found in points.values() for point in found], unpressed, intervals.get(name))
+        reference = mean_of(errors.function(baseline.only(name))) if baseline else None
+        _scale(axes, [point for found in points.values() for point in found], reference, intervals.get(name))
         for method, found in points.items():
             _points(axes, method, found)
         axes.set_title(name)
@@ -75,7 +75,7 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
             axes.axvline(edge, color="#CCCCCC", linewidth=0.8, linestyle=":")
     panels[-1].set_xticks(list(ticks), list(ticks.values()))
     panels[-1].set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
-    figure.suptitle(f"{systems[0].model}: {told} against size")
+    figure.suptitle(f"{systems[0].model}: {title} against size")
     hollow = hollow if any(_is_worse(system, rate) for system in run) else None
     figure.legend(handles=_legend(run, bool(intervals), hollow), loc="outside lower center", ncols=4)
     return figure
@@ -91,7 +91,7 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def _places(systems: Sequence[System]) -> tuple[dict[str, float], dict[float, str], list[float]]:
-    """Where each system stands, by its name; what stands below the middle of each size; where one size ends."""
+    """Name -> place of each system, the tick labels by position (one per size), and the edges between sizes."""
     ordered = [system for method in methods(systems) for system in method.systems]
     places: dict[str, float] = {}
     ticks: dict[float, str] = {}
@@ -120,7 +120,7 @@ def _is_worse(system: System, rate: str) -> bool:
 
 
 def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tuple[float, float] | None) -> None:
-    """Draw the line of 32 bits and its interval, and end the axis above the last point that isn't far from it."""
+    """Draw the 32-bit line and its interval, and end the axis above the last point that isn't far from it."""
     if interval:
         axes.axhspan(*interval, color="#EFEFEF", linewidth=0)
     if rate is not None:
@@ -133,13 +133,13 @@ def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tu
 
 
 def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
-    """Draw a method's points and front; what is above the axis stands at its end."""
+    """Draw a method's points and front; points above the axis are drawn at its upper end."""
     colour, marker = look(method)
     best, top = front(points), axes.get_ylim()[1]
     axes.plot([p.place for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
     for point in points:
         if point.rate > top:
-            shown, below = f"↑ {point.rate:.1f}", (0, -7)  # beside the marker the front's line passes
+            shown, below = f"↑ {point.rate:.1f}", (0, -7)  # below the marker, because the front's line passes beside it
             axes.annotate(shown, (point.place, top), below, textcoords="offset points", ha="center", va="top")
         axes.errorbar(
             point.place, min(point.rate, top), point.deviation if point.deviation and point.rate <= top else None,

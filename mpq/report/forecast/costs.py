@@ -1,14 +1,14 @@
-"""What the paper's rows would cost on a GPU: projected from counted operations, not measured.
+"""Projects what the paper's rows would cost on a GPU from counted operations; nothing is measured.
 
     hours = updates x FLOP per update / (peak FLOP/s x utilisation) / 3600
 
 The operations of a forward pass are counted by PyTorch (`torch.utils.flop_counter`: matrix products, convolutions,
-attention) at the true dimensions on the meta device. A backward pass has two products for each of the forward pass, the
-gradients of inputs and of weights, and none for the frozen convolutions on the audio. (PyTorch 2.13 overcounts the
-backward pass of a grouped convolution.)
+attention) at the true dimensions on the meta device. A backward pass has two products for each one of the forward pass
+(the gradients of inputs and of weights), but none for the frozen convolutions on the audio. It is not counted by
+PyTorch, because PyTorch 2.13 overcounts the backward pass of a grouped convolution.
 
-Peak and utilisation are the reader's assumptions. Quantizers, optimizer and data loading move bytes and are not
-counted: utilisation has to cover them too. `scripts/bench.py train` measures instead.
+Peak and utilisation are the reader's assumptions. Quantizers, optimizer and data loading are memory-bound and not
+counted, so utilisation has to cover them. `scripts/bench.py train` measures instead.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,14 +28,14 @@ from mpq.report.tables.planned import Row, planned
 from mpq.report.tables.recipes import label
 from mpq.report.tables.tables import Sheet
 
-_SECONDS = 16  # of an utterance; attention makes a longer one cost more a second, by 2 percent from 12 to 16 s
+_SECONDS = 16  # of an utterance; because of attention, cost per second grows by 2 percent from 12 to 16 s
 
 
 @dataclass(frozen=True)
 class Count:
-    """A model's parameters, and its FLOP for a second of audio: of a forward pass, and of an update.
+    """A model's parameters, and its FLOP per second of audio for a forward pass and for an update.
 
-    An update is the student's forward and backward pass and the teacher's forward pass.
+    An update consists of the student's forward and backward pass and the teacher's forward pass.
     """
 
     parameters: int
@@ -45,11 +45,11 @@ class Count:
 
 @cache
 def count(model: str) -> Count:
-    """Count the operations of a model of `conf/model/` at its true dimensions; raises UserError for an unknown one."""
+    """Count the operations of a model of `conf/model/` at its true dimensions; UserError for an unknown one."""
     architecture = conf.model(model).get("architecture")
     if architecture is None:
         known = [name for name in conf.names("model") if "architecture" in conf.model(name)]
-        raise UserError(f"model={model} has no architecture to count; choose among {', '.join(known)}")
+        raise UserError(f"model={model} has no architecture to count; choose one of {', '.join(known)}")
     import torch
 
     from mpq.models.ctc import from_scratch
@@ -59,13 +59,13 @@ def count(model: str) -> Count:
         audio = torch.empty(1, 16000 * _SECONDS)
         whole = _flop(lambda: network(audio))
         frozen = 0.0
-        if not conf.read("trainer", "tiny")["train_feature_encoder"]:  # the paper's settings inherit it
+        if not conf.read("trainer", "tiny")["train_feature_encoder"]:  # inherited by the paper's settings
             frozen = _flop(lambda: network.base_model.feature_extractor(audio))
     return Count(sum(parameter.numel() for parameter in network.parameters()), whole, 2 * whole + 2 * (whole - frozen))
 
 
 def _flop(work: Callable[[], object]) -> float:
-    """FLOP of `work` for a second of audio."""
+    """FLOP of `work` per second of audio."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -74,19 +74,19 @@ def _flop(work: Callable[[], object]) -> float:
 
 
 def updates_of(recipe: str) -> int:
-    """The updates of all stages of a recipe at scale paper; none where it doesn't train."""
+    """The total updates of a recipe's stages at scale paper; 0 if it doesn't train."""
     settings = {"trainer": conf.read("trainer", "paper"), "stages": conf.recipe(recipe)["stages"]}
     stages: Any = OmegaConf.create(settings).stages
     return sum(stage.updates for stage in stages.values())
 
 
 _EVALUATED = 21.2 * 3600  # audio-seconds of dev and test, clean and other (Panayotov et al., ICASSP 2015, table 1)
-_HELD = 20  # bytes a parameter: weight, gradient and AdamW's two moments of the student, and the teacher's weight
+_HELD = 20  # bytes per parameter: weight, gradient and AdamW's two moments of the student, and the teacher's weight
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not counted: peak FLOP/s of a GPU, the lowest and highest share of it, GPUs, and an hour's price."""
+    """A GPU's peak FLOP/s, the lowest and highest utilisation, the number of GPUs, and the price of a GPU-hour."""
 
     peak: float
     utilisation: tuple[float, float]
@@ -94,7 +94,7 @@ class Assumptions:
     price: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no GPU has."""
+        """Raise UserError for impossible values."""
         low, high = self.utilisation
         if not (self.peak > 0 and 0 < low <= high <= 1 and self.gpus > 0):
             raise UserError("peak and gpus must be positive, and utilisation=LOW,HIGH two shares of at most 1")
@@ -110,10 +110,10 @@ def projection_sheet(models: Sequence[str], assumptions: Assumptions) -> Sheet:
     blocks = [_block(model, assumptions) for model in models]
     low, high = assumptions.utilisation
     notes = [
-        "Projected, not measured: hours = updates x FLOP an update / (peak x utilisation) / 3600, with a peak of "
-        f"{assumptions.peak / 1e12:g} TFLOP/s of which {low:.0%} to {high:.0%} is reached, both assumptions. “Side by "
-        f"side”: on {assumptions.gpus} GPUs, a run each; no sooner than the longest run. "
-        "Evaluation is counted; measured sensitivities and post-training's calibration are not.",
+        "Projected, not measured: hours = updates x FLOP per update / (peak x utilisation) / 3600, assuming a peak of "
+        f"{assumptions.peak / 1e12:g} TFLOP/s and a utilisation of {low:.0%} to {high:.0%}. “Side by side”: on "
+        f"{assumptions.gpus} GPUs, each with one run at a time; never shorter than the longest run. "
+        "Evaluation is included; measuring sensitivities and post-training calibration are not.",
         *(_update_cost(model) for model in models),
         "To measure instead: python scripts/bench.py train model=MODEL batch=10 seconds=16",
     ]
@@ -124,8 +124,8 @@ def _update_cost(model: str) -> str:
     found, audio = count(model), conf.read("trainer", "paper")["audio_seconds"]
     return (
         f"{model}: an update of {audio:g} s of audio is {audio * found.update / 1e12:.1f} TFLOP; weights, gradients, "
-        f"AdamW's moments and the teacher are {_HELD} bytes a parameter, {_HELD * found.parameters / 1e9:.1f} GB, "
-        "activations not counted."
+        f"AdamW's moments and the teacher take {_HELD} bytes per parameter, {_HELD * found.parameters / 1e9:.1f} GB, "
+        "not counting activations."
     )
 
 
@@ -140,32 +140,32 @@ class Line:
 
     @property
     def flop(self) -> list[float]:
-        """Of each run, evaluation included."""
+        """FLOP of each run, evaluation included."""
         found, audio = count(self.model), conf.read("trainer", "paper")["audio_seconds"]
         return [updates_of(row.recipe) * audio * found.update + _EVALUATED * found.forward for row in self.rows]
 
     @property
     def hours(self) -> tuple[float, float]:
-        """All runs, one after the other."""
+        """Hours for all runs, one after the other."""
         return self.assumptions.hours(sum(self.flop))
 
     @property
     def side_by_side(self) -> tuple[float, float]:
-        """Runs on a GPU each: no sooner than the longest."""
+        """Hours with one run per GPU: never shorter than the longest run."""
         longest = self.assumptions.hours(max(self.flop))
         least, most = (max(h / self.assumptions.gpus, last) for h, last in zip(self.hours, longest, strict=True))
         return least, most
 
     @property
     def price(self) -> tuple[float, float] | None:
-        """Of the hours, where an hour's price was given."""
+        """The price of the hours; None without the price of an hour."""
         price = self.assumptions.price
         return None if price is None else (self.hours[0] * price, self.hours[1] * price)
 
 
 def _block(model: str, assumptions: Assumptions) -> Block:
     rows = planned(paper.TABLE, model)
-    mini = "mini_wav2vec2"  # of a scale that has the claims' rows alone
+    mini = "mini_wav2vec2"  # its scale has only the rows of the claims
     claims = {model + row.exp.removeprefix(mini) for row in planned(paper.TABLE, mini)}
     chosen = {f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in paper.claimed()}
     chosen["the claims, seed 0"] = [row for row in rows if row.exp in claims and row.seed == 0]
@@ -182,11 +182,13 @@ def _range(ends: tuple[float, float]) -> str:
 
 
 COLUMNS = (
-    Column("Rows of Table 1", lambda line: line.name, "which runs"),
-    Column("Runs", lambda line: len(line.rows), "how many"),
-    Column("Updates", lambda line: sum(updates_of(row.recipe) for row in line.rows), "in all", format="{:,}".format),
+    Column("Rows of Table 1", lambda line: line.name, "the runs that are projected"),
+    Column("Runs", lambda line: len(line.rows), "number of runs"),
+    Column(
+        "Updates", lambda line: sum(updates_of(row.recipe) for row in line.rows), "of all runs", format="{:,}".format
+    ),
     Column("EFLOP", lambda line: sum(line.flop) / 1e18, "10^18 operations, with evaluation", format="{:.2f}".format),
     Column("GPU-hours", lambda line: line.hours, "at the highest and the lowest utilisation", format=_range),
-    Column("Hours, side by side", lambda line: line.side_by_side, "of all GPUs, a run each", format=_range),
+    Column("Hours, side by side", lambda line: line.side_by_side, "on all GPUs, one run per GPU", format=_range),
     Column("Price", lambda line: line.price, "GPU-hours x the price of an hour", format=_range, optional=True),
 )

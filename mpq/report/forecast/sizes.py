@@ -1,4 +1,4 @@
-"""The size of every planned system of a model, from the shapes of its architecture: no weights, no training."""
+"""The size of every planned system of a model, from the tensor shapes of its architecture, without training."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,8 +23,8 @@ from mpq.search.allocate import allocate
 def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shapes]]:
     """Yield run name and size of every system that `table` plans for `model` (a name of `conf/model/`).
 
-    A mixed system is taken to meet its target with the candidates of its recipe's search; which site then has how many
-    bits makes no difference to the size. Activations are float or dynamic, neither of which stores a tensor.
+    A mixed system is assumed to meet its target with the candidates of its recipe's search; how the bits are spread
+    over the sites does not change the size. Activations are float or dynamic, neither of which stores a tensor.
     """
     config, quantizer = conf.required("model", model)["model"], conf.read("quantizer", "lsq")
     with torch.device("meta"):
@@ -45,7 +45,7 @@ def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shape
 
 
 def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:
-    """Bits of every site: one precision where no search has a choice, else a mix that spends the whole budget."""
+    """Bits of every site: one precision if the recipe searches none, else a mix that spends the whole budget."""
     searched = [site for site in sites if site.searched]
     candidates = _candidates(row.recipe) or [int(row.bits)]
     sizes = np.array([site.numel for site in searched])
@@ -56,7 +56,7 @@ def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:
 
 
 def _candidates(recipe: str) -> Sequence[int] | None:
-    """The candidates of the recipe's first search that chooses among any; None where none does."""
+    """The candidates of the recipe's first search that has candidates; None if none has."""
     entries = [entry for entry in conf.read("recipe", recipe).get("defaults", ()) if isinstance(entry, dict)]
     taken = [conf.read("search", name) for entry in entries for group, name in entry.items() if "/search@" in group]
     own = [stage.get("search") or {} for stage in conf.recipe(recipe)["stages"].values()]

@@ -1,1 +1,1 @@
-"""Reports as self-contained HTML files, made from records alone: nothing is fetched, and no W&B account is needed."""
+"""Reports as self-contained HTML files made from records; they load nothing else and need no W&B account."""

@@ -1,7 +1,7 @@
-"""From content to an HTML file: Jinja templates, which escape whatever comes from a record, with pictures as data URLs.
+"""Renders content to an HTML file with Jinja templates, which escape all text from records; pictures are data URLs.
 
-Pictures are SVG in an `img`, not `svg` elements, whose ids would collide with those of the next picture and which could
-run scripts; an `img` also has an alternative text.
+Pictures are SVG in an `img` rather than `svg` elements, because the ids of several `svg` elements would collide and
+they could run scripts; an `img` also has an alternative text.
 """
 
 import base64
@@ -39,13 +39,13 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
 
 
 def _meanings(blocks: Iterable[Block]) -> dict[str, str]:
-    """Title and meaning of every column, each once."""
+    """Title -> meaning of every column."""
     return {column.title: column.meaning for block in blocks for column in block.columns}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: its source for an `img` and the words that stand for it."""
+    """One picture: the source of an `img` and its alternative text."""
 
     source: str
     description: str

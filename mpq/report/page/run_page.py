@@ -1,4 +1,4 @@
-"""The page of one run: everything its folder and its baseline's tell."""
+"""The page of one run: everything in its folder, beside its baseline."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _STAGES = ("stage", "seconds", "processor-seconds", "devices", "updates", "audio
 def write_run_page(run: Path | str) -> Path:
     """Write the page of the run in the folder `run` (`<root>/<exp>/seed<k>`) and return its path.
 
-    What an old record lacks is said to be missing. Raises: UserError where there is no record, or it can't be read.
+    The page says what an old record lacks. Raises: UserError if there is no record, or it can't be read.
     """
     folder = RunFolder.at(run)
     if not folder.result.is_file():
@@ -59,7 +59,7 @@ def write_run_page(run: Path | str) -> Path:
 
 
 def _errors(result: Result) -> Block:
-    """Errors a set, beside the 32-bit model where the run was compared with it."""
+    """Errors per set, beside those of the 32-bit model if the run was compared with it."""
     shown = [find(name) for name in _SETS]
     if result.significance:
         shown += [_BEFORE, *(find(name) for name in _TESTS)]
@@ -76,10 +76,10 @@ def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSea
     system = System(result.exp, result.model, result.recipe, result.bits.target, (result.seed,), runs=(result,))
     found = {}
     if bit_map.is_mixed(bits):
-        told = ", ".join(f"{count} of {value} bits" for value, count in sorted(Counter(bits.values()).items()))
+        listed = ", ".join(f"{count} of {value} bits" for value, count in sorted(Counter(bits.values()).items()))
         found["bits"] = picture(
             lambda: bit_map.draw(result.model, {system.label: {result.seed: bits}}),
-            f"Map of layers and projections, {len(bits)} weights: {told}. The table below has the same figures.",
+            f"Map of layers and projections, {len(bits)} weights: {listed}. The table below has the same numbers.",
         )
     if stage := searches.learned(stages):
         found["probabilities"] = picture(
@@ -94,13 +94,13 @@ def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSea
             lambda: searches.draw_losses(result.exp, stages), f"Training loss over the updates; {ends}."
         )
     if len(result.time.stages) > 1:
-        told = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages)
-        found["time"] = picture(lambda: time_bars.draw([system]), f"Bars of the compression time: {told}.")
+        listed = ", ".join(f"{stage.name} {stage.seconds:.0f} s" for stage in result.time.stages)
+        found["time"] = picture(lambda: time_bars.draw([system]), f"Bars of the compression time: {listed}.")
     return found
 
 
 def _samples(folder: RunFolder, result: Result) -> list[SetSamples] | None:
-    """Transcripts beside the baseline's; None where the texts are not there."""
+    """Transcripts beside those of the baseline; None if texts are missing."""
     try:
         references = read_references(references_file(folder.root, result.provenance.data.name))
         systems = {result.exp: read_hypotheses(folder.hypotheses)}

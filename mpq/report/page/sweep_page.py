@@ -1,4 +1,4 @@
-"""The page of a folder of records: three tables, pictures, links to the runs' pages."""
+"""The page of a folder of records: the three tables, figures, and links to the pages of the runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class Runs:
 
 
 def write_sweep_page(root: Path | str) -> Path:
-    """Write the page of every run `<root>/<exp>/seed<k>` and the page of them all; return that one's path.
+    """Write the page of every run `<root>/<exp>/seed<k>` and a page of all runs; return the path of the latter.
 
-    Raises: UserError where there is no record, or one can't be read.
+    Raises: UserError if there is no record, or one can't be read.
     """
     from rich.progress import track
 
@@ -63,7 +63,7 @@ def write_sweep_page(root: Path | str) -> Path:
 def _scale(name: str, root: Path) -> Scale:
     from mpq.report.figures.gallery import pictures  # here, since matplotlib takes a second
 
-    drawn = [picture(one.draw, f"{one.shows}; the tables hold its figures.") for one in pictures(name, root)]
+    drawn = [picture(one.draw, f"{one.shows}; the tables have the numbers.") for one in pictures(name, root)]
     return Scale(name, build_sheets("all", conf.folder("table"), root, name), drawn)
 
 

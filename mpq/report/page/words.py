@@ -1,4 +1,4 @@
-"""Sample transcripts whose differences from what was said are marked, word by word."""
+"""Sample transcripts with their differences from the reference marked, word by word."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from mpq.record.hypotheses import Texts
 
 SAMPLES = 4
-"""Utterances shown of each set."""
+"""Number of utterances shown per set."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Neighbouring words of one kind: `same`, `missing` (said, not written) or `added` (written, not said)."""
+    """Neighbouring words of one kind: `same`, `missing` (only in the reference) or `added` (only in the hypothesis)."""
 
     kind: str
     text: str
@@ -19,7 +19,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance: its id, what was said, and for each system's name what it wrote."""
+    """One utterance: its id, its reference, and the marked hypothesis of each system, by name."""
 
     id: str
     reference: str
@@ -28,7 +28,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class SetSamples:
-    """Samples of one set: `chosen` says which of its `utterances` are shown."""
+    """Samples of one set: `chosen` says how the `utterances` were selected."""
 
     name: str
     chosen: str
@@ -36,10 +36,10 @@ class SetSamples:
 
 
 def samples(references: Texts, systems: Mapping[str, Texts], count: int = SAMPLES) -> list[SetSamples]:
-    """The first `count` utterances of each set in which the systems wrote different words, in the order of the file.
+    """The first `count` utterances of each set whose hypotheses differ between systems, in the order of the file.
 
-    Not the worst and not the best ones, so that nobody has chosen them. Of one system, or where all wrote the same, the
-    first utterances with a word error.
+    Taking the first ones avoids picking the best or the worst. With one system, or if all hypotheses agree, these are
+    the first utterances with a word error.
     """
     chosen = []
     for name, texts in references.items():
@@ -47,21 +47,21 @@ def samples(references: Texts, systems: Mapping[str, Texts], count: int = SAMPLE
         known = [key for key in texts if all(key in hypotheses for hypotheses in written.values())]
         other = [key for key in known if len({hypotheses[key] for hypotheses in written.values()}) > 1]
         wrong = [key for key in known if any(hypotheses[key] != texts[key] for hypotheses in written.values())]
-        keys, what = (other, "in which they differ") if other else (wrong, "with a word error")
-        told = f"{len(keys):,} of {len(known):,} utterances {what}; the first {min(count, len(keys))} of them"
+        keys, what = (other, "whose transcripts differ") if other else (wrong, "with a word error")
+        how = f"{len(keys):,} of {len(known):,} utterances {what}; the first {min(count, len(keys))} of them"
         if not keys:
-            told = f"no word error in {len(known):,} utterances"
+            how = f"no word error in {len(known):,} utterances"
         marked = (
             Utterance(key, texts[key], {s: tuple(differences(texts[key], written[s][key])) for s in systems})
             for key in keys[:count]
         )
-        chosen.append(SetSamples(name, told, tuple(marked)))
+        chosen.append(SetSamples(name, how, tuple(marked)))
     return chosen
 
 
 def differences(reference: str, hypothesis: str) -> Iterator[Words]:
-    """Yield the words of both texts in order; a substituted word is one that is missing and one that is added."""
-    import jiwer  # here, since a second is much for who only asks for --help
+    """Yield the words of both texts in order; a substitution yields a missing and an added word."""
+    import jiwer  # here, because it takes a second that --help need not wait for
 
     said, written = reference.split(), hypothesis.split()
     for chunk in jiwer.process_words(" ".join(said), " ".join(written)).alignments[0]:

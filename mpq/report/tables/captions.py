@@ -1,4 +1,4 @@
-"""The sentences below a table: which data, how values are pooled, how verdicts are reached."""
+"""The sentences below a table: the data, how values are pooled, and how verdicts are reached."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ _SPEECH = {True: "synthetic speech", False: "recorded speech", None: "origin not
 
 
 def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str, ...]:
-    """Say which data and how many utterances, how to read a verdict, and what the rows lack.
+    """State the data and number of utterances, how to read a verdict, and what the rows lack.
 
-    `missing` are names of rows that have no record.
+    `missing` holds the names of rows without a record.
     """
     lines = [data_line(records)] if records else []
     lines += character_line(records)
     comparisons = sum(len(record.significance or {}) for record in records)
     if comparisons:
         lines.append(
-            f"“{NOT_SIGNIFICANT}” (MAPSSWE, p ≥ {ALPHA:g}, or not worse) is no proof of equality: “Up to” is the "
-            "largest WER increase, in percentage points, that the 95 % interval still allows. "
-            f"Comparisons: {comparisons}, not corrected for their number."
+            f"“{NOT_SIGNIFICANT}” (MAPSSWE: p ≥ {ALPHA:g}, or the WER is not higher) does not prove equality: “Up to” "
+            "is the largest WER increase, in percentage points, within the 95 % interval. "
+            f"Comparisons: {comparisons}, without correction for their number."
         )
     if any(record.smoke for record in records):
-        lines.append("smoke: random weights and a few updates; the size is the true one, the WER means nothing.")
+        lines.append("smoke: random weights and a few updates; the size is real, the WER is meaningless.")
     lines += _notes("Not compared with a baseline", _uncompared(records))
     counts = Counter((record.exp, record.seed) for record in records)
     lines += _notes("Recorded more than once", [f"{exp} seed {seed}" for (exp, seed), n in counts.items() if n > 1])
@@ -35,7 +35,7 @@ def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str
 
 
 def data_line(records: Sequence[Result]) -> str:
-    """Name each corpus with its sets; two versions of a corpus are told apart by their hashes."""
+    """Name each corpus with its sets; a hash distinguishes versions of a corpus."""
     sets: dict[str, dict[str, set[int]]] = {}
     for record in records:
         data = record.provenance.data
@@ -50,10 +50,10 @@ def data_line(records: Sequence[Result]) -> str:
 
 
 def character_line(records: Sequence[Result]) -> list[str]:
-    """Say how characters are counted, where a record has them."""
+    """State how characters are counted, if a record has them."""
     if not any(errors.characters for record in records for errors in record.wer.values()):
         return []
-    return ["CER: character error rate, every blank between words a character. Verdicts are about words."]
+    return ["CER: character error rate; each space between words counts as a character. Verdicts are based on the WER."]
 
 
 def _uncompared(records: Sequence[Result]) -> list[str]:
@@ -66,17 +66,19 @@ def _notes(what: str, names: Sequence[str]) -> list[str]:
 
 
 def system_caption(systems: Sequence[System], scale: str, judged: bool) -> tuple[str, ...]:
-    """Say what every figure rests on; `systems` are those of all the models of `scale`, `judged` asks for verdicts."""
+    """State the basis of every number; `systems` are those of all models of `scale`, `judged`: there are verdicts."""
     runs = [run for system in systems for run in system.runs]
     lines = [data_line(runs)] if runs else []
     lines += [*character_line(runs), *_comparisons(systems)] if judged else []
     if any(system.shapes and not system.runs for system in systems):
-        lines.append("Bits and sizes of what was not run follow from the shapes of the model: python scripts/sizes.py.")
+        lines.append(
+            "Bits and sizes of systems that were not run are computed from tensor shapes: python scripts/sizes.py."
+        )
     machines = dict.fromkeys(_machine(run.provenance.hardware) for run in runs)
     if machines:
         lines.append(f"Machine: {'; '.join(machines)}.")
     if scale != "paper":
-        lines.append(f"Scale {scale} has no counterpart in the paper; its figures stand in the tables of scale paper.")
+        lines.append(f"Scale {scale} has no counterpart in the paper, whose numbers are in the tables of scale paper.")
     missing = sum(len(system.seeds) - len(system.runs) for system in systems)
     planned = sum(len(system.seeds) for system in systems)
     lines.append(f"Runs recorded: {planned - missing} of {planned} planned.")
@@ -92,13 +94,14 @@ def _comparisons(systems: Sequence[System]) -> list[str]:
         return []
     family = ", ".join(f"{count} for {model}" for model, count in counts.items())
     return [
-        "A comparison is one seed of a system on one set against 32 bits: MAPSSWE, two-tailed, alpha "
-        f"{ALPHA:g}, worse where the WER is higher. “Lossless”: none of a system's comparisons is significantly worse. "
-        "Holm's correction is over the comparisons of a system, its seeds x sets, which that claim unites; “p Holm, "
-        f"all” (Table 2) corrects over all comparisons of a model in these tables: {family}. “Alone” judges each "
-        "without a correction, as if it were the only one: of twelve without any loss, one or more is then worse by "
-        "chance in about one case of four.",
-        "No significant increase is no proof of equality: Table 2's “Up to” is the largest increase still possible.",
+        "A comparison tests one seed of a system on one set against 32 bits: MAPSSWE, two-tailed, alpha "
+        f"{ALPHA:g}, worse if the WER is higher. “Lossless”: none of a system's comparisons is significantly worse. "
+        "Holm's correction covers all comparisons of a system (seeds x sets), because this claim is about all of them; "
+        f"“p Holm, all” (Table 2) covers all comparisons of a model in these tables: {family}. “Alone” judges each "
+        "comparison without correction: with twelve comparisons and no loss at all, one or more is then worse by "
+        "chance in about one case in four.",
+        "The absence of a significant increase does not prove equality: Table 2's “Up to” is the largest increase "
+        "within the 95 % interval.",
     ]
 
 

@@ -1,7 +1,6 @@
-"""The paper's claims in one table: what the records of each model say of them, and what the abstract says.
+"""The paper's claims in one table: the results of each model, and the claims of the abstract.
 
-Source of the claims: arXiv 2501.03643, abstract. Every cell is one of the three tables', so a claim can't be told
-otherwise here than there.
+Source of the claims: arXiv 2501.03643, abstract. Every cell is computed as in the three tables, so they can't disagree.
 """
 
 import statistics
@@ -20,17 +19,17 @@ from mpq.report.tables.system_columns import NOT_RUN
 from mpq.report.tables.tables import Sheet
 
 _NOTES = (
-    "Factors and verdicts are those of the tables below, after Holm's correction (“none”: a method without any "
-    "lossless system). A method's largest ratio may be that of a system with one seed, which has fewer chances to be "
-    "found worse than one with three. Time: processor-seconds on a CPU, device-seconds on a GPU. “WER change”: one "
-    "stage less two stages (Gumbel) at 3.5 bits, mean over seeds and sets, and in how many sets one stage is the "
-    "better. A size that was not run follows from the shapes of the model.",
+    "Factors and verdicts are those of the tables below, after Holm's correction (“none”: the method has no lossless "
+    "system). A method's largest ratio may come from a system with one seed, which has fewer chances to be found worse "
+    "than one with three. Time: processor-seconds on a CPU, device-seconds on a GPU. “WER change”: one stage minus two "
+    "stages (Gumbel) at 3.5 bits, mean over seeds and sets, and on how many sets one stage is better. Sizes of systems "
+    "that were not run are computed from tensor shapes.",
 )
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What there is of one model: all systems that Table 1 plans."""
+    """All systems that Table 1 plans for one model, with their records."""
 
     model: str
     systems: tuple[System, ...]
@@ -42,7 +41,7 @@ class Findings:
 
 
 def claims_sheet(root: Path | str) -> Sheet:
-    """The table of all models, and as its last row the paper; raises UserError for a record that can't be read."""
+    """The table of all models, with the paper as its last row; raises UserError for a record that can't be read."""
     models = [model for scale in SCALES for model in models_of(scale)]
     rows = [Findings(model, tuple(load_systems(paper.TABLE, model, root))) for model in models]
     values = [[column.function(row) for column in COLUMNS] for row in rows]
@@ -72,7 +71,7 @@ def _time_factor(findings: Findings) -> float | str | None:
 
 
 def _change(findings: Findings) -> str:
-    """Mean over the sets, and in how many of them one stage has the lower mean over its seeds."""
+    """Mean change over the sets, and on how many of them one stage has the lower mean over its seeds."""
     two_stage, one_stage = findings.system(TWO_STAGE), findings.system(ONE_STAGE)
     sets = dict.fromkeys(name for run in one_stage.runs for name in run.wer)
     if not (one_stage.runs and two_stage.runs):
@@ -91,12 +90,30 @@ def _of_one_stage(column: Column) -> Any:
 
 COLUMNS: tuple[Column, ...] = (
     Column("Model", lambda f: f.model, "the model"),
-    Column("Speech", _speech, "what it was evaluated on"),
-    Column("Seeds", _of_one_stage(system_columns.seeds), "of one stage at 3.5 bits"),
-    Column("Lossless ratio / uniform", _lossless_factor(0), "one-stage over uniform", "higher", "{:.2f}".format),
-    Column("Lossless ratio / two-stage", _lossless_factor(1), "one-stage over two-stage", "higher", "{:.2f}".format),
-    Column("Time, two-stage / one-stage", _time_factor, "at 3.5 bits", "higher", "{:.2f}".format),
-    Column("WER change, points", _change, "one-stage less two-stage, at 3.5 bits", "lower"),
-    Column("Ratio at 3.5 bits", _of_one_stage(system_columns.ideal_ratio), "ideal", "higher", "{:.2f}".format),
+    Column("Speech", _speech, "the kind of evaluation data"),
+    Column("Seeds", _of_one_stage(system_columns.seeds), "seeds of one stage at 3.5 bits"),
+    Column(
+        "Lossless ratio / uniform",
+        _lossless_factor(0),
+        "largest lossless ratio of one-stage over that of uniform",
+        "higher",
+        "{:.2f}".format,
+    ),
+    Column(
+        "Lossless ratio / two-stage",
+        _lossless_factor(1),
+        "largest lossless ratio of one-stage over that of two-stage",
+        "higher",
+        "{:.2f}".format,
+    ),
+    Column("Time, two-stage / one-stage", _time_factor, "quotient at 3.5 bits", "higher", "{:.2f}".format),
+    Column("WER change, points", _change, "one-stage minus two-stage, at 3.5 bits", "lower"),
+    Column(
+        "Ratio at 3.5 bits",
+        _of_one_stage(system_columns.ideal_ratio),
+        "ideal ratio of one-stage",
+        "higher",
+        "{:.2f}".format,
+    ),
     Column("Lossless at 3.5 bits", _of_one_stage(system_columns.verdict), "significantly worse comparisons"),
 )

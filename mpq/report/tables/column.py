@@ -16,15 +16,15 @@ class Spread:
     count: int
 
     def text(self, format: Callable[[Any], str]) -> str:
-        """Show it as `mean ± deviation` in the format of the column; a deviation that rounds to 0 is left out."""
+        """Return `mean ± deviation` in the format of the column; a deviation that rounds to 0 is omitted."""
         nothing = format(self.deviation) == format(0.0)
         return format(self.mean) + ("" if nothing else f" ± {format(self.deviation).lstrip('+')}")
 
 
 def over_seeds(values: Sequence[Any]) -> Any:
-    """The seeds' common value; numbers that differ become a `Spread`, other things a text of all of them.
+    """The common value of the seeds; different numbers become a `Spread`, other values a list as text.
 
-    Equal values stay as they are, so that a size does not read `0.39 ± 0.00`. No value at all is None.
+    Equal values stay as they are, so that a size does not read `0.39 ± 0.00`. Without any value the result is None.
     """
     known = [value for value in values if value is not None]
     if not known:
@@ -37,7 +37,7 @@ def over_seeds(values: Sequence[Any]) -> Any:
 
 
 def mean_of(value: Any) -> Any:
-    """The plain number of a value of `over_seeds`, for reckoning with it."""
+    """The plain number of a value from `over_seeds`, for calculations."""
     return value.mean if isinstance(value, Spread) else value
 
 
@@ -46,9 +46,9 @@ EMPTY = "–"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its title, its function (None: nothing to show), what it means with its unit, which way is better.
+    """One column: title, function of a row (None: no value), meaning with unit, and which direction is better.
 
-    `optional`: a table leaves it out where no row has a value of it.
+    `optional`: a table omits the column if no row has a value.
     """
 
     title: str
@@ -61,11 +61,11 @@ class Column:
 
     @property
     def header(self) -> str:
-        """The title with an arrow that points to where better values lie."""
+        """The title with an arrow in the direction of better values."""
         return self.title + {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
 
     def text(self, value: Any) -> str:
-        """Show a value of this column."""
+        """Return a value of this column as text."""
         if isinstance(value, Spread):
             return value.text(self.format)
         if isinstance(value, str):  # a word in a column of numbers, such as "not run"
@@ -73,7 +73,7 @@ class Column:
         return EMPTY if value is None else self.format(value)
 
     def of_set(self, name: str, cut: Callable[[Any, str], Any]) -> "Column":
-        """Return this column for the evaluation set `name` alone; `cut` cuts a row down to a set (records: `only`)."""
+        """Return this column for the evaluation set `name`; `cut` reduces a row to one set (for records: `only`)."""
         return replace(
             self, title=f"{self.title} {name}", function=lambda row: self.function(cut(row, name)), per_set=False
         )

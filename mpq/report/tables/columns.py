@@ -1,8 +1,8 @@
-"""The columns that a table may have: one statement each, a function `Result -> value` and how to show its value.
+"""The columns that a table may have, one statement each: a function `Result -> value` and the format of its value.
 
-There is no register: every `Column` of this module is a column, named as it is here. Columns "per set" read a record
-that `only` has cut down to one evaluation set; so a column never takes more than the record, and the table decides
-whether sets lie side by side or below each other.
+Every `Column` of this module is available under its variable name. Columns "per set" read a record that `only` has
+reduced to one evaluation set, so a column needs nothing but the record, and the table decides whether sets are side by
+side or one below the other.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ SIGNIFICANT, NOT_SIGNIFICANT = "significant increase", "no significant increase"
 
 
 def only(result: Result, name: str) -> Result:
-    """Return the record cut down to the evaluation set `name`; empty where it was not evaluated on it."""
+    """Return the record reduced to the evaluation set `name`; empty if it was not evaluated on that set."""
     significance = None if result.significance is None else _keep(result.significance, name)
     return replace(result, wer=_keep(result.wer, name), significance=significance)
 
 
 def find(name: str, module: ModuleType | None = None) -> Column:
-    """Return the column `name` of `module`, without one of this module; raises UserError listing all of them."""
+    """Return the column `name` of `module` (default: this module); raises UserError listing the valid names."""
     columns = {
         key: value for key, value in (vars(module) if module else globals()).items() if isinstance(value, Column)
     }
@@ -36,7 +36,7 @@ def find(name: str, module: ModuleType | None = None) -> Column:
 
 
 def judge(result: Significance) -> str:
-    """Say whether the WER is significantly higher than the baseline's: MAPSSWE, two-tailed, p < 0.05, worse."""
+    """Return whether the WER is significantly higher than the baseline's: MAPSSWE, two-tailed, p < 0.05."""
     return SIGNIFICANT if result.p < ALPHA and result.difference > 0 else NOT_SIGNIFICANT
 
 
@@ -49,7 +49,7 @@ def _wer(value: Callable[[WordErrors], Any]) -> Callable[[Result], Any]:
 
 
 def _of_characters(value: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """`value` of the characters' part of a record's errors or test; None where they were not counted."""
+    """`value` of the character part of a record's errors or test; None if characters were not counted."""
     return lambda of_words: value(of_words.characters) if of_words.characters else None
 
 
@@ -83,12 +83,12 @@ def _bounds(interval: tuple[float, float]) -> str:
 
 _signed, _two, _one, _whole = "{:+z.2f}".format, "{:.2f}".format, "{:.1f}".format, "{:,.0f}".format
 
-system = Column("System", _system, "the run's name; its seed where that isn't 0; smoke where it is no real training")
+system = Column("System", _system, "the run's name, its seed unless 0, and smoke for a smoke run")
 model = Column("Model", lambda r: r.model, "the model that was compressed")
-recipe = Column("Recipe", lambda r: r.recipe, "the way of compression")
+recipe = Column("Recipe", lambda r: r.recipe, "the compression recipe")
 seed = Column("Seed", lambda r: r.seed, "the seed of the run")
-target_bits = Column("Target bits", lambda r: r.bits.target, "bits per searched weight asked for", format="{:g}".format)
-average_bits = Column("Bits", lambda r: r.bits.average, "bits per searched weight, realised", "lower", _two)
+target_bits = Column("Target bits", lambda r: r.bits.target, "requested bits per searched weight", format="{:g}".format)
+average_bits = Column("Bits", lambda r: r.bits.average, "realised average bits per searched weight", "lower", _two)
 activation_bits = Column("Act. bits", lambda r: r.bits.activations, "bits per activation", "lower", "{:g}".format)
 parameters = Column("Params M", lambda r: r.size.parameters / 1e6, "parameters, millions", format=_two)
 size_mb = Column("Size MB", lambda r: r.size.file_bytes / 1e6, "bytes of the file / 1,000,000", "lower", _two)
@@ -96,7 +96,7 @@ ideal_ratio = Column("Ideal ratio", lambda r: r.size.ideal_ratio, "float32 bits 
 file_ratio = Column("File ratio", lambda r: r.size.file_ratio, "float32 bytes / bytes of the file", "higher", _two)
 seconds = Column("Time s", lambda r: r.time.seconds, "compression time, evaluation excluded", "lower", _one)
 processor_seconds = Column(
-    "Processor s", _processor_seconds, "seconds of all threads and workers; other work on the machine hardly moves it",
+    "Processor s", _processor_seconds, "seconds of all threads and workers; affected little by other work",
     "lower", _one,
 )  # fmt: skip
 device_seconds = Column("Device s", lambda r: r.time.device_seconds, "seconds x devices", "lower", _one)
@@ -105,18 +105,23 @@ updates = Column("Updates", lambda r: sum(s.updates for s in r.time.stages), "op
 audio = Column(
     "Audio s", lambda r: sum(s.audio_seconds for s in r.time.stages), "audio-seconds trained on", "lower", _whole
 )
-peak_memory = Column("Peak GB", _peak_gigabytes, "peak memory of the hungriest stage", "lower", _two)
+peak_memory = Column("Peak GB", _peak_gigabytes, "peak memory of the stage that needs most", "lower", _two)
 hardware = Column("Hardware", lambda r: ", ".join(r.provenance.hardware.gpus) or r.provenance.hardware.cpu, "machine")
 set_name = Column("Set", lambda r: next(iter(r.wer), None), "the evaluation set", per_set=True)
 utterances = Column("Utts", _wer(lambda e: e.utterances), "utterances of the set", format=_whole, per_set=True)
 words = Column("Words", _wer(lambda e: e.words), "words of the set", format=_whole, per_set=True)
 wer = Column("WER %", _wer(lambda e: e.wer), "word error rate, percent", "lower", _two, per_set=True)
 cer = Column(
-    "CER %", _wer(_of_characters(lambda e: e.cer)), "character error rate, percent; blanks count as characters",
+    "CER %", _wer(_of_characters(lambda e: e.cer)), "character error rate, percent; spaces count as characters",
     "lower", _two, per_set=True, optional=True,
 )  # fmt: skip
 difference = Column(
-    "WER change", _test(lambda t: t.difference), "WER - baseline's, percentage points", "lower", _signed, per_set=True
+    "WER change",
+    _test(lambda t: t.difference),
+    "WER minus the baseline's, percentage points",
+    "lower",
+    _signed,
+    per_set=True,
 )
 interval = Column(
     "95 % interval",
@@ -126,18 +131,18 @@ interval = Column(
     per_set=True,
 )
 largest_increase = Column(
-    "Up to", _test(lambda t: max(0.0, t.interval[1])), "the largest increase that the interval allows",
+    "Up to", _test(lambda t: max(0.0, t.interval[1])), "the largest WER increase within the interval",
     "lower", _signed, per_set=True,
 )  # fmt: skip
 cer_difference = Column(
-    "CER change", _test(_of_characters(lambda t: t.difference)), "CER - baseline's, percentage points",
+    "CER change", _test(_of_characters(lambda t: t.difference)), "CER minus the baseline's, percentage points",
     "lower", _signed, per_set=True, optional=True,
 )  # fmt: skip
 cer_interval = Column(
     "CER 95 % interval", _test(_of_characters(lambda t: t.interval)), "bootstrap interval of the CER change",
     format=_bounds, per_set=True, optional=True,
 )  # fmt: skip
-z = Column("Z", _test(lambda t: t.z), "MAPSSWE's Z, positive is worse", "lower", _signed, per_set=True)
+z = Column("Z", _test(lambda t: t.z), "MAPSSWE's Z; positive: worse", "lower", _signed, per_set=True)
 p = Column("p", _test(lambda t: t.p), "MAPSSWE's two-tailed p", format=_p_value, per_set=True)
 verdict = Column("Verdict", _test(judge), "MAPSSWE at alpha 0.05, this comparison alone", per_set=True)
-baseline = Column("Baseline", _test(lambda t: t.baseline.exp), "what it was compared with", per_set=True)
+baseline = Column("Baseline", _test(lambda t: t.baseline.exp), "the run that it was compared with", per_set=True)

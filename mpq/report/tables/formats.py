@@ -3,9 +3,9 @@ r"""Sheets as Markdown (GitHub's tables), LaTeX and CSV.
 *LaTeX* uses booktabs, one `table` per block, to be included with `\input`. It needs `\usepackage{booktabs,graphicx}`
 and, before a pdfLaTeX of 2018, UTF-8 input. Wide tables are scaled to the width of the line.
 
-*CSV* holds plain values for pandas, R or a spreadsheet. Parts have different columns, so a row leaves those of the
-others empty; `table`, `part` and `model` select rows: `frame[frame.part == "..."].dropna(axis=1, how="all")`. A column
-whose values are means over seeds has a second one, its standard deviation (`... sd`); an interval has two (`... low`,
+*CSV* holds plain values for pandas, R or a spreadsheet. Parts have different columns, so the columns of other parts are
+empty in a row; select rows by `table`, `part` and `model`: `frame[frame.part == "..."].dropna(axis=1, how="all")`. A
+column of means over seeds is followed by their standard deviation (`... sd`); an interval has two columns (`... low`,
 `... high`).
 """
 
@@ -26,9 +26,9 @@ _WORDS = (NOT_RUN, NONE)
 
 
 def to_markdown(sheets: Sequence[Sheet], level: int = 3) -> str:
-    """Return all of it; every row is complete, so that a line can be read or searched by itself.
+    """Return all sheets; every row is complete, so that a line can be read or searched by itself.
 
-    `level` is that of the headings.
+    `level` is the level of the headings.
     """
     return "\n".join(_markdown_sheet(sheet, "#" * level) for sheet in sheets)
 
@@ -39,7 +39,7 @@ def _markdown_sheet(sheet: Sheet, mark: str) -> str:
 
 
 def _block(block: Block) -> str:
-    if block.folded:  # GitHub's way to fold; a blank line lets the table inside be Markdown
+    if block.folded:  # collapsed on GitHub; the blank line makes the table inside Markdown
         return f"<details><summary>{block.title}</summary>\n\n{_rows(block)}\n\n</details>"
     return f"**{block.title}**\n\n{_rows(block)}"
 
@@ -53,7 +53,7 @@ def _rows(block: Block) -> str:
 
 
 def is_numeric(values: tuple[str, ...]) -> bool:
-    """Say whether a column of cells is to be aligned to the right: every cell looks like a number or is empty."""
+    """Return whether a column of cells is right-aligned: every cell looks like a number or is empty."""
     plain = [value for value in values if value not in _WORDS]
     return bool(plain) and not any(letter.isalpha() for value in plain for letter in value.removeprefix("up to"))
 
@@ -66,13 +66,13 @@ _SPECIAL = {
 
 
 def to_latex(sheets: Sequence[Sheet]) -> str:
-    """Return the tables of all sheets; a sheet's caption stands below the last of its own."""
+    """Return the tables of all sheets; a sheet's caption follows its last table."""
     head = "% Needs \\usepackage{booktabs,graphicx}. Made from records by scripts/tables.py; don't edit.\n"
     return head + "\n".join(_latex_sheet(sheet) for sheet in sheets)
 
 
 def escape(text: str) -> str:
-    """Write plain text so that LaTeX prints it as it is."""
+    """Escape plain text for LaTeX."""
     return "".join(_SPECIAL.get(letter, letter) for letter in text).replace("--", "-{}-").replace("–", "--")
 
 
@@ -103,13 +103,13 @@ def _table(title: str, block: Block) -> str:
 
 
 def _unnumbered(title: str) -> str:
-    """The title without "Table 1: ", since LaTeX counts its tables itself."""
+    """The title without "Table 1: ", because LaTeX numbers its tables itself."""
     plain = re.sub(r"^Table \d+: ", "", title)
     return plain[0].upper() + plain[1:]
 
 
 def _cell(text: str) -> str:
-    """A cell; a leading minus becomes a real one, and a bracket must not be read as the argument of `\\\\`."""
+    """A cell; a leading hyphen becomes a minus sign, and a bracket must not be read as the argument of `\\\\`."""
     words = [f"$-${word[1:]}" if word[:1] == "-" and word[1:2].isdigit() else escape(word) for word in text.split(" ")]
     return "{}" + " ".join(words) if text.startswith("[") else " ".join(words)
 

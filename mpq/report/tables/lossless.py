@@ -16,13 +16,13 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Method:
-    """The systems of one group or of one method (see `mpq.report.tables.recipes`); 32 bits is no method."""
+    """The systems of one group or of one method (see `mpq.report.tables.recipes`), without 32 bits."""
 
     name: str
     systems: tuple[System, ...]
 
     def best(self, alone: bool = False) -> System | str:
-        """The lossless system of the largest ideal ratio, `none`, or `not run`; `alone` judges without Holm."""
+        """The lossless system with the largest ideal ratio, `none`, or `not run`; `alone`: without correction."""
         judged = [(s, s.lossless_alone if alone else s.lossless) for s in self.systems]
         if all(lossless is None for _, lossless in judged):
             return NOT_RUN
@@ -32,7 +32,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Factor:
-    """The largest lossless ratio of one method over that of another; `paper` is the abstract's figure."""
+    """The largest lossless ratio of one method over that of another; `paper` is the abstract's number."""
 
     over: Method
     method: Method
@@ -48,7 +48,7 @@ def methods(systems: Sequence[System]) -> list[Method]:
 
 
 def factors(systems: Sequence[System]) -> list[Factor]:
-    """One-stage over uniform and over two-stage precision; of each method the best recipe counts."""
+    """One-stage over uniform and over two-stage precision, each with its best recipe."""
     model = systems[0].model
 
     def of(method: str) -> Method:
@@ -91,18 +91,20 @@ def _seeds(system: System) -> str:
 
 
 _two, _bits = "{:.2f}".format, "{:g}".format
-method = Column("Method", lambda m: m.name, "a way of compression")
-run = Column("Systems run", lambda m: f"{sum(bool(s.runs) for s in m.systems)} of {len(m.systems)}", "of those planned")
-ideal = Column("Ideal ratio", _of_best(_ideal), "the largest lossless one, after Holm", "higher", _two)
+method = Column("Method", lambda m: m.name, "the compression method")
+run = Column("Systems run", lambda m: f"{sum(bool(s.runs) for s in m.systems)} of {len(m.systems)}", "of all planned")
+ideal = Column("Ideal ratio", _of_best(_ideal), "the largest lossless one, after Holm's correction", "higher", _two)
 file = Column("File ratio", _of_best(_file), "of that system", "higher", _two)
 bits = Column("at bits", _of_best(lambda s: s.bits), "of that system", format=_bits)
 seeds = Column("Seeds", _of_best(_seeds), "of that system")
 ideal_alone = Column(
-    "Ideal ratio, alone", _of_best(_ideal, True), "the largest lossless one, each test alone", "higher", _two
+    "Ideal ratio, alone", _of_best(_ideal, True), "the largest lossless one, without correction", "higher", _two
 )
 bits_alone = Column("at bits, alone", _of_best(lambda s: s.bits, True), "of that system", format=_bits)
-factor = Column("Factor", lambda f: f"{f.method.name} / {f.over.name}", "of largest lossless ratios")
+factor = Column("Factor", lambda f: f"{f.method.name} / {f.over.name}", "quotient of largest lossless ratios")
 ideal_factor = Column("Ideal", _divided(_ideal), "ideal ratio / ideal ratio", "higher", _two)
 file_factor = Column("File", _divided(_file), "file ratio / file ratio", "higher", _two)
-factor_alone = Column("Ideal, alone", _divided(_ideal, True), "the same, each test alone", "higher", _two)
+factor_alone = Column(
+    "Ideal, alone", _divided(_ideal, True), "ideal ratio / ideal ratio, without correction", "higher", _two
+)
 paper_factor = Column("Paper", lambda f: f.paper, "in the paper's abstract", optional=True)

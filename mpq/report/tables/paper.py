@@ -1,15 +1,15 @@
-"""The figures of the paper that stand beside ours: those of its abstract, and no others.
+"""The numbers of the paper that the tables show beside ours; all are from its abstract.
 
 Source: arXiv 2501.03643, abstract. Its lossless factors, "up to 1.7x and 1.9x over the respective uniform-precision
-and two-stage mixed-precision quantized baselines", are read as 1.7 over uniform and 1.9 over two-stage precision;
-compression time is down by up to 1.9 for wav2vec2-base and 1.5 for HuBERT-large.
+and two-stage mixed-precision quantized baselines", are read as 1.7 over uniform and 1.9 over two-stage precision.
+Compression time is reduced by a factor of up to 1.9 for wav2vec2-base and 1.5 for HuBERT-large.
 """
 
 from mpq import conf
 from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, UNIFORM, method
 
 TABLE = "compression"
-"""The table of `conf/table/` that has the claims' systems; its `claims` are their recipes."""
+"""The table of `conf/table/` with the systems of the claims; its `claims` lists their recipes."""
 BITS = 3.5
 """The average bits of the paper's own lossless system, which is one-stage."""
 _RATIO = {"hubert_large": 8.6}
@@ -21,12 +21,12 @@ CLAIMS = ("up to 1.7", "up to 1.9", "up to 1.9 (wav2vec2), 1.5 (HuBERT)", "lower
 
 
 def claimed() -> list[str]:
-    """The recipes that the claims are about, one of each method."""
+    """The recipes that the claims are about, one per method."""
     return conf.read("table", TABLE)["claims"]
 
 
 def claimed_of(of: str) -> str:
-    """The one of them that belongs to the method `of`."""
+    """The claimed recipe of the method `of`."""
     return next(recipe for recipe in claimed() if method(recipe) == of)
 
 
@@ -36,7 +36,7 @@ def is_own(recipe: str, bits: float | None, activations: str) -> bool:
 
 
 def ratio(model: str) -> float | None:
-    """The compression ratio of the paper's own lossless system; None where the abstract gives none."""
+    """The compression ratio of the paper's own lossless system; None if the abstract states none."""
     return _RATIO.get(model)
 
 

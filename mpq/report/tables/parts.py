@@ -1,7 +1,7 @@
-"""The parts of a table: what a row is, which columns it has, and a pandas frame of plain values.
+"""The parts of a table: the kind of its rows, its columns, and a pandas frame of plain values.
 
-Building and showing are apart: a `Block` holds values and columns, and each format (terminal, Markdown, LaTeX, CSV) is
-one function from blocks. What a row may be is listed in `KINDS`: a run, a system over its seeds, a method, a factor.
+Building and showing are separate: a `Block` holds values and columns, and each format (terminal, Markdown, LaTeX, CSV)
+is a function of blocks. `KINDS` lists the kinds of rows: a run, a system over its seeds, a method, a factor.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ from mpq.report.tables.system import System
 class Kind:
     """A kind of rows: the module with its columns, and how the rows come from the records or systems of a table.
 
-    `cut` cuts a row down to one evaluation set, where the columns "per set" stand side by side. `folded` asks a page to
-    show the part only to who opens it.
+    `cut` reduces a row to one evaluation set, if the columns "per set" are side by side. `folded` collapses the part on
+    a page.
     """
 
     columns: ModuleType
@@ -38,7 +38,7 @@ def _compressed(systems: Sequence[System]) -> list[System]:
 
 
 def _per_set(systems: Sequence[System]) -> list[System]:
-    """A row for each set a system was compared on; a system that was not run keeps one row."""
+    """One row per set that a system was compared on; a system that was not run keeps one row."""
     rows = []
     for system in _compressed(systems):
         sets = dict.fromkeys(one.set_name for one in system.comparisons)
@@ -61,21 +61,21 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Block:
-    """One part of a table, made: a frame of values, one column of it for each of `columns`, None where none is.
+    """A finished part of a table: a frame of values with one column per item of `columns`; None means no value.
 
-    `model` is the model it is about; empty where the rows are of several.
+    `model` is the model of its rows; empty if there are several.
     """
 
     part: str
     columns: tuple[Column, ...]
     frame: pd.DataFrame
-    grouped: bool  # neighbouring rows of the same first cell belong together
+    grouped: bool  # adjacent rows with the same first cell belong together
     model: str = ""
     folded: bool = False
 
     @property
     def title(self) -> str:
-        """What stands above it."""
+        """The heading of the part."""
         return f"{self.model}: {self.part[0].lower()}{self.part[1:]}" if self.model else self.part
 
     def cells(self) -> list[list[str]]:
@@ -85,14 +85,14 @@ class Block:
 
 
 def with_values(columns: Sequence[Column], rows: Sequence[Any]) -> list[Column]:
-    """The columns without those that are optional and have no value in any row."""
+    """The columns without optional ones that have no value in any row."""
     nothing = (None, system_columns.NOT_RUN)
     return [c for c in columns if not c.optional or any(c.function(row) not in nothing for row in rows)]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a table: its title, what a row is (a name of `KINDS`), and the names of its columns.
+    """One part of a table: its title, the kind of its rows (a key of `KINDS`), and the names of its columns.
 
     Raises UserError for unknown rows or columns, listing the valid ones.
     """
@@ -110,9 +110,9 @@ class Part:
             find(name, KINDS[self.rows].columns)
 
     def build(self, items: Sequence[Any], sets: Sequence[str], model: str = "") -> Block:
-        """Read the values off `items`, records or systems; `sets` are the evaluation sets to show side by side.
+        """Compute the values of `items`, records or systems; `sets` are the evaluation sets to show side by side.
 
-        `model` is named, where a table has a block for each.
+        `model` is given if a table has one block per model.
         """
         kind = KINDS[self.rows]
         shown = [find(name, kind.columns) for name in self.columns]

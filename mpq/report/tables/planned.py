@@ -1,8 +1,8 @@
-"""The rows that a table is meant to have, whether they were run or not.
+"""The rows that a table plans, whether they were run or not.
 
-`systems` in `conf/table/<name>.yaml` lists them once for every model: a recipe, its bits and seeds, and other settings
-if any; or it names the table whose rows they are (`systems: compression`). A scale that is listed in `systems_at` has
-those rows instead. A row's run name is computed as a run computes its own.
+`systems` in `conf/table/<name>.yaml` lists them once for all models: a recipe, its bits and seeds, and optional further
+settings; or it names the table with the rows (`systems: compression`). A scale that is listed in `systems_at` has those
+rows instead. The name of a row's run is computed in the same way as by the run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _KEYS = {"recipe", "bits", "seeds", "overrides"}
 
 @dataclass(frozen=True)
 class Row:
-    """One run to be: its name, the settings that make it, and the name that its record gives the recipe."""
+    """One planned run: its name, its settings, and the name of the recipe in its record."""
 
     exp: str
     model: str
@@ -42,10 +42,10 @@ class Row:
 
 
 def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
-    """The rows of `table` for `model`, each run once; `overrides` (`key=value`) hold for all of them.
+    """The rows of `table` for `model`, each run once; `overrides` (`key=value`) apply to all of them.
 
-    Raises: UserError where the table has no rows of its own or one that can't be read, or where `overrides` set what
-    the table decides.
+    Raises: UserError if the table has no rows or one that can't be read, or if `overrides` change a setting that the
+    table decides.
     """
     if decided := [word for word in overrides if word.lstrip("+").split("=")[0] in _DECIDED]:
         raise UserError(f"{decided[0]} can't be set for all rows: conf/table/{table}.yaml decides it for each")
@@ -79,11 +79,11 @@ def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> lis
 
 
 def _naming(recipe: str, overrides: Sequence[str]) -> Any:
-    """The settings from which runs compute their names; a whole config would take long to compose."""
+    """The settings from which runs compute their names; composing a whole config would be slow."""
     settings = [word.lstrip("+") for word in overrides if not conf.folder(word.split("=")[0]).is_dir()]
     return OmegaConf.merge(_unnamed(conf.CONF, recipe), OmegaConf.from_dotlist(settings))
 
 
 @cache
-def _unnamed(_: Path, recipe: str) -> Any:  # of the folder `conf/` that is given, for the cache to tell
+def _unnamed(_: Path, recipe: str) -> Any:  # takes the folder `conf/` as part of the cache's key
     return OmegaConf.create({"quantizer": conf.required("quantizer", "lsq"), "recipe": conf.recipe(recipe)})

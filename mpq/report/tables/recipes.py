@@ -1,7 +1,7 @@
-"""What recipes are called and which method each belongs to, as `conf/recipe/` states it, by the name in a record.
+"""The label and the method of each recipe, from `conf/recipe/`, by the recipe's name in a record.
 
-A record keeps its recipe's name alone. One that `conf/recipe/` has no more, or that states neither, is called by its
-name with blanks and is a method of its own.
+A record holds only the name of its recipe. If `conf/recipe/` no longer has that recipe, or states neither label nor
+method, its label is the name with spaces, and it is a method of its own.
 """
 
 import re
@@ -15,11 +15,11 @@ import yaml
 from mpq import conf
 
 UNIFORM, TWO_STAGE, ONE_STAGE, POST_TRAINING = "uniform", "two_stage", "one_stage", "post_training"
-"""The methods that tables and pictures ask for, beside `conf.FULL_PRECISION`."""
+"""The methods that tables and pictures distinguish, besides `conf.FULL_PRECISION`."""
 
 
 def label(recipe: str) -> str:
-    """What tables and pictures call a recipe."""
+    """The name of a recipe in tables and pictures."""
     return conf.label({**_settings(recipe), "name": recipe})
 
 
@@ -29,23 +29,23 @@ def method(recipe: str) -> str:
 
 
 def is_compressed(recipe: str) -> bool:
-    """Whether a recipe makes another model than the one of 32 bits."""
+    """Whether a recipe compresses the model, that is, is not full precision."""
     return method(recipe) != conf.FULL_PRECISION
 
 
 def title(method: str) -> str:
-    """What a method is called."""
+    """The name of a method in tables and pictures."""
     return method.replace("_", "-")
 
 
 def group(recipe: str) -> str:
-    """What a recipe is drawn and compared as: everything without training is one, every other recipe its own."""
+    """The group in which a recipe is drawn and compared: one for all post-training, else the recipe itself."""
     found = method(recipe)
     return title(found) if found == POST_TRAINING else label(recipe)
 
 
 def groups() -> list[str]:
-    """The groups of all recipes: those of `conf/legend.yaml`, in its order, then the others."""
+    """The groups of all recipes: first those of `conf/legend.yaml` in its order, then the others."""
     others = (name for name in conf.names("recipe") if is_compressed(name))
     return list(dict.fromkeys(map(group, (*legend()["methods"], *others))))
 
@@ -61,7 +61,7 @@ def _legend(path: Path) -> dict[str, Any]:
 
 
 def _settings(recipe: str) -> Mapping[str, Any]:
-    """The settings `recipe.*` of the file of this name, or whose runs give the recipe this name; else none."""
+    """The settings `recipe.*` of the file with this name, or whose runs record this name; else empty."""
     exact, patterns = _stated(conf.folder("recipe"))
     if recipe in exact:
         return exact[recipe]

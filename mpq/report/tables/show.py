@@ -1,4 +1,4 @@
-"""Showing tables in one of the formats."""
+"""Prints tables in one of the formats."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ FORMATS: dict[str, Callable[[Sequence[Sheet]], None]] = {
 
 
 def show_table(name: str, folder: Path, root: Path | str, format: str = "terminal", scale: str = "tiny") -> None:
-    """Print `<folder>/<name>.yaml`, made of the records below `root`; tables of systems show the models of `scale`.
+    """Print `<folder>/<name>.yaml`, made from the records below `root`; tables of systems show the models of `scale`.
 
-    Raises UserError for an unknown table, format or scale, listing the valid ones; for a table of records, where there
-    is none.
+    Raises UserError for an unknown table, format or scale, listing the valid ones, and if a table of records has no
+    record.
     """
     show = printer(format)
     check_root(root)
@@ -30,7 +30,7 @@ def show_table(name: str, folder: Path, root: Path | str, format: str = "termina
 
 
 def printer(format: str) -> Callable[[Sequence[Sheet]], None]:
-    """What prints tables in `format`; raises UserError for an unknown one."""
+    """The function that prints tables in `format`; raises UserError for an unknown one."""
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}; the formats are {', '.join(FORMATS)}")
     return FORMATS[format]

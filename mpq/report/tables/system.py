@@ -1,7 +1,7 @@
-"""A system: one model compressed in one way, over all planned seeds, joined with the records there are.
+"""A system: one model compressed in one way, over all planned seeds, joined with the existing records.
 
-A system rather than a run, because chance moves a run's word error rate by as much as systems differ: what a table says
-of a system must rest on all of its seeds, and must show how many there are.
+Tables compare systems rather than runs, because a run's word error rate varies by chance as much as systems differ:
+a statement about a system must use all of its seeds and show how many there are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,16 +41,16 @@ class AdjustedTest:
 
     @property
     def worse_alone(self) -> bool:
-        """Whether it is significant as if it were the only comparison; a correction never finds more."""
+        """Whether the increase is significant without correction, as if this were the only comparison."""
         return self.test.difference > 0 and self.test.p < ALPHA
 
 
 @dataclass(frozen=True)
 class System:
-    """One row: what was planned, the records there are of it, and their comparisons with 32 bits.
+    """One row: the plan, its existing records, and their comparisons with 32 bits.
 
-    `bits` is the average asked for (None: 32 bits), `command` makes what is missing, `shapes` stands in for the size of
-    a model that was not run.
+    `bits` is the requested average (None: 32 bits), `command` runs what is missing, and `shapes` gives the size of a
+    model that was not run.
     """
 
     exp: str
@@ -65,13 +65,13 @@ class System:
 
     @property
     def label(self) -> str:
-        """What the row is called: the recipe, its bits a weight, and 8-bit activations where there are any."""
+        """The name of the row: the recipe, its bits per weight, and 8-bit activations if any."""
         bits = [] if self.bits is None else [f"{self.bits:g} bit{'s' if self.bits != 1 else ''}"]
         return ", ".join([recipes.label(self.recipe), *bits, *([f"A8 {self.activations}"] if self.activations else [])])
 
     @property
     def activations(self) -> str:
-        """How activations are quantized, as the run's name tells: dynamic, static, or empty for not at all."""
+        """How activations are quantized, according to the run's name: dynamic, static, or empty for float."""
         return self.exp.partition("_a8_")[2]
 
     @property
@@ -81,12 +81,12 @@ class System:
 
     @property
     def group(self) -> str:
-        """What it is drawn and compared as: see `mpq.report.tables.recipes.group`."""
+        """The group in which it is drawn and compared: see `mpq.report.tables.recipes.group`."""
         return recipes.group(self.recipe)
 
     @property
     def is_compressed(self) -> bool:
-        """Whether it is another model than the one of 32 bits."""
+        """Whether the model is compressed, that is, not the 32-bit one."""
         return recipes.is_compressed(self.recipe)
 
     @property
@@ -100,7 +100,7 @@ class System:
         return not any(one.worse_alone for one in self.comparisons) if self.comparisons else None
 
     def only(self, name: str) -> "System":
-        """The system cut down to the evaluation set `name`."""
+        """The system reduced to the evaluation set `name`."""
         kept = tuple(one for one in self.comparisons if one.set_name == name)
         return replace(self, runs=tuple(only(run, name) for run in self.runs), comparisons=kept)
 
@@ -108,9 +108,9 @@ class System:
 def compared(systems: Sequence[System]) -> list[System]:
     """The systems of one model with their comparisons and Holm's corrections.
 
-    A verdict is corrected over the comparisons of its own system, seeds x sets, since those are what the claim "this
-    system is lossless" unites. Over a whole table the correction grows with every row that is added, so that a system
-    would become lossless because of its neighbours: right for "which of all these differ", wrong for a claim of none.
+    A verdict is corrected over the comparisons of its own system, seeds x sets, because the claim "this system is
+    lossless" is about all of them. Over a whole table the correction would grow with every added row, so that a system
+    could become lossless because of other rows: right for "which of these differ", wrong for "this one does not".
     """
     found = [[(run.seed, *item) for run in s.runs for item in (run.significance or {}).items()] for s in systems]
     over_all = iter(holm([test.p for tests in found for *_, test in tests]))
@@ -141,8 +141,8 @@ def sets_of(model: str) -> list[str]:
 def load_systems(table: str, model: str, root: Path | str) -> list[System]:
     """Every system that `table` plans for `model`, with its records below `root`, most bits first in each recipe.
 
-    A record is looked for where its run leaves it, `<root>/<exp>/seed<k>/`; so the records of other folders below
-    `root` have no part in the tables.
+    Records are read only from the folders of their runs, `<root>/<exp>/seed<k>/`; records in other folders below
+    `root` are ignored.
 
     Raises: UserError for a record or a file of sizes that can't be read.
     """
@@ -172,7 +172,7 @@ def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None
 
 
 def _command(missing: list[Row]) -> str:
-    """What to type for the rows that have no record: one command, over several seeds a sweep."""
+    """The command for the rows without a record: one run, or a sweep over several seeds."""
     if not missing:
         return ""
     words = [word for word in missing[0].words if not word.startswith("seed=")]

@@ -1,7 +1,7 @@
-"""The columns of the tables over systems: a record's column lifted over the seeds, and what only a system has.
+"""The columns of the tables over systems: columns of records pooled over the seeds, and columns that only systems have.
 
-As in `mpq.report.tables.columns`, every `Column` of this module is a column, named as it is here; its function takes a
-`System`, cut down to one evaluation set where it is "per set".
+As in `mpq.report.tables.columns`, every `Column` of this module is available under its variable name; its function
+takes a `System`, reduced to one evaluation set for columns "per set".
 """
 
 import statistics
@@ -14,11 +14,11 @@ from mpq.report.tables.column import Column, over_seeds
 from mpq.report.tables.system import AdjustedTest, System
 
 NOT_RUN, LOSSLESS, NOT_WORSE, WORSE = "not run", "lossless", "not worse", "worse"
-"""What stands in a cell: no record; no significant increase on any set; none on this set; how many there are."""
+"""Texts of cells: no record; no significant increase on any set; none on this set; the start of "worse 1 of 2"."""
 
 
 def lifted(column: Column, pool: Callable[[Sequence[Any]], Any] = over_seeds) -> Column:
-    """The column of a record as one of a system: `pool` makes one value of those of the seeds (None left out)."""
+    """A column of records as a column of systems: `pool` combines the values of the seeds, without None."""
 
     def function(system: System) -> Any:
         if not system.runs:
@@ -31,7 +31,7 @@ def lifted(column: Column, pool: Callable[[Sequence[Any]], Any] = over_seeds) ->
 
 
 def _size(column: Column) -> Column:
-    """A column of bits or size, which a system that was not run takes from the shapes of its model."""
+    """A column of bits or size; a system that was not run takes it from the tensor shapes of its model."""
     measured = lifted(column)
 
     def function(system: System) -> Any:
@@ -82,7 +82,7 @@ def _worst(value: Callable[[AdjustedTest], float]) -> Callable[[System], float |
 system = Column("System", lambda s: s.label, "how the model was compressed")
 exp = Column("Run", lambda s: s.exp, "the name of the runs")
 seeds = Column("Seeds", _seeds, "seeds recorded, of those planned")
-command = Column("Command", lambda s: s.command, "makes what is missing")
+command = Column("Command", lambda s: s.command, "runs what is missing")
 average_bits = replace(_size(columns.average_bits), title="W bits")
 activation_bits = replace(_size(columns.activation_bits), title="A bits")
 size_mb, ideal_ratio, file_ratio = map(_size, (columns.size_mb, columns.ideal_ratio, columns.file_ratio))
@@ -97,12 +97,12 @@ wer, cer = map(lifted, (columns.wer, columns.cer))
 verdict = Column(
     "Verdict, Holm",
     _count(lambda one: one.worse, LOSSLESS),
-    "comparisons significantly worse after Holm",
+    "comparisons significantly worse after Holm's correction",
 )
 alone = Column(
     "Verdict, alone",
     _count(lambda one: one.worse_alone, LOSSLESS),
-    "comparisons significantly worse, each alone",
+    "comparisons significantly worse, without correction",
 )
 set_name = lifted(columns.set_name)
 difference = lifted(columns.difference)
@@ -113,10 +113,16 @@ cer_interval = lifted(columns.cer_interval, _envelope)
 z = replace(columns.z, function=_worst(lambda one: one.test.z))
 p = replace(columns.p, function=_worst(lambda one: one.test.p))
 adjusted_p = replace(
-    columns.p, title="p Holm", function=_worst(lambda one: one.adjusted), meaning="p corrected over its system's tests"
+    columns.p,
+    title="p Holm",
+    function=_worst(lambda one: one.adjusted),
+    meaning="p corrected over the tests of the system",
 )
 table_p = replace(
-    columns.p, title="p Holm, all", function=_worst(lambda one: one.adjusted_all), meaning="p corrected over all tests"
+    columns.p,
+    title="p Holm, all",
+    function=_worst(lambda one: one.adjusted_all),
+    meaning="p corrected over all tests of the model",
 )
 set_verdict = replace(verdict, function=_count(lambda one: one.worse, NOT_WORSE), per_set=True)
 set_alone = replace(alone, function=_count(lambda one: one.worse_alone, NOT_WORSE), per_set=True)

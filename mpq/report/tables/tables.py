@@ -17,7 +17,7 @@ from mpq.report.tables.system import System, load_systems, models_of, sets_of
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table, made: its parts and the sentences below it."""
+    """A finished table: its parts and the sentences below it."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -26,7 +26,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to make: `rows` are patterns of run names in the order of showing (`*` is every run)."""
+    """A table of records: `rows` are patterns of run names in display order (`*` matches every run)."""
 
     title: str
     rows: tuple[str, ...]
@@ -42,7 +42,7 @@ class Table:
 
     def build(self, records: Sequence[Result]) -> Sheet:
         """Choose the records and build each part; a row that has no record is named in the caption."""
-        chosen: dict[int, Result] = {}  # by position, so that a run which two patterns name is shown once
+        chosen: dict[int, Result] = {}  # by position, so that a run that matches two patterns is shown once
         for pattern in self.rows:
             chosen |= {i: r for i, r in enumerate(records) if fnmatchcase(r.exp, pattern)}
         missing = [row for row in self.rows if "*" not in row and row not in {record.exp for record in records}]
@@ -57,7 +57,7 @@ def parts_of(values: Mapping[str, Any]) -> tuple[Part, ...]:
 
 
 def beside_baseline(result: Result, records: Sequence[Result]) -> list[Result]:
-    """Return the run after the runs of `records` that it was compared with: the rows to show when it has ended."""
+    """Return the runs of `records` that `result` was compared with, then `result`: the rows to show at its end."""
     compared = [test.baseline for test in (result.significance or {}).values()]
     wanted = {(baseline.exp, baseline.seed) for baseline in compared}
     found = {(record.exp, record.seed): record for record in records if (record.exp, record.seed) in wanted}
@@ -69,7 +69,7 @@ _OF_SYSTEMS = {"systems", "compressed", "compressed_per_set", "missing", "time_f
 
 @dataclass(frozen=True)
 class SystemTable:
-    """A table to make: each of its parts once for each model of a scale."""
+    """A table of systems: each of its parts once per model of a scale."""
 
     name: str
     title: str
@@ -89,8 +89,8 @@ class SystemTable:
     def build(self, scale: str, root: Path | str, claims: bool = False) -> Sheet:
         """Read the records below `root` of every model of `scale`.
 
-        `claims` cuts the parts that list systems down to those that carry the paper's claims; what is worked out of all
-        systems, such as a method's largest lossless ratio, stays as it is.
+        `claims` reduces the parts that list systems to those that carry the paper's claims; values computed from all
+        systems, such as a method's largest lossless ratio, stay the same.
 
         Raises: UserError for an unknown scale, one without models, or a record that can't be read.
         """
@@ -112,13 +112,13 @@ class SystemTable:
 
 
 def carrying_claims(systems: Sequence[System]) -> list[System]:
-    """32 bits, and the systems with the most seeds: conf/table/compression.yaml gives them to the paper's claims."""
+    """32 bits, and the systems with the most seeds, which in conf/table/compression.yaml are those of the claims."""
     most = max((len(system.seeds) for system in systems), default=0)
     return [system for system in systems if not system.is_compressed or len(system.seeds) == most]
 
 
 def load_tables(name: str, folder: Path) -> list[Table | SystemTable]:
-    """Read `<folder>/<name>.yaml` and, where it only names others (`tables`), those; as `load_table` raises."""
+    """Read `<folder>/<name>.yaml`, or the tables that it lists (`tables`); raises as `load_table`."""
     values = _read(name, folder)
     if "tables" in values:
         return [table for other in values["tables"] for table in load_tables(other, folder)]
@@ -126,7 +126,7 @@ def load_tables(name: str, folder: Path) -> list[Table | SystemTable]:
 
 
 def load_table(name: str, folder: Path) -> Table:
-    """Read a table of records; raises UserError for an unknown one, listing those there are."""
+    """Read a table of records; raises UserError for an unknown one, listing the valid names."""
     return Table.from_dict(_read(name, folder))
 
 

@@ -1,4 +1,4 @@
-"""A sheet in a terminal, with rich, made for 100 columns."""
+"""Prints sheets in a terminal with rich, designed for 100 columns."""
 
 import itertools
 import sys
@@ -19,12 +19,12 @@ from mpq.report.tables.tables import Sheet
 _STYLES = {SIGNIFICANT: "red", NOT_SIGNIFICANT: "green", LOSSLESS: "green", NOT_WORSE: "green"}
 _GAP = 2
 WIDTH = 100
-"""Columns of the output where that is no terminal: rich's own 80 would break the verdicts."""
+"""Width of output that is not a terminal: rich's default of 80 would wrap the verdicts."""
 _NARROWEST_NAME = 16
 
 
 def print_sheets(sheets: Sequence[Sheet], console: Console | None = None) -> None:
-    """Print the sheets, an empty line between two."""
+    """Print the sheets, separated by empty lines."""
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     for number, sheet in enumerate(sheets):
         if number:
@@ -58,7 +58,7 @@ def _table(block: Block, width: int) -> RenderableType:
 
 
 def _side_by_side(widths: list[int], width: int) -> list[list[int]]:
-    """Which columns but the first fit beside it: all of them, or those that follow each other, in several tables."""
+    """The columns after the first, split into groups of neighbours that each fit beside it in one table."""
     if _NARROWEST_NAME + sum(width + _GAP for width in widths[1:]) <= width:
         return [list(range(1, len(widths)))]
     name = min(widths[0], width // 3)
@@ -71,7 +71,7 @@ def _side_by_side(widths: list[int], width: int) -> list[list[int]]:
 
 
 def _columns(block: Block, cells: list[list[str]], headers: list[str], chosen: list[int], room: int) -> RichTable:
-    """The first column and the `chosen` ones; a name in the first is broken where it is longer than `room`."""
+    """The first column and the `chosen` ones; names in the first that are longer than `room` are wrapped."""
     table = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, padding=(0, 1))
     for i in [0, *chosen]:
         table.add_column(
@@ -92,7 +92,7 @@ def _style(cell: str) -> str:
 
 
 def _labels(lines: list[str], rows: int, grouped: bool) -> list[str]:
-    """Write the lines of a name into each of its rows, or where the rows are grouped once, a line into each row."""
+    """The label of each row: the whole name in every row, or, if grouped, its lines spread over the rows."""
     if not grouped:
         return ["\n".join(lines)] * rows
     padded = lines + [""] * rows
@@ -100,13 +100,13 @@ def _labels(lines: list[str], rows: int, grouped: bool) -> list[str]:
 
 
 def _narrow(header: str, width: int) -> str:
-    """Break a header so that it makes its column no wider than needed."""
+    """Wrap a header so that its column is no wider than needed."""
     words = max(map(len, header.replace("-", "- ").split()))
     return "\n".join(textwrap.wrap(header, max(width, words)))
 
 
 def _break_name(name: str, room: int) -> list[str]:
-    """Break a run's name after underscores and at spaces, where it is longer than `room`."""
+    """Wrap a run's name after underscores and at spaces if it is longer than `room`."""
     lines = [""]
     for piece in name.replace("_", "_\0").replace(" ", " \0").split("\0"):
         if lines[-1] and len(lines[-1] + piece.rstrip()) > room:

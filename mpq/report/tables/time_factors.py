@@ -1,4 +1,4 @@
-"""How much longer two stages take than one, at equal average bits."""
+"""How much longer two stages take than one at equal average bits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mpq.report.tables.system_columns import NOT_RUN, lifted
 
 @dataclass(frozen=True)
 class TimeFactor:
-    """A two-stage system and the one-stage system of as many bits; `paper` is the abstract's figure."""
+    """A two-stage system and a one-stage system with the same bits; `paper` is the abstract's number."""
 
     two_stage: System
     one_stage: System
@@ -21,7 +21,7 @@ class TimeFactor:
 
 
 def time_factors(systems: Sequence[System]) -> list[TimeFactor]:
-    """Every two-stage system beside each one-stage system of as many bits that is planned."""
+    """Every planned pair of a two-stage and a one-stage system with the same bits."""
     return [
         TimeFactor(two, one, paper.time_factor(two.model))
         for two in systems
@@ -32,7 +32,7 @@ def time_factors(systems: Sequence[System]) -> list[TimeFactor]:
 
 
 def _quotient(column: Column) -> Callable[[TimeFactor], float | str | None]:
-    """Two-stage over one-stage, each a mean over its seeds; None where a record lacks the quantity."""
+    """Two-stage over one-stage, each a mean over its seeds; None if a record lacks the quantity."""
     value: Callable[[System], Any] = lifted(column).function
 
     def function(factor: TimeFactor) -> float | str | None:

@@ -1,8 +1,8 @@
-"""Word error rate against updates (`conf/table/updates.yaml`), and one stage against two stages of more updates.
+"""Word error rate against updates (`conf/table/updates.yaml`), and one stage against two stages with more updates.
 
-One stage and two stages are compared with each other, not through 32 bits: on the same utterances, seed by seed, so
-that what all systems find hard does not count. Three seeds on one utterance are not three utterances; so figures pooled
-over seeds have only the bootstrap's interval, which draws whole speakers, and no MAPSSWE.
+One stage and two stages are compared with each other directly rather than through 32 bits: on the same utterances, seed
+by seed, so that the difficulty of an utterance cancels out. Three seeds on one utterance are not three utterances, so
+values pooled over seeds have no MAPSSWE, only the interval of the bootstrap, which resamples whole speakers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,15 +32,15 @@ _Three = tuple[Texts, Texts, Texts]
 _Pair = tuple[str, int, int]  # recipe, updates, two stages' updates
 TABLE = "updates"
 ALL = "all"  # sets, seeds
-_RATIOS = (1.5, 2)  # two stages' updates over one's: as the recipes have it, and twice as many
+_RATIOS = (1.5, 2)  # updates of two stages over those of one: as in the recipes, and twice as many
 
 
 @dataclass(frozen=True)
 class _Count:
-    """One stage minus two stages on one set: what every pooling of sets and seeds is made of.
+    """One stage minus two stages on one set and seed: the counts that are pooled over sets and seeds.
 
-    more, words, speakers: `[utterances]`, errors, reference words and who spoke. segments: `[segments]`, errors in each
-    of MAPSSWE's.
+    more, words, speakers: `[utterances]`, difference in errors, reference words, speaker. segments: `[segments]`,
+    difference in errors of each MAPSSWE segment.
     """
 
     more: np.ndarray
@@ -51,10 +51,10 @@ class _Count:
 
 @dataclass(frozen=True)
 class Change:
-    """`recipe` of `updates` against two stages of `others`: the WER of the first minus that of the second, in points.
+    """`recipe` with `updates` against two stages with `others`: WER of the first minus the second, percentage points.
 
-    seed, set_name: a seed and a set of the evaluation, or `all` of them. p is MAPSSWE's, `adjusted` its correction
-    after Holm over the seeds and sets of these two systems; None for what is pooled over seeds (both) or sets.
+    seed, set_name: a seed and an evaluation set, or `all` of them. p is MAPSSWE's, `adjusted` its Holm correction over
+    the seeds and sets of these two systems. Both are None if pooled over seeds, `adjusted` also if pooled over sets.
     """
 
     recipe: str
@@ -69,22 +69,22 @@ class Change:
 
 
 def total_updates(system: System) -> int:
-    """The updates of all stages together, those of its first record."""
+    """The total updates of all stages, from the system's first record."""
     return sum(stage.updates for stage in system.runs[0].time.stages)
 
 
 def is_curve(systems: Sequence[System]) -> bool:
-    """Whether some recipe has records of two numbers of updates."""
+    """Whether any recipe has records with different numbers of updates."""
     found = {(system.recipe, total_updates(system)) for system in systems if system.runs}
     return len(found) > len({recipe for recipe, _ in found})
 
 
 def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Change]:
-    """Every one-stage system against the two-stage systems of 1.5 and 2 times its updates, where both were run.
+    """Every one-stage system against the two-stage systems with 1.5 and 2 times its updates, if both were run.
 
-    A seed needs the hypotheses of both.
+    Only seeds with the hypotheses of both are compared.
 
-    Raises: UserError for a file that can't be read, or that lacks utterances of the other one.
+    Raises: UserError for a file that can't be read, or that lacks utterances of the other file.
     """
     for system in systems:
         if not system.runs or system.method != ONE_STAGE:
@@ -97,7 +97,7 @@ def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Cha
 
 
 def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]:
-    """Seed -> what was said, what the other one wrote, and what the system wrote."""
+    """Seed -> references, hypotheses of `other`, and hypotheses of `system`."""
     found = {}
     for mine in system.runs:
         for theirs in other.runs:
@@ -105,13 +105,13 @@ def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]
             if mine.seed == theirs.seed and all(map(has_hypotheses, paths)):
                 said = read_references(references_file(root, mine.provenance.data.name))
                 written = [read_hypotheses(path) for path in paths]
-                heard = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
-                found[mine.seed] = (heard, *written)
+                references = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
+                found[mine.seed] = (references, *written)
     return found
 
 
 def _changes(pair: _Pair, texts: dict[int, _Three]) -> Iterator[Change]:
-    """Of each seed and set, then over all sets, over all seeds, and over both."""
+    """The changes of each seed and set, then pooled over all sets, over all seeds, and over both."""
     sets = list(dict.fromkeys(name for said, _, _ in texts.values() for name in said))
     found = {(seed, name): _count(*(part[name] for part in texts[seed])) for seed in texts for name in sets}
     single = [_change(pair, str(seed), name, [count]) for (seed, name), count in found.items()]
@@ -136,7 +136,7 @@ def _count(said: Mapping[str, str], theirs: Mapping[str, str], mine: Mapping[str
 
 
 def _change(pair: _Pair, seed: str, set_name: str, parts: Sequence[_Count]) -> Change:
-    """Of all `parts` together, with MAPSSWE's p where they are of one seed."""
+    """The change over all `parts` together, with MAPSSWE's p if they belong to one seed."""
     more, words, speakers, segments = (
         np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Count)
     )
@@ -145,9 +145,11 @@ def _change(pair: _Pair, seed: str, set_name: str, parts: Sequence[_Count]) -> C
     return Change(*pair, seed, set_name, difference, difference_interval(more, words, speakers), p)
 
 
-_UPDATES = Column("Updates", lambda c: f"{c.updates} against {c.others}", "of one stage, of both stages together")
-_RECIPE = Column("System", lambda c: label(c.recipe), "one stage in one of its recipes")
-_SEED = Column("Seed", lambda c: c.seed, "of both runs")
+_UPDATES = Column(
+    "Updates", lambda c: f"{c.updates} against {c.others}", "of one stage, against the total of two stages"
+)
+_RECIPE = Column("System", lambda c: label(c.recipe), "the one-stage recipe")
+_SEED = Column("Seed", lambda c: c.seed, "the seed of both runs")
 _CHANGE = (
     Column("Set", lambda c: c.set_name, "the evaluation set"),
     replace(columns.difference, function=lambda c: c.difference),
@@ -159,13 +161,13 @@ _TEST = (
     replace(columns.p, title="p Holm", function=lambda c: c.adjusted),
 )
 _NOTE = (
-    "Below 0 one stage is better than two stages. Intervals: paired bootstrap, 95 %, which draws "
-    "speakers and takes the seeds as they are. p: MAPSSWE; p Holm: over the seeds and sets of the same updates."
+    "A WER change below 0 means that one stage is better than two stages. Intervals: 95 %, paired bootstrap that "
+    "resamples speakers and keeps the seeds. p: MAPSSWE; p Holm: corrected over the seeds and sets of the same updates."
 )
 
 
 def updates_sheet(scale: str, root: Path | str) -> Sheet | None:
-    """The table of every model of `scale` that has runs to compare, and its comparisons; None where none has.
+    """The table and the comparisons of every model of `scale` that has runs to compare; None if none has.
 
     Raises: UserError for a record that can't be read.
     """
@@ -186,7 +188,7 @@ def updates_sheet(scale: str, root: Path | str) -> Sheet | None:
 
 
 def _comparisons(model: str, changes: Sequence[Change]) -> Iterator[Block]:
-    """What is pooled over the seeds, and, folded, each seed."""
+    """The comparisons pooled over the seeds and, folded, those of each seed."""
     title = "One stage against two stages of more updates"
     for pooled in (True, False):
         shown = (_RECIPE, _UPDATES, *_CHANGE) if pooled else (_RECIPE, _UPDATES, _SEED, *_CHANGE, *_TEST)
