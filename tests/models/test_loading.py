@@ -118,7 +118,9 @@ def test_damaged_files(folder, tmp_path):
 
 def test_an_unknown_name_offline(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): run `hf download" in refused("someone/no-model")
+    assert "neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): run `hf download" in refused(
+        "someone/no-model"
+    )
 
 
 def test_a_folder_that_is_not_there():
