@@ -21,17 +21,17 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mpq.errors import UserError
 
-# How OmegaConf begins what it says of a UserError that a resolver of ours raised.
+# The prefix of OmegaConf's message about a UserError raised by one of our resolvers.
 _RESOLVER = "UserError raised while resolving interpolation: "
-# A machine's refusal to write, which is no defect of ours; the last two: a file where a folder should be.
+# The system refuses to write, which is not a defect in mpq; the last two: a file where a folder should be.
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
 
 
 def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a script's main function; under Hydra both inside and outside of its decorator.
+    """Wrap a script's main function; with Hydra, both inside and outside its decorator.
 
-    Inside, because Hydra writes a line of its own about every exception that leaves the function; outside, because the
-    config is composed, and a wrong word on the command line found, before the function is called.
+    Inside, because Hydra prints an extra line about every exception that leaves the function; outside, because the
+    config is composed, and a wrong word on the command line detected, before the function is called.
     """
 
     @functools.wraps(main)
@@ -42,11 +42,11 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
             result = main(*arguments, **settings)
             sys.stdout.flush()
             return result
-        except BrokenPipeError:  # who reads our output has seen enough: `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its own last flush
+        except BrokenPipeError:  # the reader of our output has stopped reading: `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its final flush
             sys.exit(1)
         except KeyboardInterrupt:
-            print("interrupted; the same command goes on from the last checkpoint, where there is one", file=sys.stderr)
+            print("interrupted; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
             sys.exit(130)
         except Exception as error:
             sentence = explain(error)
@@ -59,9 +59,9 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def explain(error: BaseException | None) -> str | None:
-    """The sentence for the user about a mistake of his, or None for a defect of ours."""
+    """Return the message for the user about the user's mistake, or None for a defect in mpq."""
     if isinstance(error, UserError):
-        # A worker process of PyTorch's DataLoader hands on the whole traceback as the message; our sentence ends it.
+        # A worker process of PyTorch's DataLoader passes on the whole traceback as the message; ours is its last line.
         return str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
     if error is None:
         return None
@@ -86,7 +86,7 @@ def explain(error: BaseException | None) -> str | None:
 
 
 def _unknown_key(error: Any) -> str:
-    """What the setting is called that there isn't, and what its neighbours are called."""
+    """Return the message about an unknown setting, with the names of its siblings."""
     name = error.full_key or str(error.key)
     known = [str(key) for key in error.parent_node if key != "hydra"] if hasattr(error.parent_node, "keys") else []
     return f"there is no setting {name}{_choose(known, name.rpartition('.')[0])}"
@@ -213,7 +213,7 @@ def _role(one: Field[Any]) -> str:
 
 
 def _shown(one: Field[Any]) -> str:
-    """The field as it is called on the command line: `model=`, AUDIO ..., or the words to choose from."""
+    """Return the field's name on the command line: `model=`, AUDIO ..., or the words to choose from."""
     if _role(one) == "key":
         return f"{one.name}="
     if get_origin(one.type) is Literal:
@@ -303,7 +303,7 @@ def _convert(kind: Any, value: str) -> Any:
         if not 0 <= number < math.inf:
             raise ValueError
         return number
-    # Not every shell expands a "~" behind "=".
+    # Not every shell expands a "~" after "=".
     expanded = os.path.expanduser(value) if value.startswith("~/") else value
     return Path(expanded) if kind is Path else expanded
 

@@ -1,4 +1,4 @@
-"""What lies in `conf/`, as plain values: for whoever asks about a model without composing a run's whole config."""
+"""Reads `conf/` as plain values, for code that needs a model's settings without composing a run's whole config."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -21,13 +21,13 @@ def folder(group: str) -> Path:
 
 
 def read(group: str, name: str) -> dict[str, Any]:
-    """The values of `conf/<group>/<name>.yaml`, what it takes from other files not among them; none without a file."""
+    """Return the values of `conf/<group>/<name>.yaml` without those it includes; none without a file."""
     path = folder(group) / f"{name}.yaml"
     return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def required(group: str, name: str) -> dict[str, Any]:
-    """As `read`; raises UserError where there is no such file, listing those there are."""
+    """Like `read`, but raises UserError if there is no such file, listing the existing ones."""
     if name not in names(group):
         raise UserError(f"there is no {group}={name}; choose one of {', '.join(names(group))}")
     return read(group, name)
@@ -66,7 +66,7 @@ def label(recipe: Mapping[str, Any]) -> str:
 
 def composing() -> AbstractContextManager[None]:
     """Let Hydra's `compose` take its files from `conf/` while the block runs."""
-    from hydra import initialize_config_dir  # here, since whoever reads a file need not wait for it
+    from hydra import initialize_config_dir  # here, since reading a file doesn't need it
 
     return initialize_config_dir(str(CONF), version_base="1.3")
 
@@ -74,7 +74,7 @@ def composing() -> AbstractContextManager[None]:
 def made(settings: Mapping[str, Any], **more: Any) -> Any:
     """Make the object that `settings` of a search or a calibration describe.
 
-    `_target_` is its class, the rest its constructor's arguments, with `more` of them; `name` is for records alone.
+    `_target_` is its class, the rest and `more` are its constructor's arguments; `name` is only for records.
     """
     from hydra.utils import instantiate  # here, since what it imports takes seconds
 

@@ -1,10 +1,10 @@
-"""The one exception a user is meant to read."""
+"""The one exception that is meant for users."""
 
 
 class UserError(Exception):
-    """Bad input, told in one sentence: the value, the rule, and the choices or the command that mends it.
+    """Bad input, described in one sentence: the value, the rule, and the choices or the command that fixes it.
 
-    The scripts print it as one line and exit with status 1; anything else that is raised is a defect of ours.
+    The scripts print it as one line and exit with status 1; any other exception is a defect in mpq.
     """
 
 

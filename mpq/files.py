@@ -62,7 +62,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-_LEASE_SECONDS = 60.0  # without a heartbeat; all processes that share a folder must have the same
+_LEASE_SECONDS = 60.0  # without a heartbeat; must be the same in all processes that share a folder
 _HEARTBEAT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 
@@ -70,7 +70,7 @@ _log = logging.getLogger(__name__)
 
 
 class TakenError(UserError):
-    """Another process works on it: a single run ends here, a sweep goes on with the next row."""
+    """Another process is working on it: a single run ends here, a sweep continues with the next row."""
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def claim(root: Path | str, what: str, wait: bool = False) -> Iterator[None]:
 
 
 def _take_over_or_refuse(lease: SoftFileLease, path: Path, what: Path) -> None:
-    """Get the claim where its holder shows no sign of life for a lease's duration; refuse at the first heartbeat."""
+    """Acquire the claim if its holder shows no heartbeat for a lease's duration; refuse at the first heartbeat."""
     before = _renewed(path)
     try:
         lease.acquire(poll_interval=_POLL_SECONDS, cancel_check=lambda: _renewed(path) != before)
@@ -124,7 +124,7 @@ def _holder(lease: SoftFileLease) -> str:
 
 
 def _lost(path: Path, loss: LeaseCompromise) -> None:
-    """End this process where another has taken over or the folder is gone; it must not write there any more."""
+    """End this process if another has taken over or the folder is gone; it must no longer write there."""
     if loss.reason == "refresh-failed":  # a full disk, a network that stumbles: the next heartbeat may succeed
         return
     print(f"error: the claim {path} is gone or another process's ({loss.reason}): this one stops", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`python -m mpq.follower CONFIG`: a process that trains along; `mpq.train.launch` starts it."""
+"""`python -m mpq.follower CONFIG`: a process that takes part in training; `mpq.train.launch` starts it."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def main(path: str) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when the first process is gone, even if this one hangs in waiting for it."""
+    """End when the first process is gone, even if this one hangs waiting for it."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -1,8 +1,8 @@
-"""A run from its config to its record: the story of this package, in the order in which it happens.
+"""A run from its config to its record, step by step.
 
-The model that is evaluated is the one read back from disk, so a table's cell can't describe another than the stored
-file. A recipe is a list of stages and nothing here asks for its name: two-stage, one-stage, uniform and full precision
-differ in their config alone.
+The evaluated model is the one read back from disk, so the figures in a table always describe the stored file. A recipe
+is a list of stages, and nothing here depends on its name: two-stage, one-stage, uniform and full precision differ only
+in their config.
 """
 
 from typing import Any
@@ -41,12 +41,12 @@ from mpq.train.recipe import learned, run_recipe
 
 
 def run(cfg: DictConfig) -> Result | None:
-    """Do what the config describes, or take it from the finished record; return the record.
+    """Run what the config describes unless its record is finished; return the record.
 
-    None in a process that only trains along, as torchrun and SLURM start them for several devices.
+    Returns None in a follower, as torchrun and SLURM start them for several devices.
 
-    Raises: UserError where the config, the data or the model can't be used, before anything is written; TakenError
-    where another process works on this run.
+    Raises: UserError if the config, the data or the model can't be used, before anything is written; TakenError if
+    another process is working on this run.
     """
     cfg = settings.settle(cfg)
     settings.check_target(cfg)
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> Result | None:
 
 
 def follow(cfg: DictConfig) -> None:
-    """Train along with the first process of the settled config's run, and write nothing."""
+    """Take part in the training of the settled config's run, led by its first process, and write nothing."""
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
     if folder.finished(cfg):
         return
@@ -70,13 +70,13 @@ def follow(cfg: DictConfig) -> None:
 
 
 def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
-    """The record of the run, which this process makes unless it is there; a baseline may be another's to make."""
+    """Return the run's record, made here unless it exists; a baseline that another process is making is waited for."""
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
-    # To compare with a baseline its model is not needed, which a fresh clone of the repository lacks.
+    # Comparing with a baseline doesn't need its model, which a fresh clone of the repository lacks.
     needed: Needed = "hypotheses" if as_baseline else "model"
     if done := folder.finished(cfg, needed):
         return done
-    with folder.claim(wait=as_baseline):  # asked again: the process waited for may have finished it
+    with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
         return folder.finished(cfg, needed) or _make(cfg, folder)
 
 
@@ -120,9 +120,9 @@ def compress(
 ) -> tuple[Bits, Size, Time, Assignment, str | None]:
     """Load the teacher, run the recipe, store the model.
 
-    Return what it weighs, what it cost, its precisions, and the digest of the teacher where that is a checkpoint.
+    Return its bits, size, cost and precisions, and the teacher's digest if the teacher is a checkpoint.
 
-    Raises: UserError where the baseline's record is of another checkpoint.
+    Raises: UserError if the baseline's record belongs to another checkpoint.
     """
     teacher = _teacher(cfg)
     digest = None
@@ -141,14 +141,14 @@ def compress(
 
 
 def _teacher(cfg: DictConfig) -> SpeechModel:
-    """The fine-tuned model, or one with random weights where the recipe starts from them."""
+    """Return the fine-tuned model, or one with random weights if the recipe starts from scratch."""
     if settings.random_weights(cfg):
         return SpeechModel(*ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed))
     return SpeechModel(*ctc.load(settings.model_path(cfg)))
 
 
 def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:
-    """Refuse to compare with the record of other weights, as after training a checkpoint anew in its place."""
+    """Refuse to compare with the record of different weights, for example after retraining a checkpoint."""
     recorded = baseline and baseline.provenance.teacher
     if baseline and recorded and recorded != teacher:
         words = (setting("model", cfg.model.name), "recipe=full_precision", setting("root", cfg.root), "overwrite=true")

@@ -14,8 +14,8 @@ from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 
-OWN = "own"  # the scale of a model that is none of conf/model/, or another than is shipped under its name
-_PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # whose settings are those of their files, and no others
+OWN = "own"  # the scale of a model that is not in conf/model/, or that differs from the one shipped under its name
+_PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # that allow only the settings of their files
 
 
 def run_name(
@@ -28,9 +28,9 @@ def run_name(
 ) -> str:
     """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
 
-    `infix` is the recipe's: empty for one-stage; `fp32` stands for infix and bits of full precision. Quantized
-    `activations` (static, dynamic), data other than the model's own and smoke runs are told by a suffix, so that no
-    record stands where another is looked for.
+    `infix` is the recipe's: empty for one-stage; `fp32` replaces infix and bits for full precision. Quantized
+    `activations` (static, dynamic), data other than the model's own and smoke runs add a suffix, so that different runs
+    never share a name.
     """
     words = [model]
     if infix:
@@ -63,9 +63,9 @@ def _resolve_name(
 
 
 def settle(cfg: DictConfig) -> DictConfig:
-    """A copy of `cfg` with the changes of `smoke=true` made and every interpolation resolved.
+    """Return a copy of `cfg` with `smoke=true` applied and every interpolation resolved.
 
-    Raises: UserError where a setting is unknown or a seed can't be used.
+    Raises: UserError if a setting is unknown or the seed can't be used.
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
@@ -89,7 +89,7 @@ def settle(cfg: DictConfig) -> DictConfig:
 
 
 def _check_group(group: str, given: DictConfig) -> None:
-    """Refuse a setting that no file of the group has, and any other word where true or false belongs."""
+    """Refuse a setting that no file of the group has, and any value but true or false for a boolean."""
     files = [OmegaConf.load(path) for path in conf.folder(group).glob("*.yaml")]
     known = {str(key): value for file in files for key, value in file.items()}
     if unknown := [str(key) for key in given if key not in known]:
@@ -102,9 +102,9 @@ def _check_group(group: str, given: DictConfig) -> None:
 
 
 def model_path(cfg: DictConfig) -> str:
-    """`model.path`; where it is a folder of the repository, that folder, wherever the command is typed.
+    """Return `model.path`, resolved against the repository if it is a folder there, whatever the current directory.
 
-    The config keeps the short path, so that a record neither tells where this checkout lies nor depends on it.
+    The config keeps the short path, so that a record neither reveals this checkout's location nor depends on it.
     """
     local = REPOSITORY / str(cfg.model.path)
     return str(local) if local.is_dir() else str(cfg.model.path)
@@ -126,17 +126,17 @@ def random_weights(cfg: DictConfig) -> bool:
 
 
 def needs_baseline(cfg: DictConfig) -> bool:
-    """Whether the run is compared with the full-precision model, which every system but that one is."""
+    """Return whether the run is compared with the full-precision model; every system except that one is."""
     return conf.method(cfg.recipe) != conf.FULL_PRECISION
 
 
 def data_name(cfg: DictConfig) -> str:
-    """The name of the data in records; a smoke run's few utterances are another corpus than the whole one."""
+    """Return the name of the data in records; a smoke run's few utterances count as a separate corpus."""
     return corpus_name(cfg.data.root) + ("_smoke" if cfg.smoke else "")
 
 
 def check_target(cfg: DictConfig) -> None:
-    """Raise UserError where `target_bits` is outside what the recipe's searches allow, or a stage can't be used."""
+    """Raise UserError if `target_bits` is outside what the recipe's searches allow, or a stage can't be used."""
     from hydra.utils import get_class  # here, since what they import takes seconds
 
     from mpq.search.base import PrecisionSearch
@@ -163,7 +163,7 @@ _OTHERS = ("assignment", "calibrate")  # which mpq.train.recipe reads, too
 
 
 def check_stages(stages: DictConfig) -> None:
-    """Raise UserError for a setting that no stage, search or calibration has, or a value that it can't use."""
+    """Raise UserError for an unknown setting of a stage, search or calibration, or an invalid value."""
     for name, stage in stages.items():
         own = f"recipe.stages.{name}"
         if missing := [key for key in _NEEDED if key not in stage]:
@@ -175,7 +175,7 @@ def check_stages(stages: DictConfig) -> None:
 
 
 def check_starts(stages: DictConfig) -> None:
-    """Raise UserError where a stage starts from what is not there: a folder without a packed model, no stage before."""
+    """Raise UserError if a stage's start does not exist: a folder without a packed model, or no previous stage."""
     for number, (name, stage) in enumerate(stages.items()):
         known = [word for word in START_FROM if number or word != "previous"]
         packed = stage.start_from is not None and (Path(str(stage.start_from)) / "config.json").is_file()
@@ -187,7 +187,7 @@ def check_starts(stages: DictConfig) -> None:
 
 
 def _check_part(own: str, settings: Any) -> None:
-    """Make what the settings describe and throw it away; a search of another stage's precisions waits for these."""
+    """Check settings by constructing their object, unless it needs the precisions of a previous stage."""
     from hydra.utils import get_class  # here, since what it imports takes seconds
 
     if not isinstance(settings, DictConfig) or "_target_" not in settings:

@@ -1,8 +1,8 @@
 """Runs the rows of a table that have no record yet, through Hydra's own launchers.
 
-A table's rows are no product of choices, which is what Hydra's sweepers make; a launcher takes any list of jobs, so it
-is called directly. Whatever launcher is configured (`hydra/launcher=submitit_slurm`, `ray`, `joblib`) runs them, on
-machines where this module is all that is known of the sweep.
+A table's rows are not a product of choices, which is what Hydra's sweepers generate; a launcher accepts any list of
+jobs, so it is called directly. The configured launcher (`hydra/launcher=submitit_slurm`, `ray`, `joblib`) runs them,
+possibly on machines that import nothing of the sweep but this module.
 """
 
 import os
@@ -32,7 +32,7 @@ settings.register_resolvers()  # here, because a launcher's worker process impor
 
 @dataclass(frozen=True)
 class Failure:
-    """A row that ended without a record: why, and the file that tells more, if there is one."""
+    """A row that ended without a record: the reason, and the log file, if there is one."""
 
     row: Row
     reason: str
@@ -42,8 +42,8 @@ class Failure:
 def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Row], list[Failure]]:
     """Run each row unless it has its record; `words` are Hydra's words for all rows, `hydra/launcher=` among them.
 
-    Returns: the rows that were finished before, those that are now, and those that failed, which stop no other.
-    Raises: UserError or Hydra's errors where a word can't be used.
+    Returns: the rows finished before, those finished now, and those that failed, which don't stop the others.
+    Raises: UserError or Hydra's errors if a word can't be used.
     """
     with conf.composing():
         configs = {row: _settled(row, words) for row in rows}
@@ -67,8 +67,8 @@ def is_hydras(word: str) -> bool:
 
 
 def run_row(cfg: DictConfig) -> None:
-    """Run one row; what goes wrong is kept in its folder and told at the sweep's end, since other rows go on."""
-    from mpq.pipeline import run  # here, since whoever launches jobs on other machines needs no torch
+    """Run one row; an error is logged in its folder and reported at the end of the sweep, since other rows continue."""
+    from mpq.pipeline import run  # here, since launching jobs on other machines doesn't need torch
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
@@ -77,7 +77,7 @@ def run_row(cfg: DictConfig) -> None:
         run(cfg)
         folder.log.unlink(missing_ok=True)
         print(f"record {folder.result}", flush=True)
-    except TakenError as taken:  # its folder is the other process's, a log of ours has no business there
+    except TakenError as taken:  # its folder belongs to the other process, so write no log there
         print(f"left out: {taken}", flush=True)
     except Exception as error:
         reason = explain(error) or f"{type(error).__name__}: {error}"

@@ -135,7 +135,7 @@ def test_the_baseline_is_the_full_precision_row_itself():
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():
     path = composed("model=mini_wav2vec2").model.path.replace("checkpoints/", "no/such/")
-    with pytest.raises(UserError, match="not there yet: it is trained from random weights by") as told:
+    with pytest.raises(UserError, match="does not exist yet: train it from random weights with") as told:
         check_available(path)
     (command,) = re.findall("`python scripts/run.py (.*)`", str(told.value))
     made = check(composed(*command.split()))

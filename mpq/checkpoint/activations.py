@@ -1,8 +1,8 @@
-"""What a packed folder says of quantized activations, and putting their quantizers back on a loaded model.
+"""Quantized activations in a packed folder: their entry in the config, and restoring their quantizers after loading.
 
-The entry `activations` of the block is there only where inputs are quantized: `layers` are the linear layers, `kind` is
-`static` (the file holds the logarithm of each layer's scale, float32 [1], as `<layer>.activation_quantizer.log_scales`)
-or `dynamic` (a scale for each token, nothing to store).
+The block has an entry `activations` only if inputs are quantized: `layers` are the linear layers, `kind` is `static`
+(the file has the logarithm of each layer's scale, float32 [1], as `<layer>.activation_quantizer.log_scales`) or
+`dynamic` (one scale per token, nothing to store).
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _KINDS = ("dynamic", "static")
 
 
 def activations_entry(model: nn.Module) -> dict[str, Any]:
-    """Return `{"activations": ...}` for the block, or nothing where the model's inputs stay float.
+    """Return `{"activations": ...}` for the block, or `{}` if no inputs are quantized.
 
     Raises:
         UserError: some layers are static, some dynamic, or a static scale is not a finite number.
@@ -36,7 +36,7 @@ def activations_entry(model: nn.Module) -> dict[str, Any]:
 
 
 def restore_activations(model: nn.Module, config: Mapping[str, Any]) -> None:
-    """Put the quantizers that `config` (the parsed config.json) declares on a model; static scales come with the file.
+    """Attach the quantizers that `config` (the parsed config.json) declares; static scales are in the weights' file.
 
     Raises:
         UserError: a malformed entry, or a layer that the model lacks.
@@ -49,7 +49,7 @@ def restore_activations(model: nn.Module, config: Mapping[str, Any]) -> None:
         raise UserError("'activations' in config.json must have exactly the fields bits, kind and layers")
     bits, kind, layers = entry["bits"], entry["kind"], entry["layers"]
     if type(bits) is not int or bits != BITS or kind not in _KINDS:
-        raise UserError(f"activations must be dynamic or static, of {BITS} bits, but are {kind!r:.80}, of {bits!r:.80}")
+        raise UserError(f"activations must be dynamic or static at {BITS} bits, but are {kind!r:.80} at {bits!r:.80}")
     if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
         raise UserError("the layers of 'activations' in config.json must be a list of names")
     if len(set(layers)) < len(layers):

@@ -1,9 +1,9 @@
-"""A model of the right class and shapes without weights, built from config.json and nothing else.
+"""Builds a model of the right class and shapes, without weights, from config.json alone.
 
-Twice: first on the meta device, which costs no memory, so that a config with absurd sizes is refused before anything is
-allocated; then for real with initialisation switched off. The second is not on the meta device too because a model may
-compute buffers in its constructor which no file stores (sinusoidal positions); memory that nobody writes to is never
-taken from the machine, so the empty weights cost nothing.
+It is built twice: first on the meta device, which uses no memory, so that a config with absurd sizes is refused before
+anything is allocated; then on the CPU with initialisation switched off. The second is not on the meta device because a
+constructor may compute buffers that no file stores (sinusoidal positions). Memory that is never written to is not
+physically allocated, so the empty weights cost nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,9 +20,9 @@ from mpq.checkpoint.tensors import stored_tensors
 from mpq.errors import UserError
 from mpq.quant.sites import fold_weight_norm
 
-_LARGEST_SIZE = 1 << 20  # of any integer in config.json that the file's own size does not justify
+_LARGEST_SIZE = 1 << 20  # for an integer in config.json, unless the weights' file has more numbers
 _LARGEST_COUNT = 1024  # of layers, heads, groups: constructors loop over these
-# Keys that the model is built without; the last three may name code to fetch from the Hub.
+# Keys that are ignored in building the model; the last three may name code to fetch from the Hub.
 _LEFT_OUT = ("quantization_config", "auto_map", "attn_implementation", "experts_implementation")
 
 
@@ -32,11 +32,11 @@ def check_fits(
     tied: Mapping[str, str],
     stored: Mapping[str, Tensor],
 ) -> None:
-    """Refuse a folder whose tensors are not exactly those of the model of `config`, in name, shape and dtype.
+    """Refuse a folder whose tensors do not match the model of `config` exactly in name, shape and dtype.
 
     Raises:
-        UserError: not a CTC model, a config that transformers refuses or whose sizes the file cannot hold, a tensor
-            that is missing or superfluous, or one of another shape or dtype.
+        UserError: not a CTC model, a config that transformers rejects or whose sizes exceed the file's, a missing or
+            superfluous tensor, or one with a different shape or dtype.
     """
     _check_sizes(config, len(stored), sum(tensor.numel() for tensor in stored.values()))
     with torch.device("meta"):
@@ -47,10 +47,10 @@ def check_fits(
 def check_tensors(
     model: nn.Module, sites: Mapping[str, PackedSite], tied: Mapping[str, str], stored: Mapping[str, Tensor]
 ) -> None:
-    """Refuse tensors that are not exactly those of `model`, plain and without weight norm, in name, shape and dtype.
+    """Refuse tensors that do not match `model`, plain and without weight norm, exactly in name, shape and dtype.
 
     Raises:
-        UserError: a tensor that is missing or superfluous, or one of another shape or dtype.
+        UserError: a missing or superfluous tensor, or one with a different shape or dtype.
     """
     tensors, aliases = stored_tensors(model)
     expected = tensors | {name: tensors[source] for name, source in aliases.items()}
@@ -59,7 +59,7 @@ def check_tensors(
     packed = {name: (site.shape, torch.float32) for name, site in sites.items()}
     shapes = plain | packed
     if unknown := [s for s in tied.values() if s not in shapes or not isinstance(expected.get(s), nn.Parameter)]:
-        raise UserError(f"config.json ties a parameter to {unknown[0]}, which is no parameter in the file")
+        raise UserError(f"config.json ties a parameter to {unknown[0]}, which is not a parameter in the file")
     if twice := sorted((tied.keys() & shapes.keys()) | (plain.keys() & packed.keys())):
         raise UserError(f"the folder holds {twice[0]} in more than one form")
     shapes |= {name: shapes[source] for name, source in tied.items()}
@@ -76,17 +76,17 @@ def check_tensors(
 def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
     """Return the model with uninitialised weights, the weight norm folded and its inputs quantized as declared.
 
-    `check_fits` comes before.
+    Call `check_fits` first.
 
     Raises:
-        UserError: not a CTC model, or a config that transformers refuses.
+        UserError: not a CTC model, or a config that transformers rejects.
     """
     model_config = _model_config(config)
     try:
         with no_init_weights():
             model = AutoModelForCTC.from_config(model_config, trust_remote_code=False)
         fold_weight_norm(model)
-    except Exception as error:  # constructors raise whatever they like on a damaged config
+    except Exception as error:  # constructors may raise anything on a damaged config
         raise _refused(error) from error
     restore_activations(model, config)
     return model.eval()
@@ -121,7 +121,7 @@ def _check_sizes(config: Mapping[str, Any], tensors: int, elements: int) -> None
 
 
 def _sizes(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """Every integer in the config, and every list's length as a number of layers."""
+    """Yield every integer in the config, and every list's length as a number of layers."""
     if isinstance(value, dict):
         for inner, item in value.items():
             if inner != "quantization_config":

@@ -1,4 +1,4 @@
-"""The packed format, version 1: names, the `quantization_config` block in config.json, and their checks.
+"""The packed format, version 1: tensor names, the `quantization_config` block in config.json, and their checks.
 
 A packed folder is a transformers folder (`model.safetensors`, `config.json`, the processor's files) in which each
 quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, [bytes], see `packing`) and
@@ -15,8 +15,8 @@ quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, 
     }
 
 There are two digests because transformers rewrites config.json when it saves a model again; the tensors' digest
-survives that. The config's digest finds what no shape check can: a flipped digit in the number of attention heads loads
-without complaint and computes something else.
+survives that. The config's digest detects what no shape check can: a wrong digit in the number of attention heads loads
+without an error and gives wrong results.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class PackedSite:
-    """One quantized weight as it is stored: bits, the grid's offset, and the weight's shape ([out, in, ...])."""
+    """One stored quantized weight: its bits, its grid's offset, and its shape ([out, in, ...])."""
 
     bits: int
     offset: float
@@ -51,17 +51,17 @@ class PackedSite:
 
     @property
     def grid(self) -> Grid:
-        """The grid that the codes lie on."""
+        """The grid of the codes."""
         return grid(self.bits, centred=self.offset != 0)
 
     @property
     def packed_bytes(self) -> int:
-        """How many bytes the codes take."""
+        """The number of bytes of the packed codes."""
         return packed_bytes(math.prod(self.shape), self.bits)
 
     @property
     def scale_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The two shapes that a scale may have: per tensor, per output channel."""
+        """The two shapes that a scale may have: per tensor and per output channel."""
         ones = (1,) * (len(self.shape) - 1)
         return (1, *ones), (self.shape[0], *ones)
 
@@ -92,7 +92,7 @@ def parse_block(config: Mapping[str, Any]) -> tuple[dict[str, PackedSite], dict[
     """Return the sites and ties that `config` (the parsed config.json) declares.
 
     Raises:
-        UserError: another or no quant_method, another format version, or a field that is malformed.
+        UserError: a different or no quant_method, a different format version, or a malformed field.
     """
     block = config.get("quantization_config")
     method = block.get("quant_method") if isinstance(block, dict) else None
@@ -132,25 +132,25 @@ _LARGEST_FILE = 16 << 20  # bytes; a real one has some tens of kilobytes
 
 
 def complete_config(model: "PreTrainedModel", block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of config.json for `model`: every value of its config spelled out, `block`, and the digest."""
-    # All values, not transformers' short form: a default that changes in a later version must not change the model.
+    """Return the content of config.json for `model`: every value of its config, `block`, and the digest."""
+    # All values, not only those that differ from defaults: a default that changes later must not change the model.
     config = json.loads(model.config.to_json_string(use_diff=False))
-    config.pop("_name_or_path", None)  # a path of the machine that it was loaded on
+    config.pop("_name_or_path", None)  # a path on the machine where it was loaded
     config |= {"architectures": [type(model).__name__], "dtype": "float32", "quantization_config": dict(block)}
     config["quantization_config"]["config_sha256"] = _digest(config)
     return config
 
 
 def write_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Write what `complete_config` gave; the same config, the same bytes."""
+    """Write what `complete_config` returned; the same config gives the same bytes."""
     path.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.json and check its digest, where it holds one: transformers drops it when it saves a model again.
+    """Read config.json and check its digest if it has one: transformers drops it when it saves a model again.
 
     Raises:
-        UserError: the file cannot be read, is no JSON object, or was changed after it was written.
+        UserError: the file cannot be read, is not a JSON object, or was changed after it was written.
     """
     try:
         if path.stat().st_size > _LARGEST_FILE:
@@ -165,12 +165,12 @@ def read_config(path: Path) -> dict[str, Any]:
     block = config.get("quantization_config")
     known = isinstance(block, dict) and block.get("format_version") == FORMAT_VERSION  # else `parse_block` refuses it
     if isinstance(block, dict) and known and block.get("config_sha256", digest := _digest(config)) != digest:
-        raise UserError(f"{path} was changed or damaged after it was written: its checksum does not hold")
+        raise UserError(f"{path} was changed or damaged after it was written: its checksum does not match")
     return config
 
 
 def canonical(value: Any) -> bytes:
-    """Return JSON bytes that are the same whatever the order of keys and the white space."""
+    """Return JSON bytes that do not depend on the order of keys or on white space."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 

@@ -1,12 +1,12 @@
-"""Packed folders in transformers' own hands: `from_pretrained`, `save_pretrained`, `pipeline`.
+"""Packed folders in transformers' own API: `from_pretrained`, `save_pretrained`, `pipeline`.
 
 `import mpq` registers the two classes below under the quant_method "mpq" (see `mpq.import_hooks`); then
 
     model = AutoModelForCTC.from_pretrained(folder)                                                  float weights
     model = AutoModelForCTC.from_pretrained(folder, quantization_config=MpqConfig(keep_packed=True))  packed in memory
 
-give the logits of `load_packed`, bit for bit, after the same checks. transformers reads this file while it is itself
-half imported, so what needs a model class is imported where it is used.
+give the logits of `load_packed`, bit for bit, after the same checks. transformers imports this file while it is only
+partly imported itself, so whatever needs a model class is imported where it is used.
 """
 
 import logging
@@ -31,8 +31,9 @@ _logger = logging.getLogger(__name__)
 class MpqConfig(QuantizationConfigMixin):
     """The `quantization_config` of a packed folder (see `format`), and how to load it.
 
-    `keep_packed`: weights stay packed in memory and are computed at each use, for a model of a fifth or less of the
-    float size that runs slower; otherwise they are unpacked once. It is a choice of the loader's and never saved.
+    `keep_packed`: weights stay packed in memory and are unpacked at each use; the model then takes a fifth or less of
+    the float model's memory but runs slower. Otherwise they are unpacked once. This is an option of loading only and is
+    never saved.
     """
 
     def __init__(self, keep_packed: bool = False, **block: Any) -> None:
@@ -41,11 +42,11 @@ class MpqConfig(QuantizationConfigMixin):
         self.block: dict[str, Any] = {"format_version": FORMAT_VERSION, **block, "quant_method": QUANT_METHOD}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the block for config.json, without the digest over a config.json that is being written anew."""
+        """Return the block for config.json, without the digest, since config.json is being rewritten."""
         return {key: value for key, value in self.block.items() if key != "config_sha256"}
 
     def get_loading_attributes(self) -> dict[str, Any]:
-        """Return what a config given to `from_pretrained` changes in the folder's own."""
+        """Return the settings of a config given to `from_pretrained` that override the folder's."""
         return {"keep_packed": self.keep_packed}
 
 
@@ -53,18 +54,18 @@ class MpqQuantizer(HfQuantizer):
     """Hooks a packed folder into transformers' loading and saving.
 
     Before loading, the folder is checked as `load_packed` does and the weights of the empty model become packed buffers
-    under the file's names, which transformers then fills; afterwards they are unpacked unless the config keeps them.
+    with the file's names, which transformers then fills; afterwards they are unpacked unless `keep_packed` is true.
     """
 
     quantization_config: MpqConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def validate_environment(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse a model that is not packed: this loads quantized models, and makes none."""
+        """Refuse a model that is not packed: this class only loads quantized models."""
         if not self.pre_quantized:
             raise UserError("MpqConfig only loads packed folders: use mpq.quantize for a float model")
 
     def update_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        """Return float32, whatever is asked for: the scales are float32, and the file's checksum is over them."""
+        """Return float32, whatever dtype is requested: the scales are float32, and the file's checksum covers them."""
         if dtype is not torch.float32:
             _logger.warning("a packed model loads as float32, not %s; model.dequantize(dtype) converts it", dtype)
         return torch.float32
@@ -76,10 +77,10 @@ class MpqQuantizer(HfQuantizer):
 
         files = [Path(file) for file in checkpoint_files or []]
         if [file.name for file in files] != [WEIGHTS_FILE]:
-            raise UserError(f"a packed model is one file {WEIGHTS_FILE}, but {[file.name for file in files]} came")
+            raise UserError(f"a packed model is one file {WEIGHTS_FILE}, but got {[file.name for file in files]}")
         self._weight_norms = make_packed(model, files[0].parent)
         self._declared_ties = model.all_tied_weights_keys
-        model.all_tied_weights_keys = {}  # transformers looks for float parameters; the ties are made below
+        model.all_tied_weights_keys = {}  # transformers expects float parameters; we tie them after loading
         return model
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> "PreTrainedModel":
@@ -92,18 +93,18 @@ class MpqQuantizer(HfQuantizer):
         model.save_pretrained = MethodType(save_pretrained, model)
         return model
 
-    # The base class has no annotations, so a checker takes these three for methods that return nothing.
+    # The base class has no annotations, so a type checker assumes that these three methods return nothing.
 
     def get_state_dict_and_metadata(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, model: "PreTrainedModel"
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return the tensors of the packed file, and put their digest into the config, which is written next."""
+        """Return the tensors of the packed file, and put their digest into the config, which is written afterwards."""
         from mpq.checkpoint.hf_model import packed_state
 
         return packed_state(model, self.quantization_config.block), {}
 
     def _dequantize(self, model: "PreTrainedModel", dtype: torch.dtype | None = None) -> "PreTrainedModel":
-        """Make a float model of it for good, one that transformers' own classes load: `model.dequantize()`."""
+        """Convert to a float model permanently, which transformers' own classes can load: `model.dequantize()`."""
         from mpq.checkpoint.hf_model import make_float
 
         make_float(model, self.quantization_config.block, self._weight_norms)
@@ -127,7 +128,7 @@ def register() -> None:
         return
     registry.register_quantization_config(QUANT_METHOD)(MpqConfig)
     registry.register_quantizer(QUANT_METHOD)(MpqQuantizer)
-    # Only the configs in this list may change how a quantized folder is loaded (keep_packed); there is no call for it.
+    # Only configs in this list may change how a quantized folder is loaded (keep_packed); there is no API to add one.
     loading = getattr(registry, "LOADING_ATTRIBUTES_CONFIG_TYPES", ())
     registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*loading, MpqConfig)
 

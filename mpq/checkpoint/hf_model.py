@@ -1,4 +1,4 @@
-"""What `hf` does to a transformers model: packed buffers before loading, float weights after, the packed form back."""
+"""Changes a transformers model for `hf`: packed buffers before loading, float weights after, packed again to save."""
 
 import re
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ _ONE_FILE = 2**60  # bytes of a shard: more than any model has
 
 
 def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
-    """Check `folder` and give the empty `model` (on the meta device) the buffers that its file fills.
+    """Check `folder` and add to the empty `model` (on the meta device) the buffers that its file fills.
 
-    Returns the dimension of every weight norm that had to be folded, by its module's name.
+    Returns the dimension of every weight norm that was folded, by module name.
 
     Raises:
-        UserError: whatever `load_packed` refuses, or a model class that is not the one that was packed.
+        UserError: as for `load_packed`, or if the model class is not the one that was packed.
     """
     config, sites, tied, stored = read_folder(folder)
     if config.get("architectures") != [type(model).__name__]:
@@ -56,7 +56,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     for name, site in sites.items():
         packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
         hold_packed(model, name, site, packed, scale)
-    # A tied name is no tensor of the file. `tie` gives it its value; until then nobody shall miss it.
+    # A tied name is not in the file. `tie` sets its value; until then transformers must not report it as missing.
     missing = {f"^{re.escape(name)}$" for name in tied}
     model._keys_to_ignore_on_load_missing = set(model._keys_to_ignore_on_load_missing or ()) | missing
     return dimensions
@@ -83,10 +83,10 @@ def tie(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
 
 
 def make_float(model: PreTrainedModel, block: Mapping[str, Any], weight_norms: Mapping[str, int]) -> None:
-    """Make every weight a plain parameter and put the weight norms back, without which the class loads no file.
+    """Make every weight a plain parameter and restore the weight norms, which the class expects in a file.
 
-    Inputs are not quantized any more. A weight norm divides by the norm that it multiplies with, so those weights may
-    change by a rounding error.
+    Inputs are then no longer quantized. A weight norm divides by a norm and multiplies by it again, so those weights
+    may change by a rounding error.
     """
     unpack_all(model, block)
     tie(model, block)
@@ -102,7 +102,7 @@ def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Ten
     """Return the tensors of the packed file on the CPU, and put their digest into `block`.
 
     Raises:
-        UserError: a quantized weight, a shape or a dtype is no longer what was loaded.
+        UserError: a quantized weight, a shape or a dtype has changed since loading.
     """
     sites, tied = parse_block({"quantization_config": block})
     tensors, _ = stored_tensors(model)
@@ -118,13 +118,13 @@ def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Ten
 
 
 def save_pretrained(model: PreTrainedModel, save_directory: str | Path, **kwargs: Any) -> None:
-    """What a loaded model's `save_pretrained` does: transformers' own, then config.json as `save_packed` writes it.
+    """Replace a loaded model's `save_pretrained`: run transformers' own, then write config.json as `save_packed` does.
 
-    transformers leaves out of config.json what is a default today, and knows no digest. A packed model is one file of
-    one name, so `max_shard_size` has no effect.
+    transformers omits values from config.json that equal its current defaults, and writes no digest. A packed model is
+    one file with one name, so `max_shard_size` has no effect.
 
     Raises:
-        UserError: a `variant`, which is part of that name.
+        UserError: if a `variant` is given, which would be part of that name.
     """
     if kwargs.get("variant"):
         raise UserError(
@@ -141,7 +141,7 @@ def _packed_again(name: str, site: PackedSite, weight: Tensor, scale: Tensor) ->
     codes = quantize(weight.detach(), scale, site.grid)
     if not torch.equal(dequantize(codes, scale, site.grid), weight):
         raise UserError(
-            f"{name} was changed after it was loaded, so it is not of {site.bits} bits any more: "
+            f"{name} was changed after it was loaded, so it no longer has {site.bits} bits: "
             "call model.dequantize() to save a float model, or mpq.quantize to quantize it again"
         )
     return torch.from_numpy(pack(codes.cpu().numpy(), site.bits))

@@ -1,9 +1,9 @@
-"""Packed folders: a model with its quantized weights as bit-packed codes, saved and loaded.
+"""Saves and loads packed folders: models with their quantized weights as bit-packed codes.
 
 The loader returns plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
-of training, so in float32 the logits are equal, not close. Nothing in a folder is executed: the tensors are safetensors
-and the class comes from transformers' own list of CTC models. `save_model` and `load_model` also take a model without
-quantizers, which they store as transformers does.
+in training, so in float32 the logits are equal, not just close. Nothing in a folder is executed: the tensors are
+safetensors and the class comes from transformers' own list of CTC models. `save_model` and `load_model` also accept a
+model without quantizers, which they store as transformers does.
 """
 
 import json
@@ -44,14 +44,14 @@ _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokeni
 
 
 def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = None) -> None:
-    """Write `model`, with quantizers attached and every precision chosen, as a packed folder; same model, same bytes.
+    """Write `model`, with quantizers attached and every precision chosen, as a packed folder; deterministic.
 
-    `processor` is whatever has `save_pretrained(folder)`: its files make the folder complete. The folder appears whole
-    or not at all, and replaces a packed folder of that name. What is not quantized is stored in float32.
+    `processor` is any object with `save_pretrained(folder)`; its files make the folder complete. The folder appears
+    whole or not at all, and replaces a packed folder of that name. Other weights are stored in float32.
 
     Raises:
         UserError: no quantizer attached, a precision not chosen yet, a scale that is not a positive finite number, not
-            a CTC model of transformers, or `folder` exists and is something else than a packed folder.
+            a CTC model of transformers, or `folder` exists and is not a packed folder.
     """
     folder = Path(folder)
     if not _may_replace(folder):
@@ -74,9 +74,9 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
     """Read a packed folder: the model with plain float32 layers in evaluation mode, and its processor (None if none).
 
     Raises:
-        UserError: the folder or a file is missing, it is not a packed model or of another format version, it is
-            truncated or damaged (checksum), or what it declares does not fit together; all found before memory is taken
-            for weights.
+        UserError: the folder or a file is missing, it is not a packed model or has a different format version, it is
+            truncated or damaged (checksum), or its declarations are inconsistent; all of this is checked before memory
+            is allocated for weights.
     """
     folder = Path(folder)
     config, sites, tied, stored = read_folder(folder)
@@ -95,8 +95,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, PackedSite], di
     """Return config.json's content, the sites and ties that it declares, and the tensors as they are stored.
 
     Raises:
-        UserError: a file is missing, damaged, of another format version, or does not hold what is declared. Whether
-            the tensors are those of the model is left to `check_fits`.
+        UserError: a file is missing or damaged, has a different format version, or lacks what is declared. Whether the
+            tensors match the model is checked by `check_fits`.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
@@ -156,7 +156,7 @@ def _load_processor(folder: Path) -> Any:
         return None
     try:
         return load_processor(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises whatever it likes on damaged files
+    except Exception as error:  # transformers may raise anything on damaged files
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise UserError(f"the processor's files in {folder} are damaged: {reason}") from error
 
@@ -172,9 +172,9 @@ def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Any]:
-    """Read back what `save` wrote, into plain float32 layers.
+    """Read what `save_model` wrote, into plain float32 layers.
 
-    Raises: UserError where the folder is missing or damaged.
+    Raises: UserError if the folder is missing or damaged.
     """
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Weights that stay packed in memory: codes and scale are buffers, the float weight is computed when it is read.
+"""Weights that stay packed in memory: codes and scale are buffers, the float weight is computed on access.
 
-The buffers carry the names of the file's tensors, so a module's state dict is the file. The weight is a property of a
-class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers otherwise: whoever reads
-`module.weight` (a layer's own forward, an attention that reads the weights of layers it never calls) gets a float
-tensor, the same bit for bit as the one that `load_packed` would have put there.
+The buffers have the names of the file's tensors, so that a module's state dict matches the file. The weight is a
+property of a class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers differently.
+Reading `module.weight` (in a layer's forward, or in an attention that reads the weights of layers it never calls)
+returns a float tensor, bit for bit the one that `load_packed` would have stored.
 """
 
 import math
@@ -21,8 +21,8 @@ _GROUP = 8  # codes; of n bits they take n whole bytes
 def unpack_codes(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     """Return the int8 codes of `shape` that `packed` (uint8, [bytes], any device) holds; see `packing` for the layout.
 
-    Equal to `packing.unpack`, with torch's operations on bytes instead of numpy's on words: it runs where the weights
-    are, and its working memory is one byte a code.
+    Equivalent to `packing.unpack`, but with torch operations on bytes instead of numpy operations on words: it runs on
+    the weights' device, and its working memory is one byte per code.
     """
     count = math.prod(shape)
     groups = -(-count // _GROUP)
@@ -39,7 +39,7 @@ def unpack_codes(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
 
 
 class _PackedWeight:
-    """A read-only attribute: the weight that a module's packed buffers stand for."""
+    """A read-only attribute: the weight that a module's packed buffers encode."""
 
     def __init__(self, leaf: str, site: PackedSite) -> None:
         self.leaf = leaf
@@ -67,7 +67,7 @@ def hold_packed(
 
 
 def is_packed(model: nn.Module, name: str) -> bool:
-    """Tell whether the weight `name` is held packed."""
+    """Return whether the weight `name` is packed."""
     module, leaf = _place(model, name)
     return leaf in _properties(module)
 
@@ -75,7 +75,7 @@ def is_packed(model: nn.Module, name: str) -> bool:
 def hold_unpacked(model: nn.Module, name: str) -> None:
     """Replace a packed weight by a plain float parameter.
 
-    The scale stays, as a buffer that the state dict leaves out: with it the codes can be had back exactly.
+    The scale stays, as a buffer that is not in the state dict: it allows the codes to be recovered exactly.
     """
     module, leaf = _place(model, name)
     weight, scale = getattr(module, leaf), getattr(module, scale_name(leaf))
@@ -91,7 +91,7 @@ def _properties(module: nn.Module) -> dict[str, _PackedWeight]:
 
 
 def _set_properties(module: nn.Module, properties: dict[str, _PackedWeight]) -> None:
-    """Give the module a class of its own with just these properties, or its plain class back where there are none."""
+    """Give the module its own class with just these properties, or restore its plain class if there are none."""
     plain = vars(type(module)).get("_plain", type(module))
     own = type(plain.__name__, (plain,), {**properties, "_plain": plain}) if properties else plain
     module.__class__ = own  # pyright: ignore[reportAttributeAccessIssue]

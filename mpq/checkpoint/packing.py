@@ -1,12 +1,12 @@
-"""Integer codes <-> bytes at 1 to 8 bits, any length.
+"""Packs integer codes of 1 to 8 bits into bytes and unpacks them, at any length.
 
 The layout is one little-endian bit stream: code i is the two's complement number in bits [i * n, (i + 1) * n), the
-first code in the lowest bits of the first byte, and the last byte is filled up with zeros. At 2, 4 and 8 bits that is
-the layout of ONNX's INT2, INT4 and INT8 initializers, so an exporter copies the bytes.
+first code is in the lowest bits of the first byte, and the last byte is padded with zeros. At 2, 4 and 8 bits this is
+the layout of ONNX's INT2, INT4 and INT8 initializers, so an exporter can copy the bytes.
 
-Eight codes of n bits are always n whole bytes, so one 64-bit word at a time serves every bit-width, 3, 5, 6 and 7
-included: eight shifts a word, where `numpy.packbits` would first blow every code up to n bytes. Chunks keep the working
-memory at some tens of megabytes whatever the length.
+Eight codes of n bits are always n whole bytes, so processing one 64-bit word at a time works for every bit-width,
+including 3, 5, 6 and 7: eight shifts per word, whereas `numpy.packbits` would first expand every code to n bytes.
+Chunks limit the working memory to some tens of megabytes for any length.
 """
 
 import numpy as np
@@ -44,13 +44,11 @@ def pack(codes: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
 def unpack(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.int8]:
     """Return the `count` int8 codes (shape [count]) that `pack` put into `data` (uint8, its shape).
 
-    Raises ValueError for a bit-width outside 1..8 and for a number of bytes that doesn't fit `count`.
+    Raises ValueError for a bit-width outside 1..8 and for a number of bytes that doesn't match `count`.
     """
     _check_bits(bits)
     if data.size != packed_bytes(count, bits):
-        raise ValueError(
-            f"{count} codes of {bits} bits take {packed_bytes(count, bits)} bytes, but {data.size} are here"
-        )
+        raise ValueError(f"{count} codes of {bits} bits take {packed_bytes(count, bits)} bytes, but got {data.size}")
     if bits == 8:
         return data.view(np.int8).copy()
     codes = np.empty(count, dtype=np.int8)

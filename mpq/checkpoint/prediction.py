@@ -1,7 +1,7 @@
-"""The bytes that a model's files will have, from its shapes alone: no weights, nothing written.
+"""Predicts the bytes of a model's files from its shapes alone: without weights, and without writing anything.
 
-So the size columns of a table are known before anything of that size is trained. Exact for the same config; a
-fine-tuned checkpoint's own config.json can be some hundred bytes longer.
+So the size columns of a table are known before any model of that size is trained. The prediction is exact for the same
+config; a fine-tuned checkpoint's own config.json can be a few hundred bytes longer.
 """
 
 import json
@@ -20,7 +20,7 @@ from mpq.quant.sites import Site
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """Tensor name -> safetensors' dtype and the shape."""
 _BYTES = {"I64": 8, "F32": 4, "U8": 1}
-_DIGEST = "0" * 64  # a SHA-256 is as long
+_DIGEST = "0" * 64  # the length of a SHA-256
 
 
 def packed_file_bytes(
@@ -30,9 +30,9 @@ def packed_file_bytes(
     per_channel: bool = True,
     dynamic_activations: bool = False,
 ) -> int:
-    """Bytes of `model.safetensors` and `config.json` of a packed model.
+    """Return the bytes of `model.safetensors` and `config.json` of a packed model.
 
-    `model` may be on the meta device; its weight norm must be folded already. `bits` names every site of `sites`;
+    `model` may be on the meta device; its weight norm must be folded already. `bits` has every site of `sites`;
     `dynamic_activations`: the inputs of the quantized linear layers have 8 bits.
     """
     by_name = {site.name: site for site in sites}
@@ -55,7 +55,7 @@ def packed_file_bytes(
 
 
 def float_file_bytes(model: PreTrainedModel) -> int:
-    """Bytes of `model.safetensors` and `config.json` as transformers saves the float32 model."""
+    """Return the bytes of `model.safetensors` and `config.json` as transformers saves the float32 model."""
     stored = {name: _as_stored(tensor) for name, tensor in stored_tensors(model)[0].items()}
     config = model.config.__class__.from_dict({**model.config.to_dict(), "architectures": [type(model).__name__]})
     config.dtype = "float32"
@@ -63,7 +63,7 @@ def float_file_bytes(model: PreTrainedModel) -> int:
 
 
 def safetensors_bytes(tensors: Shapes) -> int:
-    """Bytes of a safetensors file: a length, the header as JSON padded to 8 bytes, and the tensors without a gap.
+    """Return the bytes of a safetensors file: a length, the JSON header padded to 8 bytes, and the tensors, no gaps.
 
     Tensors are laid out as safetensors does, widest type first and then by name.
     """
@@ -78,5 +78,5 @@ def safetensors_bytes(tensors: Shapes) -> int:
 
 
 def _as_stored(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
-    """Floats are stored in 32 bits; a batch norm's count is the one whole number that models of speech keep."""
+    """Return dtype and shape in the file: floats have 32 bits; speech models' only integers are batch norms' counts."""
     return "F32" if tensor.is_floating_point() else "I64", tuple(tensor.shape)

@@ -1,4 +1,4 @@
-"""A packed model with its quantizers attached again, to be trained further or given other precisions."""
+"""Reattaches quantizers to a packed model, to train it further or change its precisions."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +20,9 @@ from mpq.search.assignment import Assignment, check
 
 
 def load_quantized(folder: Path | str) -> tuple[PreTrainedModel, Any]:
-    """The model that `save_packed` wrote to `folder`, quantizers attached, and its processor; same codes, same scales.
+    """Return the packed model in `folder` with quantizers attached (same codes and scales), and its processor.
 
-    Its float weights are the quantized ones: those that the codes were rounded from are not in the file.
+    Its float weights are the quantized ones: the weights before rounding are not in the file.
 
     Raises: UserError as `load_packed` does.
     """
@@ -32,7 +32,7 @@ def load_quantized(folder: Path | str) -> tuple[PreTrainedModel, Any]:
         if (site := sites.get(places[0].name)) is not None:
             scale, weight = stored[scale_name(places[0].name)], places[0].weight
             granularity: Granularity = "per_channel" if scale.shape[0] == weight.shape[0] else "per_tensor"
-            # minmax finds its scales in no time; they are replaced at once.
+            # minmax is the fastest clipping; its scales are replaced at once.
             settings = QuantizerSettings(granularity, site.offset != 0, "minmax")
             quantizer = WeightQuantizer(weight, [site.bits], settings)
             with torch.no_grad():
@@ -47,11 +47,12 @@ def requantize(
     weights: Mapping[str, Tensor],
     settings: QuantizerSettings = LSQ,
 ) -> list[str]:
-    """Give the sites of `assignment` its bits, in place; return those that changed. The others stay as they are.
+    """Change the sites of `assignment` to its bits, in place; return those that changed.
 
-    A site that changes starts from `weights[name]`, float, and from a new scale, as the `settings` say.
+    A site that changes starts from the float weight `weights[name]` and a new scale according to `settings`. All other
+    sites stay unchanged.
 
-    Raises: UserError where the model has no such quantized site.
+    Raises: UserError if the model has no such quantized site.
     """
     if unknown := sorted(assignment.keys() - quantizers_of(model).keys()):
         raise UserError(f"the packed model has no site {unknown[0]}: the assignment was made for another model")
@@ -77,18 +78,18 @@ def _register(places: list[Place], quantizer: WeightQuantizer) -> None:
 def packed_start(
     folder: Path, assignment: Mapping[str, int] | None, teacher: nn.Module, searched: str, settings: QuantizerSettings
 ) -> tuple[nn.Module, Assignment]:
-    """The packed model of `folder` with quantizers attached, and the precisions of its `searched` sites.
+    """Return the packed model in `folder` with quantizers attached, and the precisions of its `searched` sites.
 
-    With an `assignment` these are the precisions it gets. A site whose precision changes starts from the `teacher`'s
-    weight, rounded; the others keep their codes and scales. `settings` are those of new quantizers.
+    An `assignment` sets these precisions. A site whose precision changes starts from the `teacher`'s weight, rounded;
+    the others keep their codes and scales. `settings`: for new quantizers.
 
-    Raises: UserError where the folder or the assignment is not of the teacher's model.
+    Raises: UserError if the folder or the assignment does not belong to the teacher's model.
     """
     model, _ = load_quantized(folder)
     sites = [site for site in find_sites(model, searched) if site.searched]
     shapes = {name: tuple(parameter.shape) for name, parameter in teacher.named_parameters()}
     if strange := [site.name for site in sites if shapes.get(site.name) != site.shape]:
-        raise UserError(f"{folder} is not a compressed form of this model: that has no {strange[0]} of the same shape")
+        raise UserError(f"{folder} is not a compressed form of this model, which has no {strange[0]} of the same shape")
     if assignment is not None:
         check(assignment, sites)
         weights = {site.name: teacher.get_parameter(site.name).detach() for site in sites}

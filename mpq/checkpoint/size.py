@@ -1,8 +1,8 @@
-"""How small a packed model is: the ideal figure that papers count, and the bytes on disk.
+"""The size of a packed model: the ideal figure that papers report, and the bytes on disk.
 
-Both ratios compare with 32 bits for every parameter of the float model. The ideal one counts bits times parameters and
-nothing else; the file's counts all of `model.safetensors` and `config.json`: codes, scales, names and checksums. The
-processor's files (vocabulary, a few kilobytes, the same for any precision) count in neither.
+Both ratios compare with 32 bits for every parameter of the float model. The ideal one counts only bits times
+parameters; the file's counts all of `model.safetensors` and `config.json`: codes, scales, names and checksums. Neither
+includes the processor's files (vocabulary, a few kilobytes, the same for any precision).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ FLOAT_BITS = 32
 
 
 def size_of(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_disk: int) -> Size:
-    """Return the size of a model with `parameters` parameters as a float model whose `sites` have `bits` each.
+    """Return the size of a model whose `sites` have `bits` and whose float model has `parameters` parameters.
 
-    `parameters` comes from `count_parameters(model)` before quantizers are attached. `bits` names every site, the fixed
-    ones too; whatever is no site counts 32 bits. `on_disk`: bytes of its files (`file_bytes`, or predicted).
+    `parameters` comes from `count_parameters(model)` before quantizers are attached. `bits` has every site, including
+    fixed ones; all else counts as 32 bits. `on_disk`: bytes of its files (`file_bytes`, or predicted).
 
     Raises:
         UserError: a site without bits.
@@ -46,7 +46,7 @@ def size_of(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_
 
 
 def searched_average(sites: Sequence[Site], bits: Mapping[str, int]) -> float | None:
-    """Return the average of `bits` over the searched sites, weighted by parameters; None where nothing is searched."""
+    """Return the average of `bits` over the searched sites, weighted by parameters; None if nothing is searched."""
     searched = [site for site in sites if site.searched]
     count = sum(site.numel for site in searched)
     return sum(site.numel * bits[site.name] for site in searched) / count if count else None
@@ -67,7 +67,7 @@ def file_bytes(folder: Path | str) -> int:
 def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], per_channel: bool = False) -> int:
     """Return the bytes of all tensors in the file, from the shapes alone: codes, scales, float32 for the rest.
 
-    `parameters` is the count of the model that is packed, its weight norm folded; buffers are not in it.
+    `parameters`: of the packed model, with its weight norm folded and without buffers.
     """
     quantized = sum(site.numel for site in sites)
     codes = sum(packed_bytes(site.numel, bits[site.name]) for site in sites)
@@ -76,12 +76,12 @@ def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int]
 
 
 def bits_and_size(model: nn.Module, searched: str, target: float, parameters: int, folder: Path) -> tuple[Bits, Size]:
-    """Bits and size of `model`, as it was written to `folder`.
+    """Return bits and size of `model`, as it was written to `folder`.
 
-    `searched`: the glob of the layers whose bits are averaged. `parameters`: of the float model, weight norms and all.
-    A model without quantizers has 32 bits a weight and no target.
+    `searched`: the glob of the layers whose bits are averaged. `parameters`: of the float model, including weight
+    norms. A model without quantizers has 32 bits per weight and no target.
 
-    Raises: UserError where nothing is searched, a precision is not decided, or `folder` holds no model.
+    Raises: UserError if nothing is searched, a precision is not decided, or `folder` has no model.
     """
     quantizers = quantizers_of(model)
     sites = find_sites(model, searched)

@@ -1,10 +1,10 @@
-"""A model's tensors under their plain names; those of a packed file, checked before memory is allocated; digests.
+"""A model's tensors under plain names; a packed file's tensors, checked before memory is allocated; digests.
 
-`state_dict()` would do for a plain model, but it names an attached weight `x.parametrizations.weight.original` and
-lists the quantizer's own parameters; a file holds plain names only.
+`state_dict()` would work for a plain model, but with a quantizer it names a weight
+`x.parametrizations.weight.original` and lists the quantizer's own parameters; a file has only plain names.
 
 safetensors itself rejects a header whose tensors don't fill the file exactly, so a file never declares more than it
-holds; what config.json declares is compared with that here.
+contains; here config.json is compared with the header.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from mpq.quant.quantizer import WeightQuantizer
 def digest(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of the block's sites, ties, activations and of every tensor's name, dtype, shape and bytes.
 
-    It is independent of the order in the file, so that it holds after another program has saved the tensors again.
+    It does not depend on the order in the file, so it still matches after another program has saved the tensors again.
     """
     declared = [block[key] for key in ("format_version", "sites", "tied", "activations") if key in block]
     hasher = hashlib.sha256(canonical(declared))
@@ -54,14 +54,14 @@ def read_tensors(path: Path, sites: Mapping[str, PackedSite], block: Mapping[str
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or truncated: {error}") from error
     if digest(block, tensors) != block.get("sha256"):
-        raise UserError(f"{path} is damaged: its checksum is not the one that config.json holds; copy the folder again")
+        raise UserError(f"{path} is damaged: its checksum differs from the one in config.json; copy the folder again")
     for name in sites:
         check_scale(name, tensors[scale_name(name)])
     return tensors
 
 
 def check_scale(site: str, scale: Tensor) -> None:
-    """Refuse a scale that holds anything but positive finite numbers."""
+    """Refuse a scale with anything but positive finite numbers."""
     if not bool((torch.isfinite(scale) & (scale > 0)).all()):
         raise UserError(f"the scale of {site} must be positive and finite, but holds values from {scale.min()} on")
 
@@ -104,10 +104,10 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Return the number of parameters, shared ones once and quantizers' own left out.
+    """Return the number of parameters, counting shared ones once and omitting those of quantizers.
 
-    For the figures of a float model count before attaching: attaching folds a weight norm, whose gains (128 numbers in
-    wav2vec2 and HuBERT) then no longer exist.
+    For a float model's figures, count before attaching quantizers: attaching folds a weight norm, whose gains (128
+    numbers in wav2vec2 and HuBERT) then no longer exist.
     """
     return sum(tensor.numel() for tensor in stored_tensors(model)[0].values() if isinstance(tensor, nn.Parameter))
 
@@ -122,7 +122,7 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def put_tensor(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """Make `tensor` the parameter or buffer `name` of a plain model; a parameter is passed on as the object it is."""
+    """Make `tensor` the parameter or buffer `name` of a plain model; an `nn.Parameter` is stored as the same object."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
     if leaf in module._buffers:
@@ -152,5 +152,5 @@ def _parametrized(dot: str, module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if isinstance(chain[0], WeightQuantizer):  # type: ignore[index]
             yield dot + name, chain.original  # type: ignore[misc]
         else:
-            # Another parametrization (weight norm) holds several tensors, each a parameter of its own.
+            # Another parametrization (weight norm) has several tensors, each a separate parameter.
             yield from ((f"{dot}parametrizations.{name}.{key}", value) for key, value in chain.named_parameters())

@@ -1,8 +1,8 @@
-"""Reading one audio file, and saying what is wrong with it.
+"""Reads one audio file, or reports what is wrong with it.
 
-soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 without a system package. Where a file ends is found by
-`mpq.data.containers`, since headers can be wrong; a file that was cut is refused, which is known of an mp3 file with a
-header alone. A cut flac file fails to decode. Other formats are decoded by ffmpeg (`mpq.data.convert`).
+soundfile reads wav, flac, ogg (Vorbis and Opus) and mp3 without a system package. `mpq.data.containers` finds where a
+file really ends, since headers can be wrong. Truncated files are refused; for mp3 this can be detected only if the file
+has a length header. A truncated flac file fails to decode. ffmpeg decodes other formats (`mpq.data.convert`).
 """
 
 import os
@@ -23,20 +23,20 @@ from mpq.data.folder import is_utf8, printable
 SUFFIXES = (".flac", ".wav", ".ogg", ".oga", ".opus", ".mp3", *convert.SUFFIXES)
 _SILENCE = 1e-4  # full scale is 1: below this no sample differs from zero by more than three 16-bit steps
 _BLOCK = 2**20  # samples read at once: a minute at 16 kHz
-_REACH = 7  # samples of the lower of two rates that torchaudio's filter hears to either side
-_WEIGHTS = 2**29  # of a resampling filter, beyond which its memory (4 bytes each) is no laptop's
-_SECONDS = (0.1, 24 * 3600.0)  # shorter holds no word and no frame of some models; longer is a damaged header
+_REACH = 7  # samples, at the lower of two rates, that torchaudio's filter spans on either side
+_WEIGHTS = 2**29  # of a resampling filter, 4 bytes each: more would not fit a laptop's memory
+_SECONDS = (0.1, 24 * 3600.0)  # shorter: no word, and for some models no frame; longer: a damaged header
 
 
 class BadAudioError(Exception):
-    """One audio file that can't be used; the message names the file and what is wrong."""
+    """One audio file that can't be used; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Audio of `samples` samples, one channel, float32, to be taken in `blocks` `[time]` that follow each other.
+    """Audio of `samples` samples, one channel, float32, read as consecutive `blocks` `[time]`.
 
-    Taking the last block tells whether the whole was any good, with a BadAudioError if not.
+    Some problems are only found at the last block, which then raises BadAudioError.
     """
 
     samples: int
@@ -44,21 +44,21 @@ class Recording:
 
 
 def header(path: Path) -> float:
-    """Duration in seconds, without decoding.
+    """Return the duration in seconds, without decoding.
 
-    Raises: BadAudioError where the file is no audio, empty or too short, or (wav, ogg, mp3) ends too early.
+    Raises: BadAudioError if the file is not audio, is empty or too short, or (wav, ogg, mp3) is truncated.
     """
     with _opened(path) as parts:
         return sum(part.frames / part.samplerate for part in parts)
 
 
 def load(path: Path, rate: int) -> np.ndarray:
-    """The samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz.
+    """Return the samples of `path` as one channel `[time]`, float32, resampled to `rate` Hz.
 
-    Channels are averaged; of channels that cancel each other the loudest is taken.
+    Channels are averaged; if they cancel each other, the loudest is used instead.
 
-    Raises: BadAudioError where the file is no audio, empty, too short, truncated, silent or has samples that are no
-    numbers.
+    Raises: BadAudioError if the file is not audio, is empty, too short, truncated or silent, or has samples that are
+    NaN or infinite.
     """
     with _opened(path, rate) as parts:
         reader, made = _Reader(path, parts), []
@@ -70,9 +70,9 @@ def load(path: Path, rate: int) -> np.ndarray:
 
 @contextmanager
 def stream(path: Path, rate: int) -> Iterator[Recording]:
-    """What `load` gives, piece by piece: an hour takes no more memory than a minute.
+    """Yield what `load` returns, block by block: an hour takes no more memory than a minute.
 
-    Raises: BadAudioError as `load` does, some of it only when the last block is taken.
+    Raises: BadAudioError as `load` does, in some cases only at the last block.
     """
     with _opened(path, rate) as parts:
         reader = _Reader(path, parts)
@@ -89,7 +89,7 @@ def stream(path: Path, rate: int) -> Iterator[Recording]:
 
 
 class _Reader:
-    """Reads the parts of a file one after the other, and tells at the end of the last that all were silent."""
+    """Reads the parts of a file one after the other, and raises at the end of the last if all were silent."""
 
     def __init__(self, path: Path, parts: Sequence[Any]) -> None:
         self._path = path
@@ -97,7 +97,7 @@ class _Reader:
         self._peak = 0.0
 
     def blocks(self, part: Any) -> Iterator[np.ndarray]:
-        """The mean of all channels `[time]` from the beginning to the end, at the part's own rate."""
+        """Yield the mean of all channels, in blocks `[time]`, at the part's own rate."""
         channel = self._uncancelled(part) if part.channels > 1 else None
         for block in self._channels(part):
             block = block.mean(axis=1) if channel is None else block[:, channel].copy()
@@ -107,20 +107,20 @@ class _Reader:
             yield block
 
     def _uncancelled(self, part: Any) -> int | None:
-        """The loudest channel, where channels of opposite phase would leave next to nothing of their mean.
+        """Return the loudest channel if channels of opposite phase would nearly cancel in the mean, else None.
 
-        None where the mean has more than a tenth of the power that it had of channels that know nothing of each other.
+        They do if the mean has less than a tenth of the power that the mean of uncorrelated channels would have.
         """
         count, sums, squares = 0, np.zeros(part.channels + 1), np.zeros(part.channels + 1)
         for block in self._channels(part):
-            heard = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)
-            count, sums, squares = count + len(heard), sums + heard.sum(axis=0), squares + (heard**2).sum(axis=0)
+            values = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)
+            count, sums, squares = count + len(values), sums + values.sum(axis=0), squares + (values**2).sum(axis=0)
         part.seek(0)
         *each, mean = squares / count - (sums / count) ** 2
         return int(np.argmax(each)) if mean < 0.1 * sum(each) / len(each) ** 2 else None
 
     def _channels(self, part: Any) -> Iterator[np.ndarray]:
-        """Every sample of a part, in blocks `[time, channels]`."""
+        """Yield all samples of a part, in blocks `[time, channels]`."""
         read = 0
         while read < part.frames:
             try:
@@ -130,14 +130,14 @@ class _Reader:
             if len(block) == 0:
                 raise BadAudioError(f"{self._path} is truncated: it holds {read} of {part.frames} samples")
             if not np.isfinite(block).all():
-                raise BadAudioError(f"{self._path} has samples that are no numbers")
+                raise BadAudioError(f"{self._path} has samples that are NaN or infinite")
             read += len(block)
             yield block
 
 
 @contextmanager
 def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
-    """A soundfile.SoundFile of each part of `path`, once they make sense and `rate` (Hz) can be made of their own."""
+    """Yield a soundfile.SoundFile for each part of `path`, checked and resamplable to `rate` (Hz)."""
     import soundfile
 
     if not is_utf8(path):
@@ -154,12 +154,12 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
                 folder = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
                 parts = [stack.enter_context(soundfile.SoundFile(_name(convert.to_wav(path, Path(folder)))))]
         except CutShortError:
-            raise BadAudioError(f"{path} is truncated: it ends before its own format says that it does") from None
+            raise BadAudioError(f"{path} is truncated: it ends before the length that its format states") from None
         except convert.ConversionError as error:
             raise BadAudioError(f"{path} {error}") from None
         except (RuntimeError, OSError) as error:
             if path.is_file() and path.stat().st_size == 0:
-                raise BadAudioError(f"{path} is empty: it has no byte") from None
+                raise BadAudioError(f"{path} is empty: it has 0 bytes") from None
             raise BadAudioError(f"{path} is not readable audio: {_reason(error)}") from None
         _check(path, parts, rate)
         yield parts
@@ -174,27 +174,27 @@ def _check(path: Path, parts: Sequence[Any], rate: int | None) -> None:
     if seconds <= 0:
         raise BadAudioError(f"{path} is empty: it holds no samples")
     if seconds < _SECONDS[0]:
-        raise BadAudioError(f"{path} is too short: {seconds:.3f} s, and speech needs {_SECONDS[0]} s")
+        raise BadAudioError(f"{path} is too short: {seconds:.3f} s, but speech needs at least {_SECONDS[0]} s")
     if seconds > _SECONDS[1]:
-        raise BadAudioError(f"{path} is damaged: its header tells of {seconds / 3600:.0f} hours")
+        raise BadAudioError(f"{path} is damaged: its header states {seconds / 3600:.0f} hours")
     for own in {part.samplerate for part in parts}:
         made = (rate or own) // gcd(own, rate or own)
         if own // gcd(own, rate or own) * made > _WEIGHTS:
-            raise BadAudioError(f"{path} has an odd sample rate, {own} Hz: convert it to {rate} Hz")
+            raise BadAudioError(f"{path} has an unusual sample rate, {own} Hz: convert it to {rate} Hz")
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]  # the message itself repeats the path
-    # soundfile's message repeats the path; its error_string doesn't. The decoder of a cut flac file has none.
+    # soundfile's message repeats the path; its error_string doesn't. It is missing for a truncated flac file.
     return getattr(error, "error_string", str(error)).rstrip(".") or "its end can't be decoded"
 
 
 def _resampled(blocks: Iterable[np.ndarray], original: int, rate: int) -> Iterator[np.ndarray]:
-    """What `_resample` makes of all blocks together, each piece heard with more around it than the filter reaches."""
+    """Yield what `_resample` returns for all blocks together; each piece gets more context than the filter spans."""
     period, made = original // gcd(original, rate), rate // gcd(original, rate)  # `period` samples become `made`
     around = (1 + ceil(_REACH / min(period, made))) * period
-    held, done = np.zeros(0, dtype=np.float32), 0  # samples, of which the first `done` only stand before the others
+    held, done = np.zeros(0, dtype=np.float32), 0  # samples, of which the first `done` are only context
     for block in blocks:
         held = np.concatenate([held, block])
         ready = (len(held) - done - around) // period

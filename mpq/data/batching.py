@@ -1,8 +1,8 @@
-"""Which utterances go into which batch.
+"""Assigns utterances to batches.
 
-Utterances of like length share a batch, and a batch is bounded by its padded audio-seconds, so that memory and time a
-batch hardly vary. The batch of update number k follows from the seed and k alone: a resumed run, or another process,
-needs no saved position.
+Utterances of similar length share a batch, and a batch is bounded by its padded audio-seconds, so that memory and time
+per batch hardly vary. Batch number k depends only on the seed and k: a resumed run, or another process, needs no saved
+position.
 """
 
 from bisect import bisect_right
@@ -16,10 +16,11 @@ _JITTER = 0.15  # lengths are compared after a random factor of up to this, so t
 
 
 def by_length(seconds: Sequence[float], limit: float) -> list[list[int]]:
-    """Batches over all utterances, longest first, none above `limit` padded audio-seconds (an utterance longer than
-    `limit` goes alone). For evaluation: always the same.
+    """Return batches of all utterances, longest first, each of at most `limit` padded audio-seconds.
 
-    Raises: UserError where `limit` is not positive.
+    An utterance longer than `limit` gets its own batch. For evaluation: the same input gives the same batches.
+
+    Raises: UserError if `limit` is not positive.
     """
     order = np.argsort(-np.asarray(seconds), kind="stable")
     return _fill(order, seconds, limit)
@@ -27,7 +28,7 @@ def by_length(seconds: Sequence[float], limit: float) -> list[list[int]]:
 
 def _fill(order: np.ndarray, seconds: Sequence[float], limit: float) -> list[list[int]]:
     if not limit > 0:
-        raise UserError(f"trainer.audio_seconds={limit} must be positive: it is the audio of one batch")
+        raise UserError(f"trainer.audio_seconds={limit} must be positive: it is the audio per batch")
     batches: list[list[int]] = []
     longest = 0.0
     for index in map(int, order):
@@ -41,11 +42,11 @@ def _fill(order: np.ndarray, seconds: Sequence[float], limit: float) -> list[lis
 
 
 class BatchPlan:
-    """The batches of a training run, in epochs that see every utterance once.
+    """The batches of a training run, in epochs that contain every utterance once.
 
-    `seconds`: duration of each utterance, at least one. `limit`: padded audio-seconds a batch. `seed`: 0 or more.
+    `seconds`: duration of each utterance, at least one. `limit`: padded audio-seconds per batch. `seed`: 0 or more.
 
-    Raises: UserError where `limit` is not positive, as soon as batches are asked for.
+    Raises: UserError if `limit` is not positive, when batches are requested.
     """
 
     def __init__(self, seconds: Sequence[float], limit: float, seed: int) -> None:
@@ -54,7 +55,7 @@ class BatchPlan:
         self._seconds = list(seconds)
         self._limit = limit
         self._seed = seed
-        self._starts = [0]  # the number of the first batch of each epoch, as far as epochs were made
+        self._starts = [0]  # the number of the first batch of each epoch made so far
 
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng((self._seed, epoch))
@@ -63,7 +64,7 @@ class BatchPlan:
         return [batches[k] for k in rng.permutation(len(batches))]
 
     def batches(self, first: int, last: int) -> Iterator[list[int]]:
-        """The batches number `first` (from 0) to `last` - 1."""
+        """Yield the batches numbered `first` (from 0) to `last` - 1."""
         epoch = bisect_right(self._starts, first) - 1
         while (start := self._starts[epoch]) < last:
             batches = self._make_epoch(epoch)

@@ -1,9 +1,9 @@
-"""Where the samples of a wav, Ogg, mp3 or flac file end, whatever its header says.
+"""Finds where the samples of a wav, Ogg, mp3 or flac file end, whatever its header says.
 
-libsndfile believes the length in a header, and decodes the first of an Ogg file's chained streams only. Programs that
-write to a pipe can't know a length and leave a placeholder, and files are joined, so here the pages and frames of a
-file are followed to its end, without decoding. Where a header is wrong, libsndfile is given `View`s of the file with
-the right one. A file that ends before its own format says that it does is cut, and refused.
+libsndfile trusts the length in a header, and decodes only the first of an Ogg file's chained streams. But programs that
+write to a pipe can't know the length and leave a placeholder, and files get concatenated. So this module follows a
+file's pages and frames to its end, without decoding. If the header is wrong, libsndfile gets `View`s of the file with a
+corrected one. A file that ends before the length that its format states is truncated, and refused.
 """
 
 import io
@@ -17,17 +17,17 @@ from mpq.data.mpeg import mp3_pieces
 
 
 class CutShortError(Exception):
-    """The file ends before its own format says that it does."""
+    """The file ends before the length that its format states."""
 
 
 class View(io.RawIOBase):
-    """A file that can be read, made of `pieces`: bytes, and ranges (start, stop) of the bytes of `file`."""
+    """A readable file made of `pieces`: bytes, and byte ranges (start, stop) of `file`."""
 
     def __init__(self, file: BinaryIO, pieces: Sequence[bytes | tuple[int, int]]) -> None:
         self._file = file
         self._pieces = pieces
         lengths = [len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces]
-        self._starts = [0, *accumulate(lengths)]  # the last is the length of the whole
+        self._starts = [0, *accumulate(lengths)]  # the last entry is the total length
         self._at = 0
 
     def readable(self) -> bool:
@@ -48,7 +48,7 @@ class View(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer) -> int:
-        """As of any file, up to the end of the whole: soundfile takes fewer bytes than it asked for as the end."""
+        """Fill `buffer` up to the end of the file: soundfile takes fewer bytes than requested for the end."""
         out = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(out) and 0 <= self._at < self._starts[-1]:
@@ -60,7 +60,7 @@ class View(io.RawIOBase):
             else:
                 self._file.seek(piece[0] + skip)
                 got = self._file.read(wanted)
-            if not got:  # the file was cut while it was read
+            if not got:  # the file was truncated while being read
                 break
             out[filled : filled + len(got)] = got
             filled, self._at = filled + len(got), self._at + len(got)
@@ -68,7 +68,7 @@ class View(io.RawIOBase):
 
 
 def views(file: BinaryIO) -> list[View]:
-    """What of `file` libsndfile must be given, one part after the other; nothing where it can read the file as it is.
+    """Return the views of `file` that libsndfile must read, one after the other; none if it can read the file itself.
 
     Raises: CutShortError.
     """
@@ -85,8 +85,8 @@ def views(file: BinaryIO) -> list[View]:
     return [View(file, pieces) for pieces in parts]
 
 
-_LARGEST = 0xFFFFFFFF  # of the four bytes of a length
-_PLACEHOLDER = 0x7FFF0000  # from here on a length is what a program wrote that could not know: 18 hours at 16 kHz
+_LARGEST = 0xFFFFFFFF  # that fits the four bytes of a length
+_PLACEHOLDER = 0x7FFF0000  # lengths from here on are placeholders for an unknown one: 18 hours at 16 kHz
 
 
 def _wav(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
@@ -108,14 +108,14 @@ def _wav(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
                 raise CutShortError
             return []
         unknown = length >= _PLACEHOLDER and at + length > end
-        unknown |= length == 0 and at < end and not 0 <= end - whole <= 1  # else there are chunks after no samples
+        unknown |= length == 0 and at < end and not 0 <= end - whole <= 1  # else other chunks follow zero samples
         if unknown:
             sizes = [min(size, _LARGEST).to_bytes(4, "little") for size in (end - 8, end - at)]
             return [[(0, 4), sizes[0], (8, at - 4), sizes[1], (at, end)]]
         if at + length > end:
             raise CutShortError
         return []
-    return []  # no samples at all: the reader says so
+    return []  # no samples at all: the reader reports it
 
 
 _PAGE = 27  # bytes of the head of an Ogg page before its table of segments: RFC 3533, section 6
@@ -123,7 +123,7 @@ _FIRST, _LAST = 2, 4  # flags of a page, in byte 5 of its head
 
 
 def _ogg(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
-    """The links of a chain; each begins with the first pages of its streams, which all have a last page."""
+    """Return the links of a chain; each begins with the first pages of its streams, which all have a last page."""
     links: list[int] = []
     known: set[bytes] = set()
     unended: set[bytes] = set()
@@ -133,7 +133,7 @@ def _ogg(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
         head = file.read(_PAGE + 255)
         if not head.startswith(b"OggS"):
             if (found := _find(file, b"OggS", at)) is None:
-                break  # another program's bytes after the last page
+                break  # foreign bytes after the last page
             at = found
             continue
         size = _PAGE + head[26] + sum(head[_PAGE : _PAGE + head[26]]) if len(head) > 26 else _PAGE
@@ -148,7 +148,7 @@ def _ogg(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
         if flags & _FIRST:
             known.add(stream)
             unended.add(stream)
-        elif stream not in known:  # the page before was cut, and what it lacks taken from the next stream
+        elif stream not in known:  # the page before was truncated and completed with bytes of the next stream
             raise CutShortError
         if flags & _LAST:
             unended.discard(stream)
@@ -159,7 +159,7 @@ def _ogg(file: BinaryIO, end: int) -> list[list[bytes | tuple[int, int]]]:
 
 
 def _find(file: BinaryIO, sign: bytes, at: int) -> int | None:
-    """Where `sign` is found next, from `at` on."""
+    """Return the next position of `sign` from `at` on, or None."""
     file.seek(at)
     held = b""
     while block := file.read(2**16):

@@ -1,4 +1,4 @@
-"""The data of a run: the embedded corpus or a folder, split into what is trained on and what is evaluated on."""
+"""The data of a run: the embedded corpus or a folder, split into training and evaluation sets."""
 
 import hashlib
 import os
@@ -26,7 +26,7 @@ _MINI = (
 
 @dataclass(frozen=True)
 class Corpus:
-    """`train` and `test` utterances of one corpus; `skipped` has a message for each file that was left out."""
+    """The `train` and `test` utterances of a corpus; `skipped` has one message per file that was left out."""
 
     name: str
     hash: str
@@ -36,31 +36,31 @@ class Corpus:
 
     @property
     def synthetic(self) -> bool:
-        """Whether a synthesiser spoke it."""
+        """Whether the speech is synthetic."""
         return self.name == EMBEDDED
 
 
 def corpus_name(root: str | None) -> str:
-    """The name under which records speak of the data: the folder's own, or that of the embedded corpus."""
-    # Not Path.resolve(): a link is given a name so that it be called by it.
+    """Return the name of the data in records: the folder's name, or that of the embedded corpus."""
+    # Not Path.resolve(): a link's own name is the one that the user chose.
     return os.path.basename(os.path.abspath(root)).lower().replace("-", "_") if root else EMBEDDED
 
 
 def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[str], on_bad_audio: str) -> None:
-    """Raise UserError, within a second, where the data can't be there.
+    """Raise UserError, within a second, if the data can't exist.
 
-    `root`: a folder of LibriSpeech's layout, or None for the embedded corpus, whose settings are `corpus`.
+    `root`: a folder in LibriSpeech's layout, or None for the embedded corpus, whose settings are `corpus`.
     """
     check_on_bad_audio(on_bad_audio)
     if not train or not test or isinstance(train, str) or isinstance(test, str):
-        raise UserError(f"data.train={train} and data.test={test} must be lists of splits, as data.train=[train]")
+        raise UserError(f"data.train={train} and data.test={test} must be lists of splits, such as data.train=[train]")
     if root:
         splits = [*train, *test]
         mini = any(split.startswith("librispeech-mini/") for split in splits)
         check_splits(root, splits, _MINI if mini else _LIBRISPEECH)
         return
     if corpus is None:
-        raise UserError("data.root must name a folder (or take data=synthetic for the embedded corpus)")
+        raise UserError("data.root must name a folder (or use data=synthetic for the embedded corpus)")
     if set(corpus) != {"seed", "utterances"}:
         raise UserError(f"data.corpus must have the settings seed and utterances, but has {', '.join(corpus)}")
     synthetic.check_utterances(corpus["utterances"])
@@ -78,11 +78,11 @@ def open_corpus(
     on_bad_audio: str,
     cache: str | Path,
 ) -> Corpus:
-    """Read the data, making the embedded corpus first where it is asked for and not there yet.
+    """Read the data; make the embedded corpus first if it is requested and does not exist yet.
 
-    A split that is named in both `train` and `test` is divided, so that nothing is tested on what was trained on.
+    A split in both `train` and `test` is divided, so that no training utterance is used for evaluation.
 
-    Raises: UserError where a split is missing, or at a bad file under `on_bad_audio="stop"`.
+    Raises: UserError if a split is missing, or at a bad file under `on_bad_audio="stop"`.
     """
     check(root, corpus, train, test, on_bad_audio)
     folder = Path(root) if root else synthetic.make(cache, **(corpus or {}))
@@ -101,7 +101,7 @@ def open_corpus(
 
 
 def _hash(splits: Iterable[Split], folder: Path) -> str:
-    """SHA-256 over names, sizes and transcripts; reading 60 GB of audio for a hash would cost more than it tells."""
+    """Return the SHA-256 of names, sizes and transcripts; hashing 60 GB of audio would cost more than it is worth."""
     digest = hashlib.sha256()
     for split in sorted(splits, key=lambda split: split.name):
         for utterance in split.utterances:
@@ -110,17 +110,18 @@ def _hash(splits: Iterable[Split], folder: Path) -> str:
     return digest.hexdigest()
 
 
-SHARE = 0.1  # of the utterances that is held out
-SPEAKERS = 10  # from this many on whole speakers are held out
-_SEED = 0  # whatever the run's: runs of different seeds are evaluated on the same utterances
+SHARE = 0.1  # of the utterances, held out
+SPEAKERS = 10  # from this number on, whole speakers are held out
+_SEED = 0  # regardless of the run's: runs with different seeds are evaluated on the same utterances
 
 
 def divide(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    """What is kept and the tenth that is held out, each in the order given; the same for the same utterances.
+    """Return the utterances to train on and the held-out tenth, each in the given order; deterministic.
 
-    Whole speakers are held out where there are ten or more, so that the model has not heard them; of fewer, utterances.
+    With ten or more speakers whole speakers are held out, so that evaluation speakers are not in the training data;
+    with fewer, single utterances.
 
-    Raises: UserError where there are fewer than two utterances.
+    Raises: UserError if there are fewer than two utterances.
     """
     if len(utterances) < 2:
         raise UserError(f"{len(utterances)} utterance can't be divided into one to train and one to evaluate on")

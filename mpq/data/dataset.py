@@ -1,7 +1,7 @@
-"""From utterances to padded tensors.
+"""Turns utterances into padded tensors.
 
-Each utterance goes through the model's own feature extractor alone, so that a model's input does not depend on the
-other utterances of the batch.
+Each utterance goes through the model's feature extractor alone, so that its input does not depend on the other
+utterances of the batch.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,10 +26,10 @@ _TENSORS = ("inputs", "lengths", "labels", "update_lengths")
 class Batch:
     """One padded batch.
 
-    inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that hears features. lengths: `[batch]`
-    along the time axis. labels: `[batch, characters]`, -100 where padded. seconds: audio without padding. skipped: one
-    message for each file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that
-    this process gives to the same update, where that is more than one.
+    inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that takes features. lengths: `[batch]`
+    along the time axis. labels: `[batch, characters]`, -100 for padding. seconds: audio without padding. skipped: one
+    message per file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that this
+    process contributes to the same update, if there are several.
     """
 
     ids: list[str]
@@ -41,11 +41,11 @@ class Batch:
     update_lengths: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """This batch with its tensors on `device`."""
+        """Return this batch with its tensors on `device`."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
-        """This batch in page-locked memory, which a GPU copies from while it computes."""
+        """Return this batch in page-locked memory, from which a GPU can copy while it computes."""
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
@@ -54,10 +54,10 @@ class Batch:
 
 
 class SpeechDataset(Dataset[dict[str, Any]]):
-    """Utterances, decoded and turned into model inputs when they are asked for.
+    """Utterances, decoded and turned into model inputs on access.
 
-    A character that the model's vocabulary lacks becomes its unknown token, as the tokenizer has it: the model is
-    taught that something is said there, and the reference keeps the character, so that it counts as a word error.
+    The tokenizer turns a character that is not in the vocabulary into the unknown token: the model learns that
+    something is said there, and the reference keeps the character, so that it counts as a word error.
     """
 
     def __init__(self, utterances: Sequence[Utterance], processor: Any, on_bad_audio: str) -> None:
@@ -69,12 +69,12 @@ class SpeechDataset(Dataset[dict[str, Any]]):
         return len(self.utterances)
 
     def multiple_of(self, seconds: float) -> int:
-        """How many samples of a waveform `seconds` are, at least one; 1 for a model that hears features."""
+        """Return how many samples of a waveform last `seconds`, at least one; 1 for a model that takes features."""
         is_waveform = processors.takes_waveform(self._processor)
         return max(1, round(seconds * self._processor.feature_extractor.sampling_rate)) if is_waveform else 1
 
     def check_labels(self, outputs: int) -> None:
-        """Raise UserError where a transcript needs a token beyond the `outputs` of the model, which its loss can't."""
+        """Raise UserError if a transcript needs a token beyond the model's `outputs`, which has no loss."""
         vocabulary = self._processor.tokenizer.get_vocab()
         beyond = {number: token for token, number in vocabulary.items() if number >= outputs}
         for utterance in self.utterances if beyond else ():
@@ -86,7 +86,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
                 raise UserError(
                     f"the transcript of {utterance.id} needs the token {found[0]!r}, number {vocabulary[found[0]]} of "
                     f"the tokenizer's {len(vocabulary)}, but the model's head has {outputs} outputs: give the model a "
-                    "tokenizer whose vocabulary is its head's"
+                    "tokenizer whose vocabulary matches its head"
                 )
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
 
 def collate(items: Sequence[dict[str, Any]], multiple: int = 1) -> Batch:
-    """Pad utterances to one batch; inputs with zeros, to a length that is a `multiple`, labels with -100."""
+    """Pad utterances to one batch: inputs with zeros, to a multiple of `multiple` in length, labels with -100."""
     good = [item for item in items if "skipped" not in item]
     pad = torch.nn.utils.rnn.pad_sequence
     empty = torch.zeros(0, 0)
@@ -122,7 +122,7 @@ def collate(items: Sequence[dict[str, Any]], multiple: int = 1) -> Batch:
 
 
 class _Loader(DataLoader[Any]):
-    """Stops at a bad file here and not where it is decoded: what a worker process raises arrives as a traceback."""
+    """Stops at a bad file here, not where it is decoded: an error raised in a worker arrives as a traceback."""
 
     accumulate = 1
 
@@ -135,7 +135,7 @@ class _Loader(DataLoader[Any]):
     def _checked(self) -> Iterator[Batch]:
         for batch in super().__iter__():
             if batch.skipped and self.dataset.stop:  # type: ignore[attr-defined]
-                raise UserError(f"{batch.skipped[0]}; mend it or leave such files out with data.on_bad_audio=skip")
+                raise UserError(f"{batch.skipped[0]}; fix it or skip such files with data.on_bad_audio=skip")
             yield batch
 
 
@@ -147,15 +147,15 @@ def loader(
     accumulate: int = 1,
     multiple: int = 1,
 ) -> DataLoader[Batch]:
-    """A DataLoader over given batches, decoded by `workers` processes (0: in this one); `accumulate` make an update.
+    """Return a DataLoader over the given batches, decoded by `workers` processes (0: by this one).
 
-    `multiple`: batches are padded to a whole number of so many values along time.
+    `accumulate`: batches per update. `multiple`: batches are padded to a multiple of this length along time.
 
-    Iterating raises UserError at a bad file where the dataset's `on_bad_audio` is "stop".
+    Iterating raises UserError at a bad file if the dataset's `on_bad_audio` is "stop".
     """
     made = _Loader(
         dataset,
-        batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists serves
+        batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists works
         collate_fn=partial(collate, multiple=multiple),
         num_workers=workers,
         pin_memory=pin,

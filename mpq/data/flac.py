@@ -1,20 +1,21 @@
-"""The number of samples of a flac file that was written to a pipe, whose header says 0 (RFC 9639, section 8.2).
+"""Counts the samples of a flac file that was written to a pipe, so that its header says 0 (RFC 9639, section 8.2).
 
-Every frame says which it is, so the last one tells; its checksum, at the end of the file, tells whether it is whole.
+Frames are numbered, so the last one gives the count; its checksum, at the end of the file, shows if it is complete.
 """
 
 from functools import cache
 from typing import BinaryIO
 
 _SEARCHED = 2**20  # bytes at the end of a file in which its last frame must begin: one holds 65,535 samples at most
-_TRIES = 4  # places that look like the head of a frame: one in millions of bytes does so by chance
-_TOTAL = 21  # where the 36 bits of the number of samples begin, the first four of them in the lower half of a byte
+_TRIES = 4  # places that look like a frame's header: by chance, one in millions of bytes does
+_TOTAL = 21  # byte at which the 36-bit number of samples begins, with its first four bits in the lower half
 
 
 def flac_pieces(file: BinaryIO, end: int) -> tuple[list[bytes | tuple[int, int]], bool]:
-    """The pieces (as of `mpq.data.containers.View`) of a flac file with the number of its samples, and if it is cut.
+    """Return the pieces (see `mpq.data.containers.View`) of a flac file with the number of samples filled in.
 
-    There are none where its own header has the number; that such a file is cut the decoder finds.
+    The second value says whether the file is truncated. There are no pieces if the header already has the number; the
+    decoder then finds out whether the file is truncated.
     """
     file.seek(0)
     head = file.read(26)
@@ -35,13 +36,13 @@ def flac_pieces(file: BinaryIO, end: int) -> tuple[list[bytes | tuple[int, int]]
 
 
 def _samples(head: bytes, block: int) -> int:
-    """The number of samples up to the end of the frame that begins with `head` (section 9.1); 0 where none does.
+    """Return the number of samples up to the end of the frame that begins with `head` (section 9.1); 0 if none does.
 
-    `block`: the samples of every frame but the last, in a file whose frames are counted.
+    `block`: the samples of every frame but the last, in a file that numbers frames instead of samples.
     """
     if head[1] & 0xFE != 0xF8 or head[2] >> 4 == 0 or head[3] & 1:
         return 0
-    more = 8 - (head[4] ^ 0xFF).bit_length()  # the ones that a coded number begins with: its bytes, where there are any
+    more = 8 - (head[4] ^ 0xFF).bit_length()  # leading ones of a coded number: its number of bytes, unless 0
     if more == 1 or more > 7:
         return 0
     number = head[4] & (0x7F >> more)
@@ -57,14 +58,14 @@ def _samples(head: bytes, block: int) -> int:
     else:
         size = 1 + int.from_bytes(head[at : at + code - 5], "big")
         at += code - 5
-    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)  # the sample rate, where no code stands for it
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)  # the sample rate, if it has no code
     if _checksum(head[: at + 1], 8, 0x07):
         return 0
     return size + (number if head[1] & 1 else number * block)
 
 
 def _checksum(content: bytes, bits: int, polynomial: int) -> int:
-    """The cyclic redundancy check, 0 where `content` ends in its own."""
+    """Return the cyclic redundancy check of `content`, which is 0 if `content` ends with its own checksum."""
     table, mask, found = _table(bits, polynomial), (1 << bits) - 1, 0
     for byte in content:
         found = (found << 8 ^ table[found >> bits - 8 ^ byte]) & mask

@@ -1,4 +1,4 @@
-"""The files of a folder, and a message for whatever of it is left out."""
+"""Lists the files of a folder, with a message for everything that is left out."""
 
 import logging
 import os
@@ -11,20 +11,20 @@ _told: set[str] = set()
 
 
 def printable(path: Path | str) -> str:
-    """The path, with a byte that is not UTF-8 written out in hex: it can be printed, and stand in JSON."""
+    """Return the path with bytes that are not UTF-8 written in hex, so that it can be printed and stored in JSON."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def is_utf8(path: Path | str) -> bool:
-    """Whether the name can be printed and written to JSON."""
+    """Return whether the name can be printed and written to JSON."""
     return printable(path) == str(path)
 
 
 def files_below(folder: Path) -> tuple[list[Path], list[str]]:
-    """All files below `folder`, sorted, and a message for each folder or file that can't be used.
+    """Return all files below `folder`, sorted, and a message for each folder or file that can't be used.
 
-    Links to folders are followed, but for one that leads to a folder that it lies in. Hidden files are left out without
-    a message: they are half-written or another program's.
+    Links to folders are followed, except one to a folder that contains it. Hidden files are left out without a message:
+    they are half-written or belong to another program.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -50,7 +50,7 @@ def _walk(folder: Path, above: set[tuple[int, int]], files: list[Path], problems
             if identity not in above:
                 _walk(path, above | {identity}, files, problems)
         elif entry.is_symlink() and not path.exists() and not path.suffix:
-            problems.append(f"{path} is a link to what is not there")  # to a folder, it seems
+            problems.append(f"{path} is a broken link")  # probably to a folder
         else:
             files.append(path)
 
@@ -61,7 +61,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def tell_left_out(messages: Sequence[str]) -> None:
-    """Name the first of what is left out, one line each, and count the others; nothing twice in a process."""
+    """Warn about the first few `messages`, one line each, and count the others; no message twice per process."""
     new = [message for message in messages if message not in _told]
     _told.update(new)
     for message in new[:_SHOWN]:

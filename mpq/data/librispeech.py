@@ -1,8 +1,8 @@
-"""The reader of LibriSpeech's folder layout, and of any other folder of recordings.
+"""Reads LibriSpeech's folder layout, and any other folder of recordings.
 
-`<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one `<speaker>-<chapter>.trans.txt` per
-chapter (`ID TEXT` per line), as OpenSLR ships it. The same layout with files of another of `audio.SUFFIXES` is read
-too. Links to folders are followed. What is left out has a message (`mpq.data.folder`).
+The layout is `<root>/<split>/<speaker>/<chapter>/<speaker>-<chapter>-<utterance>.flac` with one
+`<speaker>-<chapter>.trans.txt` per chapter (`ID TEXT` per line), as OpenSLR ships it. Files may have any of
+`audio.SUFFIXES`. Links to folders are followed. There is a message for all that is left out (`mpq.data.folder`).
 
 Headers are read with soundfile: 0.1 ms of processor time per file, 3 s for the 28,539 files of train-clean-100.
 """
@@ -22,7 +22,7 @@ ON_BAD_AUDIO = ("stop", "skip")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled recording; `seconds` is its duration by the file's header."""
+    """One labelled recording; `seconds` is its duration according to the file's header."""
 
     id: str
     split: str
@@ -34,7 +34,7 @@ class Utterance:
 
 @dataclass
 class Split:
-    """The usable utterances of a split, and one message for each file that was left out."""
+    """The usable utterances of a split, and one message per file that was left out."""
 
     name: str
     utterances: list[Utterance]
@@ -48,7 +48,7 @@ def check_on_bad_audio(on_bad_audio: str) -> None:
 
 
 def check_splits(root: Path | str, splits: Iterable[str], hint: str = "") -> None:
-    """Raise UserError, in no time, unless `root` has a folder for each of `splits`."""
+    """Raise UserError, without reading files, unless `root` has a folder for each of `splits`."""
     root = Path(root)
     if not is_utf8(root):
         raise UserError(f"data.root={printable(root)} has a name that is not UTF-8: rename it")
@@ -63,11 +63,11 @@ def check_splits(root: Path | str, splits: Iterable[str], hint: str = "") -> Non
 def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Split:
     """Read the transcripts and audio headers of one split, sorted by utterance.
 
-    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable, unlabelled or of another file's name, and
-    at the first transcript without audio or with two texts; "skip" leaves them out and keeps a message for each. What
-    only decoding can tell (silence, a cut flac file) is reported when the file is decoded.
+    `on_bad_audio`: "stop" raises at the first file that is empty, unreadable, unlabelled or not uniquely named, and at
+    the first transcript without audio or with two texts; "skip" leaves them out and keeps a message for each. Problems
+    that only decoding reveals (silence, a truncated flac file) are reported when the file is decoded.
 
-    Raises: UserError where the split is missing or has no usable utterance, or at a bad file under "stop".
+    Raises: UserError if the split is missing or has no usable utterance, or at a bad file under "stop".
     """
     check_on_bad_audio(on_bad_audio)
     check_splits(root, [split])
@@ -87,7 +87,7 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     problems += [seconds for seconds in headers.values() if isinstance(seconds, str)]
     if problems and on_bad_audio == "stop":
         more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""
-        raise UserError(f"{problems[0]}{more}; mend it or leave such files out with data.on_bad_audio=skip")
+        raise UserError(f"{problems[0]}{more}; fix it or skip such files with data.on_bad_audio=skip")
     utterances = [
         Utterance(name, split, path.parent.parent.name, path, texts[name] or "", seconds)
         for name, path in labelled.items()
@@ -99,17 +99,17 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a UTF-8 text, which end at line feeds and carriage returns alone, as a text file's do.
+    """Return the lines of a UTF-8 file; only line feeds and carriage returns end a line.
 
-    Not str.splitlines(), which ends lines at separators that may stand inside a transcript too, as U+2028.
+    str.splitlines() would also split at separators that may occur inside a transcript, such as U+2028.
     """
-    return path.read_text(encoding="utf-8-sig").split("\n")  # which makes one of every line end
+    return path.read_text(encoding="utf-8-sig").split("\n")  # read_text turns every line end into \n
 
 
 def _transcripts(paths: Iterable[Path]) -> tuple[dict[str, str | None], list[str]]:
-    """The texts by utterance, white space as single spaces; None for one that has two, of other words.
+    """Return the texts by utterance, white space as single spaces; None for an utterance with two different texts.
 
-    With a message for each of those and for each file that is no UTF-8 text.
+    Also returns a message for each of those and for each file that is not UTF-8 text.
     """
     texts: dict[str, str | None] = {}
     problems: dict[str, str] = {}
@@ -119,12 +119,12 @@ def _transcripts(paths: Iterable[Path]) -> tuple[dict[str, str | None], list[str
         try:
             lines = lines_of(path)
         except (UnicodeDecodeError, OSError) as error:
-            problems[str(path)] = f"{path} is no readable text: {error}"
+            problems[str(path)] = f"{path} is not readable text: {error}"
             continue
         for name, *words in filter(None, map(str.split, lines)):
             if texts.setdefault(name, " ".join(words)) != " ".join(words):
                 texts[name] = None
-                problems[name] = f"{name} has two transcripts with other words, the second in {path}"
+                problems[name] = f"{name} has two different transcripts, the second in {path}"
     return texts, list(problems.values())
 
 
@@ -137,7 +137,7 @@ def _header(path: Path) -> float | str:
 
 @dataclass(frozen=True)
 class Found:
-    """A folder in the words of `conf/data`; a split in both `train` and `test` is divided (`mpq.data.corpus`)."""
+    """A folder as settings of `conf/data`; a split in both `train` and `test` is divided (`mpq.data.corpus`)."""
 
     root: Path
     train: list[str]
@@ -146,12 +146,12 @@ class Found:
 
 
 def find(folder: Path) -> Found:
-    """Tell the splits of `folder`, and whether it has transcripts (`*.trans.txt`).
+    """Find the splits of `folder`, and whether it has transcripts (`*.trans.txt`).
 
-    With transcripts at `<split>/<speaker>/<chapter>/`, as in LibriSpeech, the splits whose names begin with "train" are
-    trained on and the others evaluated on; with transcripts anywhere else the folder itself is the only split.
+    With transcripts at `<split>/<speaker>/<chapter>/`, as in LibriSpeech, splits whose names begin with "train" are
+    for training and the others for evaluation; with transcripts anywhere else the folder itself is the only split.
 
-    Raises: UserError where it is no folder or holds no audio.
+    Raises: UserError if it is not a folder or contains no audio.
     """
     if not is_utf8(folder.resolve()):
         raise UserError(f"{printable(folder.resolve())} has a name that is not UTF-8: rename it")
@@ -160,7 +160,7 @@ def find(folder: Path) -> Found:
     files, problems = files_below(folder.resolve())
     if not any(file.suffix.lower() in audio.SUFFIXES for file in files):
         more = f"; left out: {problems[0]}" if problems else ""
-        raise UserError(f"{folder} holds no audio: no file in it ends in one of {', '.join(audio.SUFFIXES)}{more}")
+        raise UserError(f"{folder} has no audio: no file in it ends in one of {', '.join(audio.SUFFIXES)}{more}")
     places = [file.relative_to(folder.resolve()).parts for file in files if file.name.endswith(".trans.txt")]
     if not places:
         return Found(folder.resolve(), [], [], transcribed=False)
@@ -174,9 +174,9 @@ def find(folder: Path) -> Found:
 
 
 def recordings(folder: Path) -> Split:
-    """All recordings below `folder`, without transcripts; what can't be read is left out with a message.
+    """Return all recordings below `folder`, without transcripts; unreadable ones are left out with a message.
 
-    Raises: UserError where none can be read.
+    Raises: UserError if none can be read.
     """
     found, problems = files_below(folder)
     paths = [file for file in found if file.suffix.lower() in audio.SUFFIXES]

@@ -1,8 +1,8 @@
-"""The frames of an mp3 file, which alone tell how long it is.
+"""Follows the frames of an mp3 file, the only reliable source of its length.
 
-The length in a header (`Xing` or `Info`, `VBRI`) is missing in a file that was written to a pipe and wrong in one
-that was joined or cut out of another. A decoder then guesses it from the size of the first frames, and stops too early.
-Frame heads: ISO/IEC 11172-3, section 2.4.2.3, and 13818-3 for the low sample rates.
+The length in a header (`Xing` or `Info`, `VBRI`) is missing in a file that was written to a pipe and wrong in one that
+was joined or cut out of another. A decoder then guesses it from the size of the first frames, and stops too early.
+Frame headers: ISO/IEC 11172-3, section 2.4.2.3, and 13818-3 for the low sample rates.
 """
 
 import struct
@@ -13,12 +13,12 @@ _LONG = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kb
 _SHORT = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # and of MPEG-2 and 2.5
 _RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}  # by version, in Hz
 _SEARCHED = 2**16  # bytes in which a first or a next frame must be found
-_SAME = 0xFFFE0C00  # the bits of a head that all frames of a file share: sync, version, layer, rate
+_SAME = 0xFFFE0C00  # the header bits that all frames of a file share: sync, version, layer, rate
 
 
 @cache
 def _size(head: int) -> int:
-    """The bytes of a layer III frame with this head of four bytes; 0 where it is no such head."""
+    """Return the bytes of a layer III frame with this four-byte header; 0 if it is not such a header."""
     version, layer, bitrate, rate = head >> 19 & 3, head >> 17 & 3, head >> 12 & 15, head >> 10 & 3
     if head >> 21 != 0x7FF or version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
         return 0
@@ -27,10 +27,10 @@ def _size(head: int) -> int:
 
 
 def mp3_pieces(file: BinaryIO, end: int) -> tuple[list[bytes | tuple[int, int]], bool]:
-    """The pieces (as of `mpq.data.containers.View`) of an mp3 file with a right header, and whether the file is cut.
+    """Return the pieces (see `mpq.data.containers.View`) of an mp3 file with a correct header, and if it is truncated.
 
-    There are none where its own header is right, or where it is no mp3 file. It is cut where its header tells of more
-    frames and more bytes than there are; without a header nobody can tell.
+    There are no pieces if its own header is correct or it is not an mp3 file. It is truncated if its header states more
+    frames and more bytes than there are; without a header this can't be known.
     """
     start = _search(file, _after_tags(file, end), end)
     if start is None:
@@ -45,7 +45,7 @@ def mp3_pieces(file: BinaryIO, end: int) -> tuple[list[bytes | tuple[int, int]],
     counted, sized = info
     stated = int.from_bytes(first[counted : counted + 4], "big")
     size = int.from_bytes(first[sized : sized + 4], "big") if sized else None
-    if stated == frames - 1 and len(runs) == 1:  # of which the header is one
+    if stated == frames - 1 and len(runs) == 1:  # one of the frames is the header
         return [], False
     if stated >= frames and (size > stop - start if size else stated > frames):  # some count their own frame
         return [], True
@@ -57,7 +57,7 @@ def mp3_pieces(file: BinaryIO, end: int) -> tuple[list[bytes | tuple[int, int]],
 
 
 def _after_tags(file: BinaryIO, end: int) -> int:
-    """Where the ID3v2 tags at the beginning end."""
+    """Return where the ID3v2 tags at the beginning end."""
     at = 0
     while at < end:
         file.seek(at)
@@ -69,7 +69,7 @@ def _after_tags(file: BinaryIO, end: int) -> int:
 
 
 def _search(file: BinaryIO, at: int, end: int, like: int | None = None) -> int | None:
-    """Where the next frame begins that is followed by another one (or by the end), `like` it in what frames share."""
+    """Return the start of the next frame that another frame (or the end) follows; it must share `_SAME` with `like`."""
     file.seek(at)
     block = file.read(_SEARCHED)
     found = block.find(b"\xff")
@@ -87,7 +87,7 @@ def _search(file: BinaryIO, at: int, end: int, like: int | None = None) -> int |
 
 
 def _walk(file: BinaryIO, start: int, end: int) -> tuple[int, list[tuple[int, int]], int]:
-    """The number of whole frames from `start` on, the ranges in which they follow each other, the head of the first."""
+    """Return the number of whole frames from `start` on, the ranges of consecutive frames, and the first header."""
     file.seek(start)
     first = int.from_bytes(file.read(4), "big")
     runs, frames, begin, at = [], 0, start, start
@@ -109,7 +109,7 @@ def _walk(file: BinaryIO, start: int, end: int) -> tuple[int, list[tuple[int, in
 
 
 def _info(frame: bytes) -> tuple[int, int | None] | None:
-    """Where in a first frame the numbers of frames and of bytes stand, each in four bytes; None where it has none."""
+    """Return where a first frame has the numbers of frames and of bytes, four bytes each; None if it has none."""
     if frame[36:40] == b"VBRI":
         return 36 + 14, 36 + 10
     at = next((at for at in (13, 21, 36) if frame[at : at + 4] in (b"Xing", b"Info")), None)  # by version and channels
@@ -120,8 +120,8 @@ def _info(frame: bytes) -> tuple[int, int | None] | None:
 
 
 def _header(head: int, frames: int) -> bytes:
-    """A frame without sound that tells of `frames` more; `head`: of one of them."""
-    head = head & ~0xF200 | 0xE000 | 0x10000  # as long as a frame can be, and without a checksum
+    """Return a silent frame whose header states `frames` more; `head`: the header of one of them."""
+    head = head & ~0xF200 | 0xE000 | 0x10000  # the longest possible frame, without a checksum
     mono, long = head >> 6 & 3 == 3, head >> 19 & 3 == 3
     side = (17 if mono else 32) if long else (9 if mono else 17)
     made = head.to_bytes(4, "big") + bytes(side) + b"Xing" + struct.pack(">II", 1, frames)

@@ -1,6 +1,6 @@
 """Prepares recorded corpora: downloads LibriSpeech from OpenSLR, and arranges the two corpora of scale mini.
 
-Scale mini needs both corpora in LibriSpeech's layout, with the speakers in the splits of our records. The audio is
+Scale mini needs both corpora in LibriSpeech's layout, with the same speakers per split as in our records. The audio is
 linked, not copied. (For our records it was re-encoded to Opus, so your figures will differ.)
 """
 
@@ -23,15 +23,15 @@ SPLITS = (
     *("dev-clean", "dev-other", "test-clean", "test-other"),
 )
 FOLDER = "LibriSpeech"
-_SILENT_SECONDS = 30.0  # a server that sends nothing for so long is taken for gone
+_SILENT_SECONDS = 30.0  # a server that sends nothing for this long is considered gone
 
 
 def download_librispeech(root: Path | str, splits: Sequence[str]) -> Path:
-    """Download and unpack `splits` into `<root>/LibriSpeech` unless they are there; return that folder.
+    """Download and unpack `splits` into `<root>/LibriSpeech` unless they exist; return that folder.
 
-    A split appears there whole or not at all. After a kill the same call goes on with the split that was under way.
+    A split appears there whole or not at all. After a kill the same call continues with the unfinished split.
 
-    Raises: UserError where a split is unknown or can't be downloaded.
+    Raises: UserError if a split is unknown or can't be downloaded.
     """
     for split in splits:
         if split not in SPLITS:
@@ -46,7 +46,7 @@ def download_librispeech(root: Path | str, splits: Sequence[str]) -> Path:
 def _fetch(root: Path, split: str) -> None:
     from torchaudio.datasets import LIBRISPEECH
 
-    staging = root / ".download"  # torchaudio takes a half-unpacked split for a whole one, so it works aside
+    staging = root / ".download"  # torchaudio takes a half-unpacked split for a complete one, so it works elsewhere
     archive, unpacked = staging / f"{split}.tar.gz", staging / FOLDER / split
     shutil.rmtree(unpacked, ignore_errors=True)
     staging.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def _fetch(root: Path, split: str) -> None:
     socket.setdefaulttimeout(_SILENT_SECONDS)
     try:
         LIBRISPEECH(staging, url=split, folder_in_archive=FOLDER, download=True)
-    except (OSError, EOFError, RuntimeError, tarfile.TarError) as error:  # no network, a cut or damaged archive
+    except (OSError, EOFError, RuntimeError, tarfile.TarError) as error:  # no network, or a damaged archive
         if not isinstance(error, OSError):
             archive.unlink(missing_ok=True)
         raise UserError(
@@ -88,10 +88,10 @@ class _Recording:
 def arrange_mini(root: Path | str, test_clean: Path | str, speechocean762: Path | str) -> Counter[str]:
     """Make `<root>/{librispeech-mini,speechocean762}/<split>/<speaker>/<chapter>/`; count the utterances of each split.
 
-    `test_clean` is LibriSpeech's folder of that name, as OpenSLR 12 ships it, `speechocean762` the folder of OpenSLR
+    `test_clean` is LibriSpeech's folder of that name, as OpenSLR 12 ships it; `speechocean762` is the folder of OpenSLR
     101 with its `WAVE`, `train` and `test`. Each corpus appears whole or not at all.
 
-    Raises: UserError where one is arranged already, is no such folder, or lacks a speaker or a file.
+    Raises: UserError if one is already arranged, is not such a folder, or lacks a speaker or a file.
     """
     splits = json.loads(_SPEAKERS.read_text(encoding="utf-8"))
     read = list(_librispeech(Path(test_clean)))
@@ -103,12 +103,12 @@ def arrange_mini(root: Path | str, test_clean: Path | str, speechocean762: Path 
     for corpus, recordings in found.items():
         place = Path(root) / corpus
         if place.exists():
-            raise UserError(f"{place} is there already: remove it to arrange it anew")
+            raise UserError(f"{place} already exists: remove it to arrange it again")
         with replacing(place) as folder:
             for split, numbers in splits[corpus].items():
                 speakers = set(map(str, numbers))
                 if missing := speakers - {recording.speaker for recording in recordings[split]}:
-                    raise UserError(f"{corpus} must have speaker {min(missing)} for its split {split}, but has not")
+                    raise UserError(f"{corpus} must have speaker {min(missing)} for its split {split}, but does not")
                 chosen = [recording for recording in recordings[split] if recording.speaker in speakers]
                 counts[f"{corpus}/{split}"] = _write(folder / split, chosen)
     return counts
@@ -126,30 +126,30 @@ def _librispeech(folder: Path) -> Iterator[_Recording]:
 
 
 def _speechocean(folder: Path, split: str) -> Iterator[_Recording]:
-    """The recordings of one of its Kaldi folders: `text`, `utt2spk` and `wav.scp`, whose paths begin at `folder`."""
+    """Yield the recordings of one Kaldi folder: `text`, `utt2spk` and `wav.scp`, with paths relative to `folder`."""
     names = ("text", "utt2spk", "wav.scp")
     if not all((folder / split / name).is_file() for name in names):
         raise UserError(f"{folder} must be speechocean762 with {', '.join(f'{split}/{name}' for name in names)}")
     texts, speakers, paths = (_table(folder / split / name) for name in names)
     for name, text in texts.items():
         if not speakers.get(name, "").isdecimal() or name not in paths:
-            raise UserError(f"{folder / split} must have the speaker and the path of utterance {name}, but has not")
+            raise UserError(f"{folder / split} must have the speaker and the path of utterance {name}, but does not")
         # The last four digits of an utterance's name are its number, those before are its speaker's.
         yield _Recording(str(int(speakers[name])), "0", name[-4:], folder / paths[name], text)
 
 
 def _table(path: Path) -> Mapping[str, str]:
-    """The lines of a file: the first word, and the rest."""
+    """Return the lines of a file: first word -> rest of the line."""
     lines = (line.split(maxsplit=1) for line in lines_of(path))
     return {words[0]: words[1].strip() for words in lines if len(words) == 2}
 
 
 def _write(folder: Path, recordings: list[_Recording]) -> int:
-    """Link the audio and write a transcript file a chapter; return the number of utterances."""
+    """Link the audio and write one transcript file per chapter; return the number of utterances."""
     lines: dict[Path, list[str]] = {}
     for one in recordings:
         if not one.path.is_file():
-            raise UserError(f"there is no audio {one.path}, which has a transcript")
+            raise UserError(f"the audio file {one.path} is missing, although it has a transcript")
         chapter = folder / one.speaker / one.chapter
         chapter.mkdir(parents=True, exist_ok=True)
         name = f"{one.speaker}-{one.chapter}-{one.number}"

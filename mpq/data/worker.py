@@ -1,7 +1,8 @@
-"""What a process that decodes audio does at a signal: it continues until the run that it works for ends it.
+"""How a process that decodes audio handles signals: it continues until the run that it works for ends it.
 
-A module of its own, without torch or numpy: a thread that such a library starts before `outlive_signals` does not block
-the signals, and the system may hand one to it. Forked workers, the default of Linux up to Python 3.13, have none.
+This is a separate module without torch or numpy, because a thread that such a library starts before `outlive_signals`
+does not block the signals, and the system may deliver one to it. Forked workers, the default on Linux up to Python
+3.13, have no such threads.
 """
 
 import multiprocessing
@@ -11,16 +12,16 @@ import threading
 
 
 def outlive_signals(_: int) -> None:
-    """Heed SIGTERM from the process that we decode for alone; SLURM, for one, sends it to every process of a job.
+    """Obey SIGTERM only if the process that we decode for sends it; SLURM signals all processes of a job.
 
-    Without us that process would miss its batches where it is to finish an update and write a checkpoint.
+    Without its workers that process would lack the batches to finish an update and write a checkpoint.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS, Windows
         return
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None, "this is a DataLoader's worker"
-    signals = {signal.SIGTERM, signal.SIGUSR1}  # those at which a run writes a checkpoint and stops
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # here and in threads to come; the next one waits for them
+    signals = {signal.SIGTERM, signal.SIGUSR1}  # at these a run writes a checkpoint and stops
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # here and in future threads; the next one waits for them
     threading.Thread(target=_until_told, args=(signals, parent.pid), daemon=True).start()
 
 

@@ -1,9 +1,9 @@
-"""The word alignment of NIST's sclite, ties included, for many utterances at once.
+"""The word alignment of NIST's sclite, including ties, for many utterances at once.
 
-Any alignment of least cost gives a fair error count, but the segments of MAPSSWE depend on which of several equally
-cheap alignments is taken, and on sclite's costs; jiwer leaves both to itself. So this is sclite's own dynamic programme
-(SCTK, net_dp.c): numpy works on a row of it for a whole batch of utterances of like length, which makes 100,000
-utterances a matter of seconds.
+Any least-cost alignment gives a fair error count, but the segments of MAPSSWE depend on sclite's costs and on which of
+several equally cheap alignments is chosen, and jiwer lets you control neither. So this is sclite's own dynamic
+programme (SCTK, net_dp.c); numpy computes each row for a whole batch of utterances of similar length, so that 100,000
+utterances take seconds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ _CELLS = 4_000_000  # of one batch: bounds the memory
 
 @dataclass(frozen=True)
 class Alignment:
-    """What became of every reference word, all utterances in a row.
+    """The outcome for every reference word, with all utterances concatenated.
 
     An utterance of R reference words has R + 1 slots: a slot is a reference word together with the words inserted just
     before it, and the last slot holds the insertions after the last word.
@@ -37,8 +37,8 @@ def align(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str
     """Align hypotheses with references, each a list of words, as `sclite -s` does.
 
     Source: sclite, dynamic programme with costs 4 (substitution), 3 (insertion), 3 (deletion); at equal cost a match or
-    substitution goes before an insertion, and that before a deletion. Its markup (alternatives, fragments, optional
-    words) is not read. The number of errors can exceed the least possible one, as the costs are not all equal.
+    substitution is preferred to an insertion, and an insertion to a deletion. Its markup (alternatives, fragments,
+    optional words) is not supported. The number of errors may exceed the minimum, as the costs are not all equal.
     """
     vocabulary: dict[str, int] = {}
     ref_lengths = np.array([len(words) for words in references], dtype=np.int64)
@@ -59,7 +59,7 @@ def align(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str
 
 
 def _batches(ref_lengths: np.ndarray, hyp_lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield indices of utterances of like length, at most `_CELLS` cells together (but at least one utterance)."""
+    """Yield indices of utterances of similar length, at most `_CELLS` cells together (but at least one utterance)."""
     order = np.lexsort((hyp_lengths, ref_lengths))
     start, widest = 0, 0
     for stop, k in enumerate(order):
@@ -71,7 +71,7 @@ def _batches(ref_lengths: np.ndarray, hyp_lengths: np.ndarray) -> Iterator[np.nd
 
 
 def _padded(utterances: Sequence[Sequence[str]], vocabulary: dict[str, int]) -> np.ndarray:
-    """Number the words, `[utterances, longest]`; the padding is never looked at by a path."""
+    """Number the words, `[utterances, longest]`; no path visits the padding."""
     numbers = np.full((len(utterances), max(map(len, utterances))), -1, dtype=np.int32)
     for row, words in zip(numbers, utterances, strict=True):
         row[: len(words)] = [vocabulary.setdefault(word, len(vocabulary)) for word in words]

@@ -1,8 +1,8 @@
-"""A paired bootstrap interval of the difference of two word error rates.
+"""A paired bootstrap interval for the difference of two word error rates.
 
-Units (utterances, or all the utterances of a speaker, whose errors hang together) are drawn with replacement, the same
+Units (utterances, or all utterances of a speaker, whose errors are correlated) are drawn with replacement, the same
 draw for both systems. Units with the same counts are interchangeable, so it is enough to draw how often each kind of
-unit comes up: a multinomial over a few hundred kinds is exactly the bootstrap over 100,000 utterances, and its time
+unit occurs: a multinomial over a few hundred kinds is exactly the bootstrap over 100,000 utterances, and its time
 hardly depends on their number.
 """
 
@@ -26,14 +26,14 @@ def difference_interval(
     """Return the percentile interval (low, high) of a word error rate difference, in percentage points.
 
     Source: Bisani and Ney, ICASSP 2004 (bootstrap over utterances); blocks of one speaker's utterances as in Liu et
-    al., 2020, arXiv 1912.09508. The same seed gives the same interval, in whatever order the utterances come.
+    al., 2020, arXiv 1912.09508. The same seed gives the same interval, whatever the order of the utterances.
 
     difference: int `[utterances]`, errors of the system minus errors of the baseline.
     words: int `[utterances]`, reference words.
     speakers: the speaker of each utterance; None draws utterances.
 
     Raises:
-        UserError: the references hold no word.
+        UserError: the references contain no words.
     """
     if not words.sum():
         raise UserError("an error rate needs at least one word in the references, but all references are empty")
@@ -43,7 +43,7 @@ def difference_interval(
         units = np.stack([np.bincount(block, weights=column, minlength=len(names)) for column in units.T], axis=1)
     kinds, counts = np.unique(units, axis=0, return_counts=True)
     draws = _draws(kinds, counts, resamples, np.random.default_rng(seed))
-    # A draw may, in a tiny set, hold only empty references: it has no rate and is passed over.
+    # In a tiny set a draw may contain only empty references: it has no rate and is skipped.
     rates = 100.0 * draws[:, 0] / np.where(draws[:, 1] > 0, draws[:, 1], np.nan)
     tail = (1.0 - confidence) / 2.0
     low, high = np.nanquantile(rates, [tail, 1.0 - tail])
@@ -51,7 +51,7 @@ def difference_interval(
 
 
 def _draws(kinds: np.ndarray, counts: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """Return the totals of each resample, `[resamples, 2]`: of the kinds `[kinds, 2]`, which occur `counts` times."""
+    """Return the totals of each resample, `[resamples, 2]`, given the `kinds` `[kinds, 2]` and their `counts`."""
     total = int(counts.sum())
     step = max(1, _CHUNK // len(kinds))
     sizes = [min(step, resamples - start) for start in range(0, resamples, step)]

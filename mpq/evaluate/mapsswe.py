@@ -1,9 +1,9 @@
 """The matched-pairs sentence-segment word error test (MAPSSWE), the field's standard significance test.
 
 Errors come in bursts, so words are not independent trials; but a burst ends where both systems are right for a while.
-MAPSSWE (Gillick and Cox, ICASSP 1989) therefore cuts the test set at such places and tests the mean difference of the
-errors per segment. Papers quote NIST's `sc_stats`; its rules are followed to the letter, so that anyone can check a Z
-with that tool.
+MAPSSWE (Gillick and Cox, ICASSP 1989) therefore splits the test set at such places and tests the mean difference in
+errors per segment. Papers report NIST's `sc_stats`; its rules are followed exactly, so that anyone can check a Z with
+that tool.
 """
 
 import math
@@ -21,7 +21,7 @@ class Mapsswe:
     """The outcome: errors per segment of the first system minus those of the second.
 
     p is two-tailed; sc_stats calls a difference significant where |z| > 1.960, which is p < 0.05 to four digits.
-    Where every segment has the same difference (one segment, or none, included), z is 0 and p is 1, as in sc_stats.
+    If every segment has the same difference (including one segment, or none), z is 0 and p is 1, as in sc_stats.
     """
 
     segments: int
@@ -44,7 +44,7 @@ def mapsswe(references: Mapping[str, str], first: Mapping[str, str], second: Map
 
 
 def segment_errors(references: Mapping[str, str], first: Mapping[str, str], second: Mapping[str, str]) -> np.ndarray:
-    """Return the errors of both systems in every segment, int `[2, segments]`, segments without an error left out.
+    """Return the errors of both systems per segment, int `[2, segments]`, without the segments that have no errors.
 
     A segment ends with the second of two neighbouring reference words (sc_stats' default) that both systems have right
     with nothing inserted between them, or with the utterance.

@@ -1,11 +1,11 @@
 """A rate, or the difference of two, pooled over all seeds and sets of a system, with an interval for few speakers.
 
-Errors hang together within a speaker, and all seeds transcribe the same speech. So speakers and seeds are two crossed
+Errors are correlated within a speaker, and all seeds transcribe the same speech. So speakers and seeds are two crossed
 samples. The pooled rate is a ratio of sums, linearised: each speaker and each seed has an influence on it. The variance
-is the speakers' plus the seeds' less what both count of the cells (two crossed random factors, as in Owen, "The
-pigeonhole bootstrap", 2007), and the interval takes Student's t with Satterthwaite's degrees of freedom. A percentile
-bootstrap over 12 speakers covers about 90 % where 95 % is asked for; this covers 94 to 97 % from 8 to 40 speakers
-(simulated in tests/evaluate/test_pooled.py).
+is the speakers' plus the seeds' minus that of the cells, which both include (two crossed random factors, as in Owen,
+"The pigeonhole bootstrap", 2007); the interval uses Student's t with Satterthwaite's degrees of freedom. A nominal 95 %
+percentile bootstrap over 12 speakers covers about 90 %; this covers 94 to 97 % with 8 to 40 speakers (simulated in
+tests/evaluate/test_pooled.py).
 """
 
 from collections.abc import Sequence
@@ -42,13 +42,13 @@ class Pooled:
 
     @property
     def detectable(self) -> float:
-        """The smallest true difference that such a test, two-sided at 5 %, would find with 80 % power."""
+        """The smallest true difference that a two-sided test at 5 % would detect with 80 % power."""
         return (self._quantile(0.5 + CONFIDENCE / 2) + self._quantile(POWER)) * self.error
 
     def verdict(self, margin: float) -> str:
-        """Of a difference: no worse than `margin` (points), else worse than zero, else undecided.
+        """Return whether a difference is no worse than `margin` (points), else worse than zero, else undecided.
 
-        Non-inferiority comes first: an increase that is certain but certainly below the margin is no worse than it.
+        Non-inferiority comes first: a significant increase that is also significantly below the margin is "no worse".
         """
         low, high = self.interval
         return NO_WORSE if high < margin else WORSE if low > 0 else UNDECIDED
@@ -60,11 +60,11 @@ class Pooled:
 def pooled(errors: np.ndarray, words: np.ndarray, speakers: Sequence[str] | np.ndarray) -> Pooled:
     """Pool utterances over speakers and seeds.
 
-    errors: `[seeds, utterances]`, errors of a system, or its errors minus those of what it is compared with.
+    errors: `[seeds, utterances]`, errors of a system, or its errors minus those of the system it is compared with.
     words: `[utterances]`, reference words. speakers: `[utterances]`.
 
     Raises:
-        UserError: the references hold no word.
+        UserError: the references contain no words.
     """
     errors = np.atleast_2d(np.asarray(errors, dtype=np.float64))
     total = float(np.sum(words))
@@ -93,6 +93,6 @@ def pooled(errors: np.ndarray, words: np.ndarray, speakers: Sequence[str] | np.n
 
 
 def _variance(influences: np.ndarray) -> float:
-    """The variance of the sum of clusters' `influences` `[clusters]`, which themselves sum to zero."""
+    """Return the variance of the sum of clusters' `influences` `[clusters]`, which themselves sum to zero."""
     count = len(influences)
     return float((influences**2).sum()) * count / (count - 1) if count > 1 else 0.0

@@ -23,7 +23,7 @@ from mpq.record.result import Baseline, Significance, WordErrors
 def transcribe_sets(
     speech: SpeechModel, sets: Mapping[str, list[Utterance]], audio_seconds: float, on_bad_audio: str
 ) -> tuple[Texts, list[str]]:
-    """The hypotheses of every set, and a message for each file that was left out."""
+    """Return the hypotheses of every set, and a message for each file that was left out."""
     hypotheses: Texts = {}
     skipped: list[str] = []
     for name, utterances in sets.items():
@@ -35,7 +35,7 @@ def transcribe_sets(
 
 
 def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, vocabulary: Iterable[str]) -> Texts:
-    """What was said, spelled as for the model's `vocabulary` (`scored`), in the utterances that were transcribed."""
+    """Return the references of the transcribed utterances, spelled for the model's `vocabulary` (`scored`)."""
     tokens = list(vocabulary)
     return {
         name: {u.id: scored(tokens, u.text) for u in utterances if u.id in hypotheses[name]}
@@ -44,7 +44,7 @@ def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, vocabu
 
 
 def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
-    """Word and character errors of every set, each with the interval of its rate."""
+    """Return the word and character errors of every set, each with the interval of its rate."""
     scores = {}
     for name, texts in references.items():
         words = word_errors_per_utterance(texts, hypotheses[name])
@@ -62,9 +62,9 @@ def compare_sets(
     sets: Mapping[str, list[Utterance]],
     seed: int,
 ) -> dict[str, Significance]:
-    """MAPSSWE and the speaker-blocked bootstrap interval of every set.
+    """Return MAPSSWE and the speaker-blocked bootstrap interval for every set.
 
-    Raises: UserError where the baseline's record lacks a set.
+    Raises: UserError if the baseline's record lacks a set.
     """
     verdicts = {}
     for name, texts in references.items():

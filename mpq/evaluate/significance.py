@@ -1,6 +1,6 @@
-"""Is a system worse than its baseline, and by how much could it be.
+"""Whether a system is worse than its baseline, and by how much it could be.
 
-A test alone would call a small set "lossless" for being small, so a comparison carries both the verdict (MAPSSWE) and
+A test alone would call any system "lossless" on a small enough set, so a comparison has both the verdict (MAPSSWE) and
 the interval, whose upper end is the largest increase that the data still allow.
 """
 
@@ -22,7 +22,7 @@ class Comparison:
     difference: word error rate of the system minus that of the baseline, in percentage points.
     interval: (low, high) of the difference, paired bootstrap, 95 %, in percentage points.
     z, p: of MAPSSWE, p two-tailed; its number of segments is `segments`.
-    characters: as difference and interval, of the character error rate.
+    characters: difference and interval of the character error rate.
     """
 
     difference: float
@@ -45,10 +45,10 @@ def compare(
     Z is that of `sc_stats` with the system given first, the baseline second. The difference and its interval count the
     fewest possible errors (as jiwer does), Z counts those of sclite's alignment.
 
-    speakers: utterance id to speaker; where given, the bootstrap draws speakers instead of utterances.
+    speakers: utterance id to speaker; if given, the bootstrap draws speakers instead of utterances.
 
     Raises:
-        UserError: the ids differ, or there is no reference word.
+        UserError: the ids differ, or the references contain no words.
     """
     check_ids(references, baseline, "baseline's hypotheses")
     check_ids(references, system, "system's hypotheses")
@@ -77,7 +77,8 @@ def compare(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of all the comparisons of a table, in the order given.
 
-    Source: Holm, Scandinavian Journal of Statistics 1979. A verdict survives where its adjusted p is below alpha.
+    Source: Holm, Scandinavian Journal of Statistics 1979. A difference stays significant if its adjusted p is below
+    alpha.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
@@ -87,5 +88,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def in_words(p: float) -> str:
-    """`p = 0.012`, or `p < 0.001` where three digits would say zero."""
+    """Return `p = 0.012`, or `p < 0.001` where three digits would show zero."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -25,15 +25,15 @@ def transcribe(
     """Transcribe `utterances` greedily, without a language model (`SpeechModel.transcribe`).
 
     Batches are the same for every system, longest first, of at most `audio_seconds` padded seconds. Models whose
-    feature extractor asks for no attention mask (those with group norm, as wav2vec2-base) were trained on zero-padded
-    batches and see the padding: there a hypothesis can change with the length of its neighbours and so with
-    `audio_seconds`. Comparisons are between systems that heard the same batches.
+    feature extractor provides no attention mask (those with group norm, such as wav2vec2-base) were trained on
+    zero-padded batches and see the padding: their hypotheses can change with the other utterances' lengths, and so with
+    `audio_seconds`. Only systems run on the same batches are compared.
 
-    Returns the hypotheses by utterance id, spelled as references are (`scored`), in the order of `utterances`, and a
-    message for each file left out. Special tokens that the model writes stay in the text, as `processor.batch_decode`
-    leaves them.
+    Returns the hypotheses by utterance id, spelled like references (`scored`), in the order of `utterances`, and a
+    message for each file left out. Special tokens in the model's output stay in the text, as in
+    `processor.batch_decode`.
 
-    Raises: UserError at a bad file under `on_bad_audio="stop"`, or where no file is usable.
+    Raises: UserError at a bad file under `on_bad_audio="stop"`, or if no file is usable.
     """
     device = speech.device
     speech.model.eval()

@@ -1,8 +1,8 @@
-"""Word and character error rates, from the counts of every utterance.
+"""Word and character error rates, from counts per utterance.
 
-jiwer counts; this module adds what a corpus needs around it: utterances are matched by id, so that a lost or doubled
-hypothesis is an error and not a silent shift of all that follow, and the counts stay per utterance, since the bootstrap
-resamples utterances.
+jiwer counts the errors; this module adds what a corpus needs: utterances are matched by id, so that a missing or
+duplicate hypothesis is an error and not a silent shift of all that follow, and counts are kept per utterance, since the
+bootstrap resamples utterances.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ def total_words(errors: np.ndarray, words: np.ndarray) -> WordErrors:
     """Add up what `word_errors_per_utterance` returns.
 
     Raises:
-        UserError: there is no reference word, so that a rate does not exist.
+        UserError: there is no reference word, so the rate is undefined.
     """
     total, count = int(errors.sum()), int(words.sum())
     return WordErrors(_percent(total, count), total, count, len(errors))
@@ -38,8 +38,8 @@ def total_characters(errors: np.ndarray, characters: np.ndarray) -> CharacterErr
 def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> WordErrors:
     """Count the word errors of a set; both arguments map utterance ids to text.
 
-    Text is compared as it is, case included; words are what white space separates. An empty hypothesis costs all the
-    words of its reference; every word said where the reference is empty is an insertion.
+    Text is compared as it is, including case; words are separated by white space. An empty hypothesis counts all words
+    of its reference as errors; with an empty reference, every word of the hypothesis is an insertion.
 
     Raises:
         UserError: the ids differ, or there is no reference word.
@@ -64,7 +64,7 @@ def word_errors_per_utterance(
 def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterErrors:
     """Count the character errors of a set; both arguments map utterance ids to text.
 
-    The rate is that of `jiwer.cer`: every blank inside a text is a character like any other, blanks around it are none.
+    The rate is that of `jiwer.cer`: spaces inside a text count as characters, spaces around it do not.
 
     Raises:
         UserError: the ids differ, or there is no reference character.
@@ -88,10 +88,10 @@ def character_errors_per_utterance(
 
 
 def check_ids(references: Mapping[str, object], others: Mapping[str, object], what: str = "hypotheses") -> None:
-    """Check that `others`, called `what` in the message, is about exactly the utterances of the references.
+    """Check that `others`, called `what` in the message, has exactly the utterances of the references.
 
     Raises:
-        UserError: an utterance is missing or unknown, or there is none at all.
+        UserError: an utterance is missing or unknown, or there are no references.
     """
     if not references:
         raise UserError("there must be at least one reference utterance to score, but there is none")
@@ -111,9 +111,9 @@ def _tidy(texts: Iterable[str]) -> list[str]:
 
 
 def _errors(truths: list[str], guesses: list[str], process: Callable[[list[str], list[str]], Any]) -> np.ndarray:
-    """The errors of every utterance, `process` being jiwer's function for the unit that is counted."""
+    """Return the errors of every utterance; `process` is jiwer's function for the unit that is counted."""
     errors = np.zeros(len(truths), dtype=np.int64)
-    # Most utterances of a good system are right, and jiwer's time goes into objects, not into the alignment.
+    # Most utterances of a good system are correct, and jiwer spends its time on objects, not on the alignment.
     wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
     if wrong:
         output = process([truths[k] for k in wrong], [guesses[k] for k in wrong])

@@ -1,7 +1,7 @@
-"""Any CTC speech model of transformers: loading it, its frames, its loss.
+"""Any CTC speech model of transformers: loading, frame counts, loss.
 
-The model is `AutoModelForCTC` and the processor `AutoProcessor`, from a folder or from the Hub; nothing here knows a
-model family by name.
+The model is loaded by `AutoModelForCTC` and the processor by `AutoProcessor`, from a folder or the Hub; nothing here
+depends on a model family's name.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from mpq.errors import UserError, first_line
 from mpq.models.hub import check_available, local_folder
 from mpq.models.processor import letters_processor, load_processor
 
-_MASK = "masked_spec_embed"  # what masked frames become in training; fine-tuned checkpoints of facebook lack it
+_MASK = "masked_spec_embed"  # replaces masked frames in training; facebook's fine-tuned checkpoints lack it
 
 
 def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
-    """The fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
+    """Return the fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
 
-    What lies in the local Hub cache is read from there without asking the Hub. A mask embedding that the checkpoint
-    lacks becomes zero.
+    A model in the local Hub cache is read from there without contacting the Hub. A mask embedding that the checkpoint
+    lacks is set to zero.
 
-    Raises: UserError where there is no such model, it has no trained CTC head or no processor, or it is damaged.
+    Raises: UserError if there is no such model, it has no trained CTC head or no processor, or it is damaged.
     """
     check_available(path)
     from transformers import AutoModelForCTC
@@ -32,15 +32,15 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
 
     source = str(local_folder(path) or path)
     if local_folder(path):
-        logging.disable_progress_bar()  # a bar is for a download; a file on disk is read in no time
+        logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # its table of tensors that do not fit; what matters of it is said below
+    logging.set_verbosity_error()  # hides its table of mismatched tensors; the errors below say what matters
     try:
         model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
-    except Exception as error:  # transformers raises whatever it likes on damaged files
+    except Exception as error:  # transformers may raise anything on damaged files
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than its config.json declares"
+            reason = "the shapes of its weights differ from those in its config.json"
         raise UserError(f"{path} is not a CTC speech model that transformers can load: {reason}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -48,7 +48,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     if untrained := [name for name in missing if not name.endswith(_MASK)]:
         raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
     for name in missing:
-        model.get_parameter(name).data.zero_()  # transformers draws it anew at each load: no two would be one model
+        model.get_parameter(name).data.zero_()  # else transformers draws it at each load, and no two loads are equal
     return _prepare(model), _load_processor(path, source)
 
 
@@ -65,11 +65,11 @@ def _load_processor(path: str, source: str) -> Any:
 
 
 def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:
-    """A model with random weights and the processor over letters.
+    """Return a model with random weights and the processor over letters.
 
     `architecture`: `model_type` and the arguments of its transformers configuration.
 
-    Raises: UserError where transformers has no CTC model of that type.
+    Raises: UserError if transformers has no CTC model of that type.
     """
     from transformers import AutoConfig, AutoModelForCTC
     from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
@@ -86,23 +86,23 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
 
 
 def _prepare(model: Any) -> nn.Module:
-    # Fine-tuning recipes of these models average over characters, and must survive an utterance with fewer frames
-    # than characters.
+    # Fine-tuning recipes for these models average over characters and must tolerate utterances with fewer frames than
+    # characters.
     model.config.ctc_loss_reduction = "mean"
     model.config.ctc_zero_infinity = True
     return model.eval()
 
 
 def frames(model: Any, lengths: Tensor) -> Tensor:
-    """The number of output frames `[batch]` of inputs of `lengths` `[batch]` (samples, for a model of raw audio)."""
-    # Two names for the same in transformers: of the models that hear audio, and of some that hear features.
+    """Return the number of output frames `[batch]` for inputs of `lengths` `[batch]` (samples for raw audio)."""
+    # transformers has two names for this: one for models that take audio, one for some that take features.
     count = getattr(model, "_get_feat_extract_output_lengths", None) or model._get_subsampling_output_length
-    return count(lengths).to(torch.long).clamp_min(0)  # the convolutions' arithmetic goes below zero
+    return count(lengths).to(torch.long).clamp_min(0)  # the formula gives negative numbers for very short inputs
 
 
 def reach(model: Any, count: int = 1) -> int:
-    """The shortest input with `count` output frames; for one, what the convolutions see at once."""
-    least = max(count, getattr(model.config, "squeeze_factor", 1))  # SEW pools that many frames, and writes as many
+    """Return the length of the shortest input with `count` output frames; for 1, the convolutions' receptive field."""
+    least = max(count, getattr(model.config, "squeeze_factor", 1))  # SEW pools that many frames and upsamples again
     longest = 1024
     while not bool((found := frames(model, torch.arange(1, longest + 1)) >= least).any()):
         longest *= 2
@@ -110,17 +110,17 @@ def reach(model: Any, count: int = 1) -> int:
 
 
 def stride(model: Any) -> int | None:
-    """The samples from one output frame to the next; None where the model hears features and does not tell."""
+    """Return the samples from one output frame to the next; None if a model of features doesn't state it."""
     if model.main_input_name != "input_values":
         return getattr(model.config, "inputs_to_logits_ratio", None)
     return reach(model, 9) - reach(model, 8)
 
 
 def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) -> Tensor:
-    """CTC loss (Graves et al. 2006) in nats a character, averaged over the batch.
+    """Return the CTC loss (Graves et al. 2006) in nats per character, averaged over the batch.
 
     outputs: `[batch, frames, vocabulary]` before softmax. frame_counts: `[batch]`. labels: `[batch, characters]`, -100
-    where padded.
+    for padding.
     """
     log_probabilities = F.log_softmax(outputs.float(), dim=-1).transpose(0, 1)
     present = labels >= 0
@@ -136,7 +136,7 @@ def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) 
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(teacher || student) of the frame posteriors in nats, averaged over the frames that are no padding.
+    """Return KL(teacher || student) of the frame posteriors in nats, averaged over the frames without padding.
 
     student, teacher: `[batch, frames, vocabulary]` before softmax. frame_counts: `[batch]`. With a `temperature` T the
     posteriors are softmax(x / T) and the divergence is multiplied by T^2 (Hinton et al. 2015, section 2).

@@ -1,4 +1,4 @@
-"""Whether a model is available, here or on the Hub, checked before anything is written; and its stated licence."""
+"""Checks, before anything is written, whether a model is available here or on the Hub; and reads its stated licence."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from mpq import conf
 from mpq.commands import script, setting
 from mpq.errors import UserError
 
-_HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before saying that it can't be reached
+_HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before reporting that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -18,13 +18,13 @@ def check_available(path: str) -> None:
     if folder := local_folder(path):
         _check_folder(path, folder)
     elif command := _training_command(path):
-        raise UserError(f"model.path={path} is not there yet: it is trained from random weights by `{command}`")
+        raise UserError(f"model.path={path} does not exist yet: train it from random weights with `{command}`")
     else:
         _check_hub(path)
 
 
 def local_folder(path: str) -> Path | None:
-    """Where the model's files lie on this machine: `path` itself, or its snapshot in the Hub cache; None if nowhere."""
+    """Return the local folder of the model: `path` itself, or its snapshot in the Hub cache; None if there is none."""
     if Path(path).is_dir():
         return Path(path)
     from huggingface_hub import snapshot_download
@@ -34,12 +34,12 @@ def local_folder(path: str) -> Path | None:
         folder = Path(snapshot_download(path, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    # A snapshot may hold a part of the files; then the Hub is asked for the others.
+    # A snapshot may be incomplete; then the Hub is asked for the missing files.
     return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
 
 
 def _training_command(path: str) -> str | None:
-    """What makes `<root>/<model>_fp32/seed<seed>/model`, where `model` is one of `conf/model/` that is trained here."""
+    """Return the command that trains `<root>/<model>_fp32/seed<seed>/model`; None if it isn't such a `conf/model/`."""
     found = re.fullmatch(r"(?:\./)?(.+)/(\w+)_fp32/seed(\d+)/model/?", path)
     if not found:
         return None
@@ -60,7 +60,7 @@ def _has_weights(folder: Path) -> bool:
 def _check_folder(path: str, folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"{path} has no config.json: it must be a folder that save_pretrained wrote")
+        raise UserError(f"{path} has no config.json: it must be a folder written by save_pretrained")
     if not _has_weights(folder):
         raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
     try:
@@ -68,7 +68,7 @@ def _check_folder(path: str, folder: Path) -> None:
     except (ValueError, AttributeError, OSError) as error:
         raise UserError(f"{config} is damaged: {error}") from None
     if names and not any("CTC" in name for name in names):
-        raise UserError(f"{path} is not fine-tuned for CTC: its config.json says that it is a {', '.join(names)}")
+        raise UserError(f"{path} is not fine-tuned for CTC: its config.json names the architecture {', '.join(names)}")
 
 
 def _check_hub(path: str) -> None:
@@ -77,7 +77,7 @@ def _check_hub(path: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     get = (
-        f"`hf download {shlex.quote(path)}` where there is a network, or name the folder of a model saved by "
+        f"run `hf download {shlex.quote(path)}` where there is a network, or name the folder of a model saved by "
         "transformers (model.path=FOLDER for scripts/run.py)"
     )
     try:
@@ -91,20 +91,20 @@ def _check_hub(path: str) -> None:
         raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
     except RepositoryNotFoundError:
         raise UserError(f"the Hub has no model {path}, or it is private and needs `hf auth login`") from None
-    except Exception as error:  # whatever the network does, the user needs the same advice
+    except Exception as error:  # whatever network error it is, the user needs the same advice
         raise UserError(
             f"the model {path} is neither a folder nor in the local Hub cache, and the Hub gave no answer "
             f"({type(error).__name__}): {get}"
         ) from None
 
 
-_KEYS = ("license", "license_name", "license_link")  # of the front matter that the Hub reads
+_KEYS = ("license", "license_name", "license_link")  # in the front matter that the Hub reads
 
 
 def stated_licence(path: str) -> dict[str, object]:
-    """What the card (README.md) of the model at `path`, a folder or a Hub name, says of its licence.
+    """Return what the card (README.md) of the model at `path`, a folder or a Hub name, states about its licence.
 
-    Empty where there is no card on this machine or it states none; the Hub isn't asked.
+    Empty if there is no card on this machine or it states none; the Hub is not contacted.
     """
     folder = local_folder(path)
     if folder is None or not (folder / "README.md").is_file():
@@ -113,7 +113,7 @@ def stated_licence(path: str) -> dict[str, object]:
 
     try:
         front = metadata_load(folder / "README.md") or {}
-    except Exception:  # whatever a card may hold where front matter is expected, it states no licence
+    except Exception:  # front matter that can't be read states no licence
         return {}
     stated = {key: front[key] for key in _KEYS if front.get(key)}
     return {} if stated.get("license", "other") == "other" and len(stated) < 2 else stated

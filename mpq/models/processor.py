@@ -1,4 +1,4 @@
-"""What a processor does: audio to inputs, text to labels in the vocabulary's spelling; and that of models made here."""
+"""A processor's work: audio to inputs, text to labels in the vocabulary's spelling; and our own letters processor."""
 
 import json
 import re
@@ -19,9 +19,9 @@ _WITH_LM = "Wav2Vec2ProcessorWithLM"
 
 
 def letters_processor(rate: int = 16_000) -> Any:
-    """A `Wav2Vec2Processor` over the 32 tokens of facebook/wav2vec2-base-960h for audio of `rate` Hz.
+    """Return a `Wav2Vec2Processor` over the 32 tokens of facebook/wav2vec2-base-960h for audio at `rate` Hz.
 
-    No attention mask is made: tiny models see zero-padded audio, as models with group norm do.
+    It makes no attention mask: tiny models see zero-padded audio, as models with group norm do.
     """
     from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
@@ -56,22 +56,22 @@ def load_processor(source: Path | str, **settings: Any) -> Any:
 
 
 def spelling(processor: Any, text: str) -> str:
-    """`text` as the tokenizer's vocabulary writes it; the one rule for labels, references, hypotheses and transcripts.
+    """Return `text` as the tokenizer's vocabulary spells it: the one rule for labels, references and hypotheses.
 
-    Case: upper or lower where all letters of the vocabulary are; as it is where the vocabulary has both cases. No two
-    letters become one: a vocabulary with Turkish's ı (or, in upper case, İ) has Turkish's pairs i/İ and ı/I, in any
-    other ı is left as it is, and so is a letter that the vocabulary has although it is of the other case, as ß.
-    Unicode: composed (NFC), unless the text itself, or its decomposed form (NFD), lacks fewer characters of the
-    vocabulary.
+    Case: upper or lower if all letters of the vocabulary are; unchanged if the vocabulary has both cases. Distinct
+    letters stay distinct: a vocabulary with the Turkish ı (or, in upper case, İ) uses the Turkish pairs i/İ and ı/I;
+    with any other, ı is left unchanged, and so is a letter of the other case that the vocabulary contains, such as ß.
+    Unicode: composed (NFC), unless fewer characters of the text itself, or of its decomposed form (NFD), are missing
+    from the vocabulary.
     """
     return _spelled(_letters(processor.tokenizer.get_vocab()), text)
 
 
 def scored(vocabulary: Iterable[str], text: str) -> str:
-    """`text` as references and hypotheses are stored and compared: as `spelling` has it, with one thing more.
+    """Return `text` as references and hypotheses are stored and compared: as `spelling` returns it, with one change.
 
-    What a vocabulary of lower case writes is compared in upper case, letter by letter, so that models of either case
-    have the same references and can be compared. `vocabulary`: the model's tokens.
+    The text of a lower-case vocabulary is converted to upper case, letter by letter, so that models of either case have
+    the same references and can be compared. `vocabulary`: the model's tokens.
     """
     letters = _letters(vocabulary)
     text = _spelled(letters, text)
@@ -83,23 +83,23 @@ def scored(vocabulary: Iterable[str], text: str) -> str:
 
 
 def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
-    """A model's inputs `[time]` or `[time, features]` for one recording, `samples` `[time]` at the processor's rate."""
+    """Return a model's inputs `[time]` or `[time, features]` for one recording, `samples` at the processor's rate."""
     extractor = processor.feature_extractor
     features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
     return torch.as_tensor(features[extractor.model_input_names[0]][0])
 
 
 def labels(processor: Any, text: str) -> torch.Tensor:
-    """The tokens `[characters]` of `text` in the vocabulary's case; a character that it lacks is its unknown token."""
+    """Return the tokens `[characters]` of `text`, spelled for the vocabulary; missing characters become unknown."""
     return torch.as_tensor(processor.tokenizer(spelling(processor, text)).input_ids, dtype=torch.long)
 
 
 def takes_waveform(processor: Any) -> bool:
-    """Whether a model's inputs are the samples themselves, not features of them."""
+    """Return whether a model's inputs are the samples themselves rather than features."""
     return processor.feature_extractor.model_input_names[0] == "input_values"
 
 
-_MARKED = re.compile(r"[<\[].+[>\]]")  # <pad>, [UNK]: tokens that are no text
+_MARKED = re.compile(r"[<\[].+[>\]]")  # <pad>, [UNK]: tokens that are not text
 
 
 def _letters(vocabulary: Iterable[str]) -> frozenset[str]:
@@ -107,7 +107,7 @@ def _letters(vocabulary: Iterable[str]) -> frozenset[str]:
 
 
 def _cases(letters: frozenset[str]) -> set[str]:
-    """The cases of letters that have another one; ß has none, since its upper case is two letters."""
+    """Return the cases of those letters that have both; ß does not count, since its upper case is two letters."""
     lower = any(c != c.upper() and len(c.upper()) == 1 for c in letters)
     upper = any(c != c.lower() and len(c.lower()) == 1 for c in letters)
     return {case for case, found in {"lower": lower, "upper": upper}.items() if found}
@@ -120,7 +120,7 @@ def _spelled(letters: frozenset[str], text: str) -> str:
         spellings = [_upper(form, letters) for form in forms]
     elif cases == {"lower"}:
         spellings = [_lower(form, letters) for form in forms]
-    else:  # as it is, unless the vocabulary lacks some of it, as one of lower case with a stray capital letter does
+    else:  # unchanged, unless the vocabulary lacks some of it, such as a lower-case one with a stray capital letter
         spellings = [spelled for form in forms for spelled in (form, _upper(form, letters), _lower(form, letters))]
     return min(spellings, key=lambda spelled: sum(c not in letters for c in spelled if not c.isspace()))
 

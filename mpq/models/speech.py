@@ -1,8 +1,8 @@
-"""A speech model together with its processor: all that the rest of this package needs to know of its family.
+"""A speech model with its processor: all that the rest of this package needs to know about a model family.
 
 Training, calibration, evaluation and deployment go through this class, so that a family is described in one place: how
-audio becomes inputs, how inputs become logits, which loss they are trained with, what a teacher passes on to a student,
-and how logits become text. The family here is CTC (`mpq.models.ctc`).
+audio becomes inputs, how inputs become logits, the training loss, what a teacher provides to a student, and how logits
+become text. The family here is CTC (`mpq.models.ctc`).
 """
 
 import copy
@@ -21,7 +21,7 @@ from mpq.models import ctc, processor
 class SpeechModel:
     """A `model` of transformers, and the `processor` (feature extractor, tokenizer) that it was trained with.
 
-    Data loading needs the processor alone: worker processes get no copy of the model (`mpq.models.processor`).
+    Data loading needs only the processor, so worker processes get no copy of the model (`mpq.models.processor`).
     """
 
     model: Any
@@ -29,12 +29,12 @@ class SpeechModel:
 
     @property
     def takes_attention_mask(self) -> bool:
-        """Whether an attention mask tells the model where padding begins; otherwise it takes the zeros as audio."""
+        """Whether the model gets an attention mask for the padding; otherwise it treats the zeros as audio."""
         return bool(self.processor.feature_extractor.return_attention_mask)
 
     @property
     def sampling_rate(self) -> int:
-        """Of the audio, in Hz."""
+        """The sampling rate of the audio, in Hz."""
         return self.processor.feature_extractor.sampling_rate
 
     @property
@@ -44,11 +44,11 @@ class SpeechModel:
 
     @property
     def stride(self) -> int | None:
-        """Samples from one output frame to the next; None where that is not known."""
+        """Samples from one output frame to the next; None if unknown."""
         return ctc.stride(self.model)
 
     def copy(self) -> "SpeechModel":
-        """A copy of the model, with the same processor."""
+        """Return a copy of the model, with the same processor."""
         return replace(self, model=copy.deepcopy(self.model))
 
     def to_accelerator(self, accelerator: str) -> None:
@@ -56,23 +56,22 @@ class SpeechModel:
         self.model.to("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
     def freeze_feature_encoder(self) -> None:
-        """Keep the convolutions on the audio as they are; a model that takes features has none."""
+        """Exclude the convolutions on the audio from training; a model that takes features has none."""
         if hasattr(self.model, "freeze_feature_encoder"):
             self.model.freeze_feature_encoder()
 
     def inputs(self, samples: np.ndarray) -> Tensor:
-        """The model's inputs `[time]`, or `[time, features]`, of one recording: `samples` `[time]` at its rate."""
+        """Return the model's inputs `[time]` or `[time, features]` for one recording of `samples` at its rate."""
         return processor.inputs(self.processor, samples)
 
     def frames(self, lengths: Tensor) -> Tensor:
-        """The number of output frames `[batch]` of inputs of `lengths` `[batch]`."""
+        """Return the number of output frames `[batch]` for inputs of `lengths` `[batch]`."""
         return ctc.frames(self.model, lengths)
 
     def logits(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Log-odds of the characters `[batch, frames, vocabulary]`, for padded `inputs` `[batch, time]` of `lengths`.
+        """Return the logits `[batch, frames, vocabulary]` for padded `inputs` `[batch, time]` of `lengths` `[batch]`.
 
-        Inputs shorter than the convolutions' reach are padded with zeros to it, although `frames` counts no frame for
-        them.
+        Inputs shorter than the convolutions' receptive field are zero-padded to it, although `frames` is 0 for them.
         """
         shortest = ctc.reach(self.model)
         if inputs.shape[1] < shortest:
@@ -84,17 +83,17 @@ class SpeechModel:
         return self.model(**{self.model.main_input_name: inputs}, attention_mask=mask).logits
 
     def loss(self, outputs: Tensor, frame_counts: Tensor, labels: Tensor) -> Tensor:
-        """The loss of the task, for `logits` and `frames` of a batch and its labels (`mpq.models.ctc.ctc_loss`)."""
+        """Return the task's loss for a batch's `logits`, `frames` and labels (`mpq.models.ctc.ctc_loss`)."""
         return ctc.ctc_loss(self.model, outputs, frame_counts, labels)
 
     def targets(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The logits as a student's targets: without gradients, the model moved to the device of `inputs`."""
+        """Return the logits as a student's targets: without gradients, after moving the model to the inputs' device."""
         self.model.to(inputs.device)
         with torch.no_grad():
             return self.logits(inputs, lengths)
 
     def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
-        """The text of each row: the likeliest character of each frame (greedy), without a language model."""
+        """Return the text of each row, decoded greedily (likeliest character per frame), without a language model."""
         best = self.logits(inputs, lengths).argmax(-1).cpu()
         counts = self.frames(lengths).tolist()
         decode = self.processor.tokenizer.decode

@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 class Activations:
     """How a stage quantizes activations.
 
-    `kind`: none, static or dynamic. `percentile`, for static: of each layer's input magnitudes, where they are clipped;
-    100 clips none. `utterances`: how many of the training set it is measured on.
+    `kind`: none, static or dynamic. For static: `percentile` of each layer's input magnitudes at which they are
+    clipped (100 clips none), and the number of training `utterances` on which it is measured.
 
     Raises:
         UserError: a value that can't be used.
@@ -45,10 +45,10 @@ class Activations:
         if self.utterances < 1:
             raise UserError(f"trainer.calibration_utterances={self.utterances} must be at least 1")
 
-    def attach(self, model: nn.Module, sites: Iterable[Site], hear: Callable[[int], Calibration]) -> float:
-        """Quantize the inputs of every linear layer with a site's weight, in place; return the audio heard in seconds.
+    def attach(self, model: nn.Module, sites: Iterable[Site], calibrated: Callable[[int], Calibration]) -> float:
+        """Quantize the inputs of every linear layer with a site's weight, in place; return the audio used, in seconds.
 
-        `hear(utterances)` gives the calibration that a static scale needs, of this model.
+        `calibrated(utterances)` returns the calibration of this model that static scales need.
         """
         if self.kind == "none":
             return 0.0
@@ -58,16 +58,17 @@ class Activations:
         if self.kind == "dynamic":
             attach_activations(model, dict.fromkeys(layers))
             return 0.0
-        calibration = hear(self.utterances)
+        calibration = calibrated(self.utterances)
         attach_activations(model, static_scales(calibration, layers, self.percentile))
         return calibration.audio_seconds
 
 
 @torch.no_grad()
 def static_scales(calibration: Calibration, layers: Sequence[str], percentile: float) -> dict[str, Tensor]:
-    """Return a scale `[1]` for the inputs of each of `layers` that is called, from one pass, or two below 100 percent.
+    """Return a scale `[1]` for the inputs of each of `layers` that is called.
 
-    Layers that are never called (WavLM's `q_proj`) are named in a warning and left out.
+    Takes one pass over the audio, or two where `percentile` is below 100. A warning lists the layers that are never
+    called (WavLM's `q_proj`), which get no scale.
 
     Raises:
         UserError: an input is not finite.

@@ -1,8 +1,8 @@
-"""8-bit fake quantization of what goes into the quantized linear layers; off by default, as the method is weight-only.
+"""8-bit fake quantization of the inputs of quantized linear layers; off by default, since the method is weight-only.
 
-A forward pre-hook on the layer, not another layer, so that the weight's own quantizer and the names of all parameters
-stay as they are. What is never called has no input to quantize: WavLM's attention reads the weights of `q_proj`,
-`k_proj`, `v_proj` and `out_proj` and hands them to PyTorch's attention, whose inputs therefore stay float.
+This is a forward pre-hook on the layer, not a wrapper, so that the weight's quantizer and the names of all parameters
+stay as they are. A layer that is never called has no input to quantize: WavLM's attention reads the weights of
+`q_proj`, `k_proj`, `v_proj` and `out_proj` and passes them to PyTorch's attention, whose inputs therefore stay float.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ _NAME = "activation_quantizer"
 class ActivationQuantizer(nn.Module):
     """Fake-quantizes a layer's inputs `[..., in]` symmetrically to 8 bits, statically or dynamically.
 
-    Static: one scale for all, kept as its logarithm in `log_scales` `[1]`; in training it is learned like the weights'
-    scales, as in LSQ (Esser et al. 2020, section 2). Dynamic (`log_scales` None): each token's own largest magnitude,
-    with a gradient of 1 for every input, as in per-token quantization of SmoothQuant (Xiao et al., arXiv 2211.10438).
+    Static: one scale for all inputs, stored as its logarithm in `log_scales` `[1]` and learned in training like the
+    weights' scales, as in LSQ (Esser et al. 2020, section 2). Dynamic (`log_scales` None): the scale follows each
+    token's largest magnitude, and every input has gradient 1, as in SmoothQuant's per-token quantization (Xiao et al.,
+    arXiv 2211.10438).
     """
 
     log_scales: nn.Parameter | None
@@ -35,13 +36,13 @@ class ActivationQuantizer(nn.Module):
         self.register_parameter("log_scales", None if scale is None else nn.Parameter(scale.log()))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the fake-quantized `inputs`, of their shape and dtype."""
+        """Return the fake-quantized `inputs`, with the same shape and dtype."""
         values = inputs.float()
         if self.log_scales is not None:
             return fake_quantize(values, self.log_scales.exp(), GRID).to(inputs.dtype)
         scale = spanning_scale(values.detach().abs().amax(dim=-1, keepdim=True), GRID)
         levels = dequantize(quantize(values.detach(), scale, GRID), scale, GRID)
-        return (levels + (values - values.detach())).to(inputs.dtype)  # plus zero, with the gradient of the inputs
+        return (levels + (values - values.detach())).to(inputs.dtype)  # the added zero carries the inputs' gradient
 
 
 def attach_activations(model: nn.Module, layers: Mapping[str, Tensor | None]) -> None:
@@ -60,7 +61,7 @@ def attach_activations(model: nn.Module, layers: Mapping[str, Tensor | None]) ->
 
 
 def detach_activations(model: nn.Module) -> None:
-    """Take every activation quantizer off, in place."""
+    """Remove every activation quantizer, in place."""
     for name in activation_quantizers_of(model):
         module = model.get_submodule(name)
         del module._modules[_NAME]

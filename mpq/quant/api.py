@@ -1,4 +1,4 @@
-"""Quantizing any module in one call, without training: `mpq.quantize`."""
+"""Quantizes any module in one call, without training: `mpq.quantize`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,18 +21,19 @@ def quantize(
     granularity: Granularity = "per_channel",
     centred: bool = True,
 ) -> dict[str, WeightQuantizer]:
-    """Quantize the weights of any module in place, scales by least squared error, and return the quantizers by name.
+    """Quantize the weights of any module in place, with least-squares scales, and return the quantizers by name.
 
-    `bits` is one precision for every weight whose name, or whose module's name, matches the glob `searched` (linear,
-    convolution, embedding: all that `find_sites` lists), or an assignment that names its weights itself. All other
-    sites get `fixed_bits`, or stay float with None; biases and norms always do. The module becomes float32.
+    `bits` is either one precision for every weight whose own or module's name matches the glob `searched` (linear,
+    convolution, embedding: all that `find_sites` lists), or an assignment of weight names to bits. All other sites get
+    `fixed_bits`, or stay float if it is None; biases and norms always stay float. The module becomes float32.
 
-    Its outputs are then those of the quantized weights. Train it on (the quantizers learn their scales, LSQ), write it
-    with `mpq.save_packed` if it is a CTC model, or call `mpq.detach` for a plain module with the quantized values.
+    Afterwards the module computes with the quantized weights. Train it further (the quantizers learn their scales,
+    LSQ), write it with `mpq.save_packed` if it is a CTC model, or call `mpq.detach` for a plain module with the
+    quantized values.
 
     Raises:
-        UserError: nothing to quantize, a precision outside 1..8, a glob or a name that no weight has, or a module that
-            carries quantizers already.
+        UserError: nothing to quantize, a precision outside 1..8, a glob or name that matches no weight, or a module
+            that already has quantizers.
     """
     if not isinstance(bits, int | Mapping):
         raise UserError(
@@ -51,7 +52,7 @@ def quantize(
 
 
 def _matching(module: nn.Module, searched: str) -> set[str]:
-    """The sites' names, a tied weight's by any of its names."""
+    """Return the names of the matching sites; a tied weight matches by any of its names."""
     sites = {site.name for site in find_sites(module, searched="")}
     groups = [places for places in tensor_places(module) if places[0].name in sites]
     return {

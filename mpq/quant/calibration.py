@@ -1,4 +1,4 @@
-"""What a measured search sees: the model before quantization, some training audio, and any site quantized at will."""
+"""What a measured search works with: the model before quantization, training audio, and any site at any precision."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +28,14 @@ _Item = TypeVar("_Item")
 class Calibration:
     """A speech model in eval mode and `batches` on its device; counts the audio of its forward passes.
 
-    `settings` are those of the quantizers that the model will get.
+    `settings`: of the quantizers that the model will get.
     """
 
     speech: SpeechModel
     batches: Sequence[Batch]
     settings: QuantizerSettings = LSQ
     audio_seconds: float = field(default=0.0, init=False)
-    quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites asked for so far
+    quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites quantized so far
 
     @property
     def model(self) -> nn.Module:
@@ -48,11 +48,11 @@ class Calibration:
         return self.speech.logits(batch.inputs, batch.lengths)
 
     def frame_counts(self, batch: Batch) -> Tensor:
-        """Return the number of frames `[batch]` that are no padding."""
+        """Return the number of frames `[batch]` without padding."""
         return self.speech.frames(batch.lengths)
 
     def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradient of the mean loss over all utterances for each of `weights`."""
+        """Return the gradient of the mean loss over all utterances with respect to each of `weights`."""
         total = sum(len(batch.ids) for batch in self.batches)
         gradient = [torch.zeros_like(weight) for weight in weights]
         with torch.enable_grad():
@@ -69,7 +69,7 @@ class Calibration:
 
     @torch.no_grad()
     def quantized(self, site: Site, candidates: Sequence[int]) -> list[Tensor]:
-        """Return the weight of `site` as it is stored at each of `candidates` (bits) before any training.
+        """Return the weight of `site` quantized at each of `candidates` (bits), before any training.
 
         Raises:
             UserError: the weight is not finite.
@@ -82,7 +82,7 @@ class Calibration:
 
     @contextmanager
     def replaced(self, weights: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
-        """Let the model compute with `values` in the place of `weights`, which come back bit for bit."""
+        """Run the block with `values` in place of `weights`, which are restored bit for bit."""
         originals = [weight.detach().clone() for weight in weights]
         _write(weights, values)
         try:
@@ -92,9 +92,9 @@ class Calibration:
 
     @torch.no_grad()
     def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
-        """Let the model hear all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
+        """Run the model on all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
 
-        Padded frames are left out of inputs that have one row an output frame.
+        Padded frames are left out of inputs that have one row per output frame.
         """
         counts = torch.zeros(0)
 
@@ -115,28 +115,28 @@ class Calibration:
                 handle.remove()
 
     def track(self, items: Sequence[_Item], title: str) -> Iterable[_Item]:
-        """Iterate over `items` under a progress bar, on the first process."""
+        """Iterate over `items`, with a progress bar on the first process."""
         return track(items, title, disable=getattr(rank_zero_only, "rank", 0) != 0)
 
 
 def draw_batches(
     dataset: SpeechDataset, utterances: int, audio_seconds: float, seed: int, device: torch.device
 ) -> list[Batch]:
-    """Return `utterances` of the dataset (or all, where it has fewer), drawn by `seed`, in batches on `device`.
+    """Return `utterances` of the dataset (or all, if it has fewer), drawn by `seed`, in batches on `device`.
 
-    `audio_seconds`: the most padded audio in a batch.
+    `audio_seconds`: the maximum padded audio per batch.
 
     Raises:
-        UserError: not one of them can be read.
+        UserError: none of them can be read.
     """
     everything = dataset.utterances
     chosen = np.random.default_rng(seed).permutation(len(everything))[:utterances]
     groups = by_length([everything[k].seconds for k in chosen], audio_seconds)
     batches = [batch.to(device) for batch in loader(dataset, [[int(chosen[k]) for k in group] for group in groups], 0)]
-    heard = [batch for batch in batches if batch.ids]
-    if not heard:
-        raise UserError("none of the utterances drawn to measure sensitivities on can be read: mend the training audio")
-    return heard
+    readable = [batch for batch in batches if batch.ids]
+    if not readable:
+        raise UserError("none of the utterances drawn for calibration can be read: repair the training audio")
+    return readable
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""The quantizers' arithmetic in kernels by torch.compile: a pass over a weight each way, not one an operation.
+"""The quantizers' arithmetic, compiled by torch.compile: one pass over a weight each way, not one per operation.
 
-The plain versions in `fake_quantize` and `mixture` say what is computed, are what these are tested against, and take
-over where PyTorch can't compile. Their sums are added in another order, so results differ by rounding.
+The plain versions in `fake_quantize` and `mixture` define what is computed, serve as the reference in tests, and are
+the fallback where PyTorch can't compile. They add in a different order, so results differ by rounding.
 """
 
 import logging
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 def choose(choice: Choice) -> None:
-    """Compile the quantizers of this process: always, never, or (`auto`) those of weights on a GPU.
+    """Compile the quantizers of this process: always (True), never (False), or only for weights on a GPU (`auto`).
 
-    On a CPU it takes a C++ compiler and, the first time, half a minute to some minutes.
+    On a CPU this needs a C++ compiler and, the first time, half a minute to a few minutes.
 
     Raises:
-        UserError: another word.
+        UserError: any other value.
     """
     global _choice
     check(choice)
@@ -36,18 +36,18 @@ def choose(choice: Choice) -> None:
 
 
 def check(choice: object) -> None:
-    """Raise UserError unless `choice` is one that `choose` knows."""
+    """Raise UserError unless `choose` accepts `choice`."""
     if choice not in ("auto", True, False):
         raise UserError(f"trainer.compile={choice} must be auto, true or false")
 
 
 def wanted(weight: Tensor) -> bool:
-    """Return whether the quantizer of `weight` is to use the compiled kernels."""
+    """Return whether the quantizer of `weight` should use the compiled kernels."""
     return not _failed and (weight.is_cuda if _choice == "auto" else _choice)
 
 
 def failed() -> bool:
-    """Return whether PyTorch could not compile here, so that the plain versions are used whatever was chosen."""
+    """Return whether compilation has failed in this process, so that the plain versions are used regardless."""
     return _failed
 
 
@@ -63,9 +63,10 @@ def quantized(weight: Tensor, scales: Tensor, shares: Tensor | None, grids: Sequ
 def gradients(
     grad: Tensor, weight: Tensor, scales: Tensor, shares: Tensor | None, grids: Sequence[Grid]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of `quantized` for the weight, for each scale, and `[C]` for the shares.
+    """Return the gradients of `quantized` with respect to the weight, each scale, and the shares `[C]`.
 
-    `grad` is that of the result. A scale's lacks `shares` and LSQ's gradient scale, as in `lsq_gradients`.
+    `grad`: gradient of the result. The scales' gradients are not yet multiplied by `shares` and LSQ's gradient scale
+    (as in `lsq_gradients`).
     """
     levels = _levels_of(tuple(grids), weight.device, weight.dtype)
     rows, columns = _matrices(weight, scales)
@@ -74,13 +75,13 @@ def gradients(
 
 
 def _matrices(weight: Tensor, scales: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight with a row for each scale, `[R, N]`, and the scales `[C, R, 1]`: two kernels serve all shapes."""
+    """Return the weight with one row per scale, `[R, N]`, and the scales `[C, R, 1]`: two kernels fit all shapes."""
     return weight.reshape(scales[0].numel(), -1), scales.reshape(len(scales), -1, 1)
 
 
 @cache
 def _levels_of(grids: tuple[Grid, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Lowest code, highest code and offset of each grid, `[C, 3]`: as numbers they would need a kernel a grid."""
+    """Return lowest code, highest code and offset of each grid, `[C, 3]`; constants would need a kernel per grid."""
     return torch.tensor([[grid.low, grid.high, grid.offset] for grid in grids], device=device, dtype=dtype)
 
 
@@ -96,7 +97,7 @@ def _forward(weight: Tensor, scales: Tensor, shares: Tensor | None, levels: Tens
 def _backward(
     grad: Tensor, weight: Tensor, scales: Tensor, shares: Tensor | None, levels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `lsq_gradients` for each candidate; see there."""
+    """Compute `lsq_gradients` for each candidate; see there."""
     total, by_scales, by_shares = torch.zeros_like(weight), [], []
     for b, (low, high, offset) in enumerate(row.unbind() for row in levels.unbind()):
         ratio = weight / scales[b] - offset
@@ -110,21 +111,21 @@ def _backward(
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`dynamic`: the sizes of a weight are arguments of a kernel. One thread: no process is left that compiles."""
-    # A version for each number of candidates, of dimensions, and one or many scales; from eight on PyTorch gives up.
+    """Compile `function`; one kernel fits all weight sizes (`dynamic`), and one thread leaves no compiler processes."""
+    # One version per number of candidates, number of dimensions, and one or many scales; PyTorch's default limit is 8.
     torch._dynamo.config.recompile_limit = max(_VERSIONS, torch._dynamo.config.recompile_limit)
     return torch.compile(function, dynamic=True, fullgraph=True, options={"compile_threads": 1})
 
 
 def _run(function: Callable[..., Any], *arguments: Tensor | None) -> Any:
-    """Call `function` compiled; where PyTorch can't compile, say so once and go on without."""
+    """Call `function` compiled; if compilation fails, warn once and run the plain version from then on."""
     global _failed
     try:
         return _compiled(function)(*arguments)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # of the compilers below torch.compile, each with errors of its own
+    except Exception as error:  # the compilers behind torch.compile each raise their own types
         _failed = True
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        _log.warning("the quantizers run without torch.compile, which takes longer: %s", reason)
+        _log.warning("the quantizers run without torch.compile, which is slower: %s", reason)
         return function(*arguments)

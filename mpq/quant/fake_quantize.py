@@ -1,8 +1,8 @@
 """Uniform quantization of a weight with a learned step size (LSQ).
 
-One `autograd.Function` that saves the weight and the scale and recomputes the rest in its backward pass. Written as
-plain differentiable operations, the same formula keeps 12 bytes per weight alive between forward and backward; here it
-keeps only the weight, which is in memory anyway. On a CPU a weight is processed in blocks of rows that fit the cache.
+An `autograd.Function` saves the weight and the scale and recomputes the rest in its backward pass. Written as plain
+differentiable operations, the same formula would keep 12 bytes per weight alive between forward and backward; here only
+the weight is kept, which is in memory anyway. On a CPU a weight is processed in blocks of rows that fit the cache.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def quantize(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
 
 
 def dequantize(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """Return the weight that int8 `codes` `[out, in, ...]` stand for: `(codes + offset) * scale`, in scale's dtype."""
+    """Return the weight that int8 `codes` `[out, in, ...]` encode: `(codes + offset) * scale`, in the scale's dtype."""
     return _levels(codes.to(scale.dtype), scale, grid)
 
 
@@ -44,13 +44,14 @@ def fake_quantize(weight: Tensor, scale: Tensor, grid: Grid) -> Tensor:
 def lsq_gradients(
     grad: Tensor, weight: Tensor, scale: Tensor, grid: Grid, levels: Tensor, inside: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients for the levels' unit and for the scale, from `grad`, that of the fake-quantized weight.
+    """Return the gradients of the levels' unit and of the scale, given `grad`, the fake-quantized weight's gradient.
 
-    With u = weight / scale - offset, the scale's slope is round(u) - u where low < u < high (equation 3: minus the
-    ratio plus the rounded ratio; the offset cancels), and the outermost level's `code + offset` beyond: in one line,
-    the level minus, inside, weight / scale. It still lacks `gradient_scale`. The gradient for the levels' unit times
-    the scale is that for a factor of the whole weight. `levels` and `inside` are memory like `weight`; `inside` is left
-    with the gradient for the weight. Few passes and no new memory: on a CPU plain operations took five times as long.
+    With u = weight / scale - offset, the derivative with respect to the scale is round(u) - u where low < u < high
+    (equation 3: the rounded ratio minus the ratio; the offset cancels), and `code + offset` of the outermost level
+    beyond. In short: the level, minus weight / scale where inside. `gradient_scale` is not yet applied. The gradient of
+    the levels' unit, times the scale, is the gradient of a factor on the whole weight. `levels` and `inside` are
+    buffers shaped like `weight`; on return `inside` holds the weight's gradient. Few passes and no new memory: on a CPU
+    plain operations took five times as long.
     """
     _ratio(weight, scale, grid, out=levels)
     # The gradient of a hardtanh passes where low < u < high: comparisons, mask and product in one pass.
@@ -63,32 +64,32 @@ def lsq_gradients(
 
 
 def gradient_scale(weight: Tensor, scale: Tensor, grid: Grid) -> float:
-    """Return 1 / sqrt(N * top), N the number of weights that share a scale and top the largest level.
+    """Return 1 / sqrt(N * top), where N is the number of weights per scale and top the largest level.
 
-    LSQ, section 2.2, with Q_P read as the largest level so that 1 bit, whose highest code is 0, has one too.
+    LSQ, section 2.2, with Q_P read as the largest level, so that it is defined for 1 bit, whose highest code is 0.
     """
     return (weight.numel() / scale.numel() * grid.top) ** -0.5
 
 
 def unit_levels(weight: Tensor, scale: Tensor, grid: Grid, out: Tensor) -> Tensor:
-    """Return the nearest levels of `weight` in units of the scale, written to `out`, memory like `weight`."""
+    """Return the nearest levels of `weight` in units of the scale, written to `out`, a buffer shaped like `weight`."""
     codes = _codes(weight, scale, grid, out)
     return codes.add_(grid.offset) if grid.offset else codes
 
 
 def _ratio(weight: Tensor, scale: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
-    """Codes before they are rounded, in a tensor of their own or in `out`, which the caller may write to."""
+    """Return the codes before rounding, in a new tensor or in `out`; the caller may modify it."""
     ratio = torch.div(weight, scale, out=out)
     return ratio.sub_(grid.offset) if grid.offset else ratio
 
 
 def _codes(weight: Tensor, scale: Tensor, grid: Grid, out: Tensor | None = None) -> Tensor:
-    """Codes as floats, in a tensor of their own or in `out`, which the caller may write to."""
+    """Return the codes as floats, in a new tensor or in `out`; the caller may modify it."""
     return _ratio(weight, scale, grid, out).round_().clamp_(grid.low, grid.high)
 
 
 def _levels(codes: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """Turn float codes into levels, in place. Adding an offset of 0.0 is not idle: it makes -0.0 the 0.0 of int8."""
+    """Turn float codes into levels, in place; adding even an offset of 0.0 matters, as it turns -0.0 into int8's 0."""
     return codes.add_(grid.offset).mul_(scale)
 
 
@@ -127,9 +128,9 @@ _BLOCK = 2**16  # weights a core works on at once: five float32 tensors of them 
 
 
 def row_blocks(weight: Tensor) -> Iterator[slice]:
-    """Yield slices of the rows of `weight` `[out, in, ...]`, to be worked through one after the other.
+    """Yield slices of the rows of `weight` `[out, in, ...]`, to be processed one after the other.
 
-    On a CPU as many rows as stay in the caches of its cores from one operation to the next; elsewhere all at once.
+    On a CPU, each has as many rows as stay in the cores' caches between operations; elsewhere one slice has all rows.
     """
     rows = max(1, weight.shape[0])
     cached = _BLOCK * torch.get_num_threads() // max(1, weight.numel() // rows)
@@ -138,5 +139,5 @@ def row_blocks(weight: Tensor) -> Iterator[slice]:
 
 
 def of_rows(scale: Tensor, rows: slice) -> Tensor:
-    """Return the part of `scale` `[1 or out, 1, ...]` that belongs to some rows of the weight, a view."""
+    """Return the part of `scale` `[1 or out, 1, ...]` that belongs to some rows of the weight, as a view."""
     return scale if scale.shape[0] == 1 else scale[rows]

@@ -1,7 +1,7 @@
-"""GPTQ: rounding the columns of a weight one after the other, the rest making up for each one's error.
+"""GPTQ: rounds the columns of a weight one after the other and lets the remaining ones compensate for each error.
 
 Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers" (ICLR 2023, arXiv
-2210.17323). No gradient and no label: a layer's inputs on some audio tell which errors its outputs feel.
+2210.17323). It needs neither gradients nor labels: a layer's inputs show to which errors its outputs are sensitive.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from mpq.quant.sites import block_name
 class Gptq:
     """Rewrites the quantized weights of linear layers so that the layers' outputs change least on calibration audio.
 
-    Layer after layer of the encoder, so that a later one is fitted to the inputs that the quantized earlier ones give
-    it. Scales stay as they are. Convolutions, and linear layers that are never called (WavLM reads `q_proj.weight`
-    without calling `q_proj`), are left rounded to nearest.
+    It goes through the encoder layer by layer, so that each layer is fitted to the outputs of the quantized layers
+    before it. Scales stay as they are. Convolutions, and linear layers that are never called (WavLM reads
+    `q_proj.weight` without calling `q_proj`), stay rounded to nearest.
     """
 
     def __init__(self, utterances: int, damping: float = 0.01, block: int = 128) -> None:
-        """Take the number of training `utterances` to calibrate on; `damping` and `block` are of `compensated_codes`.
+        """Take the number of training `utterances` to calibrate on; for `damping`, `block` see `compensated_codes`.
 
         Raises:
             UserError: a value that can't be used.
@@ -39,10 +39,10 @@ class Gptq:
 
     @torch.no_grad()
     def calibrate(self, calibration: Calibration) -> None:
-        """Fit the weights of the calibration's model, which has quantizers whose precisions are chosen, in place.
+        """Fit the weights of the calibration's model in place; its quantizers' precisions must be chosen.
 
-        A quantized weight becomes its own levels: quantizing it again gives the same codes. One pass over the audio for
-        each numbered layer and for each linear layer outside them.
+        Each quantized weight is replaced by its levels: quantizing it again gives the same codes. Takes one pass over
+        the audio for each numbered layer and each linear layer outside them.
 
         Raises:
             UserError: a layer's inputs are not finite.
@@ -68,13 +68,13 @@ class Gptq:
 def compensated_codes(
     weight: Tensor, scale: Tensor, grid: Grid, hessian: Tensor, damping: float = 0.01, block: int = 128
 ) -> Tensor:
-    """Return int8 codes `[out, in]` that keep `weight @ inputs` better than the nearest ones.
+    """Return int8 codes `[out, in]` that preserve `weight @ inputs` better than the nearest ones.
 
     GPTQ's algorithm 1, in float64. `weight` is `[out, in]`, `scale` `[1, 1]` or `[out, 1]`, `hessian` `[in, in]` is
-    2 X X^T over the inputs X `[in, samples]`; `damping` times the mean of its diagonal is added to the diagonal. The
-    columns go in the order of falling diagonal: the most felt ones first, while most is left to make up for them (the
-    authors' `act-order`). `block` columns are finished before the rest is updated, which changes speed and nothing
-    else. A column whose input was always zero is rounded to nearest.
+    2 X X^T over the inputs X `[in, samples]`; `damping` times the mean of its diagonal is added to the diagonal.
+    Columns are processed by decreasing diagonal: the most sensitive first, while most columns are left to compensate
+    (the authors' `act-order`). `block` columns are finished before the rest is updated, which affects only speed. A
+    column whose input was always zero is rounded to nearest.
     """
     order = hessian.diagonal().argsort(descending=True, stable=True)
     factor = _inverse_factor(hessian.double()[order][:, order], damping)
@@ -95,16 +95,16 @@ def compensated_codes(
 
 
 def _inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """The upper triangular U `[in, in]` with U^T U = (hessian + damping)^-1."""
+    """Return the upper triangular U `[in, in]` with U^T U = (hessian + damping)^-1."""
     diagonal = hessian.diagonal().clone()
     damped = diagonal + damping * diagonal.mean()
-    damped[diagonal == 0] = 1.0  # never felt: its row and column are zero, so that any number here serves
+    damped[diagonal == 0] = 1.0  # the input was always zero: so are its row and column, and any number here will do
     lower = torch.linalg.cholesky(hessian.diagonal_scatter(damped))
     return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
 
 
 def _hessians(sites: Sequence[Sequence[Place]], calibration: Calibration) -> list[Tensor]:
-    """2 X X^T `[in, in]`, float64, over the inputs of each site; a tied weight's over those of all its layers."""
+    """Return 2 X X^T `[in, in]`, float64, over each site's inputs; for a tied weight, over those of all its layers."""
     modules = [(number, place.module) for number, places in enumerate(sites) for place in places]
     hessians = []
     for places in sites:

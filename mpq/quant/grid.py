@@ -9,8 +9,8 @@ from mpq.errors import UserError
 class Grid:
     """The levels of one precision: `scale * (code + offset)` for the integer codes `low..high`.
 
-    `offset` 0 is a mid-tread grid (zero is a level, one negative level has no positive counterpart); 0.5 is a centred
-    grid, symmetric and without a zero: `{-1.5, -0.5, 0.5, 1.5} * scale` at 2 bits.
+    `offset` 0 is a mid-tread grid (zero is a level, and one negative level has no positive counterpart); 0.5 is a
+    centred grid, symmetric and without zero: `{-1.5, -0.5, 0.5, 1.5} * scale` at 2 bits.
     """
 
     low: int
@@ -26,8 +26,8 @@ class Grid:
 def grid(bits: int, centred: bool = True) -> Grid:
     """Return the grid of an n-bit weight: codes from -2^(n-1) to 2^(n-1) - 1.
 
-    One bit is always centred (otherwise it had no positive level), two bits are when `centred` is true; from three bits
-    on the wasted level no longer matters and the grid is mid-tread, as in LSQ (Esser et al. 2020, section 2).
+    One bit is always centred (it would have no positive level otherwise), two bits only if `centred` is true; from
+    three bits on the wasted level does not matter and the grid is mid-tread, as in LSQ (Esser et al. 2020, section 2).
 
     Raises:
         UserError: `bits` is not a whole number from 1 to 8.

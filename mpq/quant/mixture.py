@@ -1,7 +1,7 @@
-"""The supernet's weight: candidates of every precision, weighted by their probabilities, in one matrix.
+"""The supernet's weight: the sum of its candidates at every precision, weighted by their probabilities.
 
-One matrix product a layer instead of one a candidate; and, as in `fake_quantize`, one `autograd.Function` that saves
-only weight, scales and lambdas. Composed of differentiable operations, four candidates keep 52 bytes a weight.
+So a layer needs one matrix product instead of one per candidate. As in `fake_quantize`, an `autograd.Function` saves
+only weight, scales and lambdas; composed of differentiable operations, four candidates would keep 52 bytes per weight.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ class _Mixture(torch.autograd.Function):
 def _gradients(
     grad: Tensor, weight: Tensor, scales: Tensor, lambdas: Tensor, grids: Sequence[Grid]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `compiled.gradients`."""
+    """Compute what `compiled.gradients` does, without compilation."""
     grad_weight, grad_scales = torch.zeros_like(weight), torch.zeros_like(scales)
     grad_lambdas = torch.zeros_like(lambdas)
     for rows in row_blocks(weight):

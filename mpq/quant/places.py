@@ -13,7 +13,7 @@ from mpq.quant.quantizer import WeightQuantizer
 
 @dataclass(frozen=True)
 class Place:
-    """One module's tensor, plain or parametrized; a tied tensor sits in several places."""
+    """One module's tensor, plain or parametrized; a tied tensor has several places."""
 
     path: str
     module: nn.Module
@@ -26,7 +26,7 @@ class Place:
 
     @property
     def parametrizations(self) -> parametrize.ParametrizationList | None:
-        """What computes the tensor, or None where it is a plain parameter."""
+        """What computes the tensor, or None for a plain parameter."""
         if not parametrize.is_parametrized(self.module, self.tensor_name):
             return None
         lists = cast(nn.ModuleDict, self.module.parametrizations)
@@ -34,27 +34,27 @@ class Place:
 
     @property
     def quantizer(self) -> WeightQuantizer | None:
-        """The quantizer attached here."""
+        """The quantizer attached here, or None."""
         first = None if self.parametrizations is None else self.parametrizations[0]
         return first if isinstance(first, WeightQuantizer) else None
 
     @property
     def value(self) -> Tensor:
-        """What the module computes with: the fake-quantized weight where a quantizer is attached."""
+        """What the module computes with: the fake-quantized weight if a quantizer is attached."""
         return getattr(self.module, self.tensor_name)
 
     @property
     def weight(self) -> Tensor:
-        """The tensor before our quantizer, after anybody else's parametrization."""
+        """The tensor before our quantizer but after any other parametrization."""
         return self.value if self.parametrizations is None or self.quantizer is None else self.parametrizations.original
 
     def remove_quantizer(self) -> None:
-        """Take the quantizer off; the very parameter that it was attached to takes its place again."""
+        """Remove the quantizer and put back the parameter object that it was attached to."""
         self._own_class()
         parametrize.remove_parametrizations(self.module, self.tensor_name, leave_parametrized=False)
 
     def fold(self) -> None:
-        """Replace a parametrization by a plain parameter with the value that it yields."""
+        """Replace a parametrization by a plain parameter with its value."""
         assert self.parametrizations is not None
         trained = any(parameter.requires_grad for parameter in self.parametrizations.parameters())
         self._own_class()
@@ -64,10 +64,10 @@ class Place:
         setattr(self.module, self.tensor_name, nn.Parameter(self.value.detach(), requires_grad=trained))
 
     def _own_class(self) -> None:
-        """Give the module a class of its own.
+        """Give the module its own class.
 
-        A deep copy shares the class that torch made for its parametrized original (2.13), and removing a
-        parametrization deletes the property from that class: folding the student would break the teacher.
+        In torch 2.13 a deep copy shares the class made for its parametrized original, and removing a parametrization
+        deletes the property from that class: folding the student would break the teacher.
         """
         shared = type(self.module)
         own = type(shared.__name__, shared.__bases__, dict(shared.__dict__))

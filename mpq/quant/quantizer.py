@@ -19,8 +19,8 @@ from mpq.quant.scales import Clipping, Granularity, starting_scale
 class QuantizerSettings:
     """How weights are quantized; the defaults are those of `conf/quantizer/lsq.yaml`.
 
-    `granularity`: one scale for the tensor or one for each output channel. `centred`: that of `grid`. `clipping`: how
-    a scale starts, see `starting_scale`. `fixed_bits`: the precision of the sites that are not searched.
+    `granularity`: one scale per tensor or per output channel. `centred`: see `grid`. `clipping`: how a scale is
+    initialised, see `starting_scale`. `fixed_bits`: the precision of the sites that are not searched.
 
     Raises:
         UserError: an unknown granularity or clipping.
@@ -44,29 +44,28 @@ LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`
 class WeightQuantizer(nn.Module):
     """Maps a float weight to its fake-quantized value, at one precision or at a mixture of candidates.
 
-    With several candidates it gives the mixture weighted by `lambdas`, which the precision search sets at each step,
+    With several candidates it returns the mixture weighted by `lambdas`, which the precision search sets at each step,
     until `freeze` chooses one of them. Frozen, or with one candidate, it is plain LSQ.
 
-    `log_scales` `[C, 1 or out, 1, ...]` are the logarithms of the scales, one row a candidate. In the log domain an
-    Adam step of 1e-3 changes a scale by 0.1 percent whatever its size (scales of 2 and of 8 bits differ by a factor of
-    50), and no step can make it negative. Weight decay must leave them alone. They follow the
-    weight's `requires_grad`.
+    `log_scales` `[C, 1 or out, 1, ...]` are the logarithms of the scales, one row per candidate. In the log domain an
+    Adam step of 1e-3 changes a scale by 0.1 percent whatever its size (scales at 2 and 8 bits differ by a factor of
+    50), and no step can make it negative. Weight decay must not apply to them. Their `requires_grad` is the weight's.
     """
 
     lambdas: Tensor | None
 
     def __init__(self, weight: Tensor, candidates: Sequence[int], settings: QuantizerSettings = LSQ) -> None:
-        """Make the scales from `weight` `[out, in, ...]`, as the `settings` say.
+        """Initialise the scales from `weight` `[out, in, ...]` according to `settings`.
 
         `candidates` are precisions in bits, in the order of the scales and lambdas.
 
         Raises:
-            UserError: no candidate, one named twice or outside 1..8.
+            UserError: no candidate, a repeated one, or one outside 1..8.
         """
         super().__init__()
         self.candidates = tuple(candidates)
         if not self.candidates or len(set(self.candidates)) < len(self.candidates):
-            raise UserError(f"candidates {list(candidates)} will not do: name at least one precision, and each once.")
+            raise UserError(f"candidates {list(candidates)} must be at least one precision, each named once.")
         self.granularity = settings.granularity
         self.grids = tuple(grid_of(bits, settings.centred) for bits in self.candidates)
         scales = [starting_scale(weight, grid, settings.granularity, settings.clipping) for grid in self.grids]
@@ -80,7 +79,7 @@ class WeightQuantizer(nn.Module):
         return self.candidates[0] if len(self.candidates) == 1 else self._frozen
 
     def freeze(self, bits: int) -> None:
-        """Choose one candidate; from now on the others, and the lambdas, play no part.
+        """Choose one candidate; from then on the others and the lambdas are ignored.
 
         Raises:
             UserError: `bits` is not among the candidates.
@@ -90,7 +89,7 @@ class WeightQuantizer(nn.Module):
         self.lambdas = None
 
     def keep(self, bits: int) -> Self:
-        """Drop all candidates but one, with their scales, and return this quantizer; the scale left is a new parameter.
+        """Drop all candidates but one, with their scales, and return this quantizer; `log_scales` is a new parameter.
 
         Raises:
             UserError: `bits` is not among the candidates.
@@ -137,17 +136,17 @@ class WeightQuantizer(nn.Module):
         return mixture(weight, self.log_scales.exp(), self.lambdas, self.grids)
 
     def get_extra_state(self) -> Tensor:
-        """The frozen precision in bits, 0 for none: a tensor, so that any format that holds weights holds it too."""
+        """Return the frozen precision in bits, 0 for none, as a tensor, so that any format for weights can store it."""
         return torch.tensor(self._frozen or 0, dtype=torch.int8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what `get_extra_state` gave."""
+        """Restore what `get_extra_state` returned."""
         self._frozen = None
         if int(state) != 0:
             self.freeze(int(state))
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows."""
+        """Return what `print(model)` shows."""
         return f"candidates={self.candidates}, bits={self.bits}, granularity={self.granularity}"
 
     def _check_candidate(self, bits: int) -> None:

@@ -1,11 +1,11 @@
-"""The scale that a quantizer starts from.
+"""The initial scale of a quantizer.
 
-`mse` minimises the squared quantization error and is what training starts from. It is not the scale that just covers
-the largest weight: at 2 bits that one rounds nearly every weight to zero and loses the model.
+`mse`, with which training starts, minimises the squared quantization error. The scale that just covers the largest
+weight would not do: at 2 bits it rounds nearly every weight to zero and destroys the model.
 
 The other clippings choose a threshold T and spread the grid over [-T, T] so that each level is the middle of its cell:
-scale = T / (top + 1/2), with `top` the largest level. From 3 bits on that is the symmetric scale of PyTorch's observers
-and of torchao.
+scale = T / (top + 1/2), where `top` is the largest level. From 3 bits on this is the symmetric scale of PyTorch's
+observers and of torchao.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,17 @@ from mpq.quant.grid import Grid
 
 Granularity = Literal["per_tensor", "per_channel"]
 _BINS = 2**14
-_SMOOTH = 768  # weights a scale from which on few trials find the least error: the shortest row of wav2vec2-base
-_CHUNK = 2**17  # weights searched at once: on a CPU what fits its cache is 3 times faster than all at once
+_SMOOTH = 768  # weights per scale from which few trials find the least error: the shortest row of wav2vec2-base
+_CHUNK = 2**17  # weights searched at once: on a CPU, a chunk that fits the cache is 3 times faster than all at once
 
 
 def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tensor:
     """Return the scale with the least squared error of the quantized weight, float32, shaped to broadcast.
 
     `weight` is `[out, in, ...]`, all finite; the scale is `[1, 1, ...]` per tensor, `[out, 1, ...]` per output
-    channel. Trial scales in geometric steps, then finer ones around the best, then least-squares refits (which never
-    raise the error). Within 1 percent of the least error from about 4,000 weights a scale on, within 3 at 1,000 weights
-    and 8 bits; below, single weights decide, and a lucky scale may be missed.
-
+    channel. It tries scales in geometric steps, then finer ones around the best, then refits by least squares (which
+    never increases the error). The error is within 1 percent of the least from about 4,000 weights per scale, and
+    within 3 percent at 1,000 weights and 8 bits; with fewer, single weights decide and the best scale may be missed.
     """
     weight = weight.detach().float()
     channels = weight.shape[0] if granularity == "per_channel" else 1
@@ -45,10 +44,10 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread of the CPU, and then as many as before.
+    """Restrict PyTorch to one CPU thread while the block runs.
 
-    Hundreds of thousands of operations of some 20 microseconds follow each other. Waiting for two threads at the end of
-    each saved a third on an idle machine, and cost up to 160 times the whole where another process wanted a core.
+    The search runs hundreds of thousands of operations of about 20 microseconds. Two threads, synchronised after each,
+    saved a third of the time on an idle machine, but took up to 160 times as long where another process needed a core.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -59,10 +58,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
-    """Best scale of each row of `rows` `[R, N]`: `[R, 1]`."""
+    """Return the best scale of each row of `rows` `[R, N]`: `[R, 1]`."""
     if len(rows) == 1 and rows.shape[1] > _BINS:
         (values, counts), trials = _histogram(rows), 128
-    else:  # the shorter the row, the more ragged its error; a long search over 300 M weights would take minutes
+    else:  # the shorter the row, the less smooth its error; a long search over 300 M weights would take minutes
         values, counts, trials = rows, None, min(max(_CHUNK // rows.shape[1], 32), 256)
         trials = 32 if rows.shape[1] >= _SMOOTH else trials
     magnitude = rows.abs()
@@ -70,7 +69,7 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
     # with |w| (Chebyshev's sum inequality). Above the other end nothing is clipped and the steps only get coarser.
     low = magnitude.mean(dim=1, keepdim=True) / abs(grid.low + grid.offset)
     high = magnitude.amax(dim=1, keepdim=True) / grid.top
-    floor = torch.finfo(rows.dtype).eps ** 2  # a row of zeros: any positive scale serves, a tiny one errs least
+    floor = torch.finfo(rows.dtype).eps ** 2  # for a row of zeros any positive scale works; a tiny one errs least
     low, high = low.clamp_min(floor), high.clamp_min(floor)
     coarse = _best_of(values, counts, low, high, trials, grid)
     step = (high / low) ** (1 / (trials - 1))
@@ -81,11 +80,11 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
 
 
 def _best_of(values: Tensor, counts: Tensor | None, low: Tensor, high: Tensor, trials: int, grid: Grid) -> Tensor:
-    """The scale `[R, 1]` with the least error among `trials` from `low` to `high` in geometric steps."""
+    """Return the scale `[R, 1]` with the least error among `trials` from `low` to `high` in geometric steps."""
     best, least, levels = low, torch.full_like(low, torch.inf), torch.empty_like(values)
     for position in torch.linspace(0, 1, trials).tolist():
         scale = low * (high / low) ** position
-        # As quantize and dequantize, but in place, without integers and without adding zeros, in half the time.
+        # Like quantize and dequantize, but in place, without integers and without adding zeros: half the time.
         torch.div(values, scale, out=levels)
         levels = levels.sub_(grid.offset) if grid.offset else levels
         levels.round_().clamp_(grid.low, grid.high)
@@ -97,17 +96,17 @@ def _best_of(values: Tensor, counts: Tensor | None, low: Tensor, high: Tensor, t
 
 
 def _refit(rows: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """The best scale for the codes that `scale` gives, as in Lloyd's algorithm: sum(w q) / sum(q^2)."""
+    """Return the best scale for the codes that `scale` yields, as in Lloyd's algorithm: sum(w q) / sum(q^2)."""
     levels = dequantize(quantize(rows, scale, grid), torch.ones_like(scale), grid)
     fitted = (rows * levels).sum(dim=1, keepdim=True) / levels.square().sum(dim=1, keepdim=True)
     return torch.where(fitted.isfinite() & (fitted > 0), fitted, scale)
 
 
 def _histogram(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Bin centres `[1, B]` and counts `[1, B]` of the weights in `row` `[1, N]`.
+    """Return bin centres `[1, B]` and counts `[1, B]` of the weights in `row` `[1, N]`.
 
-    A search over a few million weights takes seconds a tensor, over the histogram milliseconds; the refits, which use
-    the weights themselves, make up for the bins' width.
+    A search over a few million weights takes seconds per tensor, over the histogram milliseconds; the refits, which use
+    the weights themselves, correct for the bins' width.
     """
     peak = row.abs().max().clamp_min(torch.finfo(row.dtype).tiny)
     bins = ((row[0] / peak + 1) * (_BINS / 2)).long().clamp_max_(_BINS - 1)
@@ -125,11 +124,11 @@ STEP = 16  # bins between the thresholds that are tried
 def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clipping: Clipping = "mse") -> Tensor:
     """Return a scale for `weight` `[out, in, ...]`, float32: `[1, 1, ...]` per tensor, `[out, 1, ...]` per channel.
 
-    `mse`: least squared error (`initial_scale`). `minmax`: T is the largest magnitude. `percentile`: T is the smallest
-    magnitude that 99.9 percent of them do not exceed (Wu et al., arXiv 2004.09602, section 5.2). `entropy`: T loses
-    least information, see `entropy_share`. These two need many weights and a channel has few; so per channel T is one
-    share of each channel's largest magnitude, found over the relative magnitudes of all channels (ours). With channels
-    below 1,000 weights the 99.9th percentile is still the largest.
+    `mse`: least squared error (`initial_scale`). `minmax`: T is the largest magnitude. `percentile`: T is the 99.9th
+    percentile of the magnitudes (Wu et al., arXiv 2004.09602, section 5.2). `entropy`: T loses the least information,
+    see `entropy_share`. The last two need many weights and a channel has few; so per channel, T is a common share of
+    each channel's largest magnitude, found over the relative magnitudes of all channels (ours). With channels below
+    1,000 weights the 99.9th percentile is still the largest.
     """
     if clipping == "mse":
         return initial_scale(weight, grid, granularity)
@@ -147,16 +146,16 @@ def starting_scale(weight: Tensor, grid: Grid, granularity: Granularity, clippin
 
 def spanning_scale(threshold: Tensor, grid: Grid) -> Tensor:
     """Return the scales whose grid spans [-threshold, threshold], each level in the middle of its cell."""
-    # Where the threshold is zero nearly all values are, and any tiny scale keeps them so.
+    # If the threshold is zero, so are nearly all values, and any tiny scale keeps them at zero.
     return threshold.clamp_min(torch.finfo(torch.float32).eps ** 2) / (grid.top + 0.5)
 
 
 def entropy_share(magnitudes: Tensor, grid: Grid) -> float:
-    """Return the threshold with the least KL divergence between the histogram of `magnitudes` and its quantized one.
+    """Return the threshold with the least KL divergence between the histogram of `magnitudes` and its quantized form.
 
-    TensorRT's calibration (Migacz, "8-bit inference with TensorRT", GTC 2017): of the `magnitudes` `[N]`, in 0..1, that
-    are clipped at a threshold, P is the histogram with what is clipped in its last bin; Q has the mass of each level's
-    cell, without what is clipped, spread evenly over the bins of the cell that P fills.
+    TensorRT's calibration (Migacz, "8-bit inference with TensorRT", GTC 2017). For `magnitudes` `[N]` in 0..1 clipped
+    at a threshold, P is their histogram, with all clipped values in its last bin; Q has the mass of each level's cell,
+    without the clipped values, spread evenly over those bins of the cell that are not empty in P.
     """
     bins = (magnitudes * BINS).long().clamp_max_(BINS - 1)
     counts = bins.bincount(minlength=BINS).double()
@@ -166,7 +165,7 @@ def entropy_share(magnitudes: Tensor, grid: Grid) -> float:
 
 
 def _divergence(counts: Tensor, kept: int, grid: Grid) -> Tensor:
-    """KL(P || Q) in nats when the first `kept` of the bins `counts` `[BINS]` are kept."""
+    """Return KL(P || Q) in nats if the first `kept` of the bins `counts` `[BINS]` are kept."""
     inside = counts[:kept]
     clipped = inside.clone()
     clipped[-1] += counts[kept:].sum()

@@ -1,7 +1,7 @@
-"""Which tensors of a model are quantized, and putting the quantizers on and taking them off.
+"""Finds the tensors of a model to quantize; attaches and detaches their quantizers.
 
-Quantizers are parametrizations of the weight, not replacements of the layer: some models (WavLM) read
-`q_proj.weight` without ever calling `q_proj`, and a replaced layer would stay at full precision there in silence.
+Quantizers are parametrizations of the weight, not replacements of the layer: some models (WavLM) read `q_proj.weight`
+without ever calling `q_proj`, so that a replaced layer would silently stay at full precision.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Site:
     """A weight tensor to quantize.
 
     `name` is its name as a plain parameter (`wav2vec2.encoder.layers.0.attention.q_proj.weight`), whatever is attached;
-    `searched` tells whether its precision is searched for or fixed.
+    `searched` says whether its precision is searched for or fixed.
     """
 
     name: str
@@ -41,7 +41,7 @@ def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
     site, under its first name.
 
     Raises:
-        UserError: there is no site, or a glob that is not empty matches no linear layer.
+        UserError: there is no site, or a non-empty glob matches no linear layer.
     """
     sites = []
     for places in tensor_places(model):
@@ -64,19 +64,19 @@ def attach(
     settings: QuantizerSettings = LSQ,
     made: Mapping[str, WeightQuantizer] | None = None,
 ) -> dict[str, WeightQuantizer]:
-    """Put a quantizer on every site, in place, and return them by site name, in the order of `sites`.
+    """Attach a quantizer to every site, in place, and return them by site name, in the order of `sites`.
 
-    Searched sites get the `candidates` (bits), or the one precision that an assignment gives them by name, the others
-    `settings.fixed_bits`. What a search has `made` of these very weights is taken in place of new quantizers, since
-    scales cost time. The model is made float32 (the weights that are trained stay exact) and its weight normalisation
-    is folded first; tied tensors share one quantizer. Attach after copying the teacher and after deciding which
-    parameters are trained, and before making the optimizer.
+    Searched sites get the `candidates` (bits), or the one precision that an assignment gives them by name; the others
+    get `settings.fixed_bits`. Quantizers that a search has already `made` for the same weights are reused, since
+    computing scales takes time. The model is first converted to float32 (so that trained weights are exact) and its
+    weight normalisation folded; tied tensors share one quantizer. Attach after copying the teacher and deciding which
+    parameters are trained, and before creating the optimizer.
 
     Raises:
-        UserError: no site, a model that is quantized already, a name that the model lacks, or a precision outside 1..8.
+        UserError: no site, a model that is already quantized, a name that the model lacks, or a precision outside 1..8.
     """
     if quantizers_of(model):
-        raise UserError("the model carries quantizers already: detach them first.")
+        raise UserError("the model already has quantizers: detach them first.")
     model.float()
     fold_weight_norm(model)
     places = {group[0].name: group for group in tensor_places(model)}
@@ -95,20 +95,20 @@ def attach(
         raise UserError("there is nothing to quantize: the list of sites is empty.")
     for name, quantizer in quantizers.items():
         for place in places[name]:
-            # unsafe only skips a trial call, which a mixture without lambdas would refuse.
+            # unsafe=True only skips a trial call, which would fail for a mixture without lambdas.
             parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
     return quantizers
 
 
 def detach(model: nn.Module) -> None:
-    """Take every quantizer off, in place, leaving the fake-quantized weights as plain parameters (the same objects).
+    """Remove every quantizer, in place, leaving the fake-quantized weights as plain parameters (the same objects).
 
     Raises:
         RuntimeError: a quantizer's precision is not chosen yet.
     """
     groups = [places for places in tensor_places(model) if places[0].quantizer is not None]
     with torch.no_grad():
-        baked = [places[0].value for places in groups]  # all of them before any is written: it may raise
+        baked = [places[0].value for places in groups]  # compute all before writing any, since this may raise
         for places, value in zip(groups, baked, strict=True):
             places[0].weight.copy_(value)
     for places in groups:
@@ -131,7 +131,7 @@ def fold_weight_norm(model: nn.Module) -> None:
 
 
 def check_finite(name: str, weight: Tensor) -> None:
-    """Refuse a weight that no scale fits.
+    """Refuse a weight for which no scale exists.
 
     Raises:
         UserError: `weight` holds NaN or infinite values.
@@ -152,15 +152,15 @@ def _is_searched(place: Place, searched: str) -> bool:
 
 
 def _checked(place: Place) -> Tensor:
-    """The weight to quantize, if it can be."""
+    """Return the weight to quantize; refuse one that can't be."""
     if isinstance(place.module, nn.RNNBase):
-        raise UserError(f"{place.name} belongs to a recurrent layer, which torch runs past any parametrization.")
+        raise UserError(f"{place.name} belongs to a recurrent layer, where torch ignores parametrizations.")
     check_finite(place.name, place.weight)
     return place.weight
 
 
 def block_name(name: str) -> str:
-    """Return the numbered layer of a site (`encoder.layers.0`), or the site's own name where there is none."""
+    """Return the numbered layer of a site (`encoder.layers.0`), or the site's own name if there is none."""
     words = name.split(".")
     numbers = [place for place, word in enumerate(words) if word.isdigit()]
     return ".".join(words[: numbers[0] + 1]) if numbers else name

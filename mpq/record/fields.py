@@ -1,8 +1,7 @@
-"""JSON text -> frozen dataclasses, validated by pydantic, with our sentence about the first wrong field.
+"""Parses JSON into frozen dataclasses, validated by pydantic, with our own message about the first wrong field.
 
-Strict but for what JSON itself can't tell apart: a list is a tuple, a whole number is a float. Fields that the
-dataclass doesn't know are passed over: within one schema the record only ever grows, so an older reader can read a
-newer record.
+Strict except where JSON has no distinction: a list is accepted as a tuple, a whole number as a float. Fields that the
+dataclass doesn't have are ignored: within one schema fields are only added, so an older reader can read a newer record.
 """
 
 from functools import cache
@@ -10,9 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 STRICT = {"strict": True, "allow_inf_nan": False}
-"""`__pydantic_config__` of a dataclass that is read from a file, and with it of those inside; pydantic takes no other
-config for a dataclass.
-"""
+"""`__pydantic_config__` of a dataclass that is read from a file, and so of those nested in it."""
 
 
 def parse(kind: type[T], text: str, where: str = "") -> T:
@@ -37,7 +34,7 @@ def parse(kind: type[T], text: str, where: str = "") -> T:
 
 @cache
 def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter  # here, as above: the record's types serve where nothing is read
+    from pydantic import TypeAdapter  # here, as above: the record's types are also used where nothing is read
 
     return TypeAdapter(kind)
 

@@ -1,8 +1,8 @@
-"""What the models wrote and what was said: JSON lines, so that anyone can recompute a WER or a verdict.
+"""Hypotheses and references as JSON lines, so that anyone can recompute a WER or a significance test.
 
-A run's file of hypotheses has a line `{"set", "id", "hypothesis"}` per utterance and lies beside its record; that of
-the references has `{"set", "id", "reference"}` and is written once per corpus. A file that was packed
-by `gzip -n` (a sixth of the size, for a repository that keeps a hundred of them) is read as it is.
+A run's file of hypotheses has a line `{"set", "id", "hypothesis"}` per utterance and is next to its record; the file of
+references has lines `{"set", "id", "reference"}` and is written once per corpus. A file compressed by `gzip -n` (to a
+sixth of its size, for a repository with a hundred of them) is read directly.
 """
 
 import gzip
@@ -18,35 +18,35 @@ Texts = dict[str, dict[str, str]]
 
 
 def write_hypotheses(path: Path | str, hypotheses: Texts) -> None:
-    """Write what a model recognised, in one step."""
+    """Write a model's hypotheses atomically."""
     write_text(path, _lines(hypotheses, "hypothesis"))
 
 
 def has_hypotheses(path: Path | str) -> bool:
-    """Whether `read_hypotheses` finds a file for `path`."""
+    """Return whether `read_hypotheses` finds a file for `path`."""
     return Path(path).is_file() or _packed(Path(path)).is_file()
 
 
 def read_hypotheses(path: Path | str) -> Texts:
-    """Read a run's hypotheses from `path`, or from `<path>.gz` where that lies there instead.
+    """Read a run's hypotheses from `path`, or from `<path>.gz` if only that exists.
 
-    Raises UserError naming the path and line that is broken, truncated or a repetition.
+    Raises UserError naming the path and line that is malformed, truncated or a duplicate.
     """
     return _read(Path(path), "hypothesis")
 
 
 def read_references(path: Path | str) -> Texts:
-    """Read what was said, of one corpus; raises UserError as `read_hypotheses` does."""
+    """Read the references of one corpus; raises UserError as `read_hypotheses` does."""
     return _read(Path(path), "reference")
 
 
 def add_references(path: Path, references: Texts) -> None:
-    """Add `references` to `path` (`run_folder.references_file`), keeping the utterances there.
+    """Add `references` to `path` (`run_folder.references_file`), keeping the utterances that are already there.
 
-    Raises UserError where an utterance is there with other words: then two corpora go by one name.
+    Raises UserError if an utterance is already there with different words: two corpora then have the same name.
     """
     folder = path.parent
-    with claim(folder.parent, f"{folder.name}/{path.name}", wait=True):  # else two runs that end together lose one
+    with claim(folder.parent, f"{folder.name}/{path.name}", wait=True):  # else, if two runs end together, one is lost
         _merge(path, references)
 
 
@@ -56,7 +56,7 @@ def _merge(path: Path, references: Texts) -> None:
     for name, texts in references.items():
         for identity, text in texts.items():
             if merged.setdefault(name, {}).setdefault(identity, text) != text:
-                raise UserError(f"{path} holds other words for {name} {identity}: give this corpus another data.name")
+                raise UserError(f"{path} has other words for {name} {identity}: give the corpus another data.name")
     if merged != known:
         write_text(path, _lines(merged, "reference"))
 
@@ -72,9 +72,9 @@ def _read(path: Path, field: str) -> Texts:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {error}") from error
     if content and not content.endswith("\n"):
-        raise UserError(f"{path} is truncated: its last line has no end; run its experiment again")
+        raise UserError(f"{path} is truncated: its last line is incomplete; run its experiment again")
     texts: Texts = {}
-    # Not splitlines(): it also splits at the line separators of Unicode, which may stand inside a text.
+    # Not splitlines(), which also splits at Unicode's line separators, which may occur inside a text.
     for number, line in enumerate(content.split("\n")[:-1], start=1):
         try:
             row = json.loads(line)
@@ -92,7 +92,7 @@ def _content(path: Path) -> bytes:
     if path.exists() or not packed.exists():
         return path.read_bytes()
     whole = packed.read_bytes()
-    if not whole:  # which gzip takes for an empty text
+    if not whole:  # which gzip would decompress to an empty text
         raise EOFError(f"{packed.name} is empty")
     return gzip.decompress(whole)
 

@@ -1,13 +1,13 @@
-"""What makes two runs the same run: what was done, not where the code lives that did it.
+"""What makes two runs the same run: what was done, not which code did it.
 
-A finished run is shown from its record, so a record must stay valid while the code around it changes:
+The results of a finished run come from its record, so a record must stay valid while the code around it changes:
 
-- A search or a calibration goes by its short `name`; the class that `_target_` names may move.
-- A setting that a record lacks was added later. It has its declared default: the value in the files that the default
-  config is made of (`conf/trainer/tiny.yaml`, `conf/distill/ctc_kl.yaml`, ...) or in the search's own file. So a new
-  setting's default must be what runs did before there was the setting.
-- A setting that is gone (`_RETIRED`) counts only where its value was another than what runs do now.
-- Where things lie and how the machine works (`_PLACES`) does not count, nor what a recipe without stages never reads.
+- A search or a calibration is identified by its short `name`; the class that `_target_` names may move.
+- A setting that a record lacks was added later. It has its declared default: the value in the files that make up the
+  default config (`conf/trainer/tiny.yaml`, `conf/distill/ctc_kl.yaml`, ...) or in the search's own file. So a new
+  setting's default must be what runs did before the setting existed.
+- A removed setting (`_RETIRED`) counts only if its value differed from what runs do now.
+- Locations and settings of the machine (`_PLACES`) do not count, nor does what a recipe without stages never reads.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,15 +22,15 @@ from mpq import conf
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}  # without a stage nothing is trained
+_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}  # unused without stages
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
-_PARTS = ("search", "calibrate")  # of a stage: what has a class, and its own file in conf/search, conf/calibrate
-_RETIRED: dict[str, str] = {}  # a part's setting that is gone ("gumbel.x") -> its value in runs as they are made now
+_PARTS = ("search", "calibrate")  # the parts of a stage that have a class and a file in conf/search, conf/calibrate
+_RETIRED: dict[str, str] = {}  # a part's removed setting ("gumbel.x") -> its implied value in current runs
 
 
 def recorded(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that `config.yaml` keeps: no places, and of each class its short name."""
+    """Return the settings that `config.yaml` keeps: without `_PLACES`, and with short names for classes."""
     kept: Any = OmegaConf.to_container(cfg)
     kept = {key: value for key, value in kept.items() if key not in _PLACES}
     for _, group, part in _parts(kept):
@@ -40,14 +40,14 @@ def recorded(cfg: DictConfig) -> dict[str, Any]:
 
 
 def differences(before: Any, after: dict[str, Any]) -> list[str]:
-    """`key: old -> new` for every setting that counts and differs between two recorded configs; `before` is as read."""
+    """Return `key: old -> new` for each relevant setting that differs between two recorded configs."""
     old, new = _counting(before if isinstance(before, dict) else {}), _counting(after)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, str]:
-    """Every setting of a nested config by its dotted key, as text."""
+    """Return every setting of a nested config by its dotted key, as text."""
     if isinstance(value, dict) and (value or not prefix):
         items: dict[str, str] = {}
         for key in value:
@@ -57,7 +57,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 
 
 def _counting(config: dict[str, Any]) -> dict[str, str]:
-    """The settings with a part in the result, by dotted key, those that are missing at their declared defaults."""
+    """Return the settings that affect the result, by dotted key, with declared defaults for missing ones."""
     counting = {f"{group}.{key}": value for group, name in _DECLARED.items() for key, value in _declared(group, name)}
     counting |= flat(config)
     parts = list(_parts(config))
@@ -71,7 +71,7 @@ def _counting(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _parts(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Place, group and settings of each stage's search and calibration."""
+    """Yield the dotted key, group and settings of each stage's search and calibration."""
     for name, stage in ((config.get("recipe") or {}).get("stages") or {}).items():
         for group in _PARTS:
             if isinstance(stage, dict) and isinstance(stage.get(group), dict):
@@ -79,7 +79,7 @@ def _parts(config: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _of_part(group: str, part: Mapping[str, Any]) -> dict[str, str]:
-    """A part's settings, by dotted key: its short name, and what has a part in the result."""
+    """Return a part's short name and the settings that affect the result, by dotted key."""
     name = _short_name(group, part)
     given = {key: value for key, value in flat(part).items() if key not in ("name", "_target_")}
     settings = {**dict(_declared(group, name)), **given}
@@ -87,9 +87,9 @@ def _of_part(group: str, part: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _short_name(group: str, part: Mapping[str, Any]) -> str:
-    """A part's name: that of the file in `conf/` that has its class.
+    """Return a part's short name: the name of the file in `conf/` with its class.
 
-    Older records have the class as it was then (`mpq.search.gumbel.GumbelSearch`), always in a module of that name.
+    Older records have the class path of their time (`mpq.search.gumbel.GumbelSearch`), always in a module of that name.
     """
     target = part.get("_target_")
     if target is None:
@@ -100,7 +100,7 @@ def _short_name(group: str, part: Mapping[str, Any]) -> str:
 
 
 def _declared(group: str, name: str) -> list[tuple[str, str]]:
-    """What `conf/<group>/<name>.yaml` declares, by dotted key, but for what is computed; nothing without that file."""
+    """Return the settings of `conf/<group>/<name>.yaml` by dotted key, except computed ones; none without the file."""
     path = conf.CONF / group / f"{name}.yaml"
     return list(_read(path, path.stat().st_mtime_ns)) if path.is_file() else []
 

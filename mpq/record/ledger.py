@@ -1,8 +1,8 @@
-"""The clock of the product: what each stage of a compression cost.
+"""Measures what each stage of a compression costs.
 
-A `with` block per stage rather than two time stamps around the pipeline, so that evaluation, packing and table making
-are excluded by standing outside of every block. A killed run loses the time since its last saved state, and that is
-meant: the work of that time is done and counted again after the resumption.
+It uses a `with` block per stage rather than two time stamps around the pipeline, so that evaluation, packing and table
+making, which are outside every block, are excluded. A killed run loses the time since its last saved state on purpose:
+the work of that time is repeated and counted after the run resumes.
 """
 
 import os
@@ -19,7 +19,7 @@ from mpq.record.result import StageTime, Time
 
 @dataclass
 class Stage:
-    """A running or finished stage; whoever trains sets `updates` and `audio_seconds`, as totals of the stage."""
+    """A running or finished stage; the training code sets `updates` and `audio_seconds`, as totals of the stage."""
 
     name: str
     devices: int = 1
@@ -35,11 +35,11 @@ class Stage:
 class Ledger:
     """Wall-clock seconds and other costs of each stage, in the order in which the stages began.
 
-    Processor-seconds are those of all threads of this process and its ended workers, and of the processes that train
-    along: on a machine that others use too they say more than the wall clock, without a GPU.
-    Reads the clock only after CUDA has finished its queue, where there is CUDA. Peak memory is the most that PyTorch's
-    allocator held on one of this process's GPUs during the stage; without a GPU it is the peak resident memory of the
-    whole process so far (`ru_maxrss`), which a stage that needs less than an earlier one inherits.
+    Processor-seconds are those of all threads of this process and its ended workers, and of the followers: on a shared
+    machine without a GPU they are more meaningful than the wall clock. With CUDA, the clock is read only after its
+    queue is empty. Peak memory is the most that PyTorch's allocator held on one of this process's GPUs during the
+    stage; without a GPU it is the peak resident memory of the whole process so far (`ru_maxrss`), which a stage that
+    needs less than an earlier one inherits.
     """
 
     def __init__(
@@ -52,19 +52,19 @@ class Ledger:
         self._running: tuple[Stage, dict[str, float]] | None = None  # the stage; its seconds less the clocks at start
         self._processor_at_start = 0.0
         self.others_processor_seconds = 0.0
-        """Those of the other processes in the running stage; whoever trains with several sets it."""
+        """Processor-seconds of the other processes in the running stage; set by training on several devices."""
 
     @contextmanager
     def stage(self, name: str, devices: int = 1) -> Iterator[Stage]:
         """Time one stage on `devices` devices; a restored, unfinished stage of that name is continued.
 
-        A block left by an exception counts its seconds but is not finished. Raises ValueError for a stage inside
-        another one and for a second stage of the same name.
+        A block left by an exception counts its seconds, but the stage is not finished. Raises ValueError for a nested
+        stage and for a second stage with the same name.
         """
         if self._running:
             raise ValueError(f"stage {name!r} can't begin inside stage {self._running[0].name!r}")
         if self.finished(name):
-            raise ValueError(f"stage {name!r} is finished; give the second one another name")
+            raise ValueError(f"stage {name!r} is already finished; give the second one another name")
         stage = self._stages.setdefault(name, Stage(name))
         stage.devices = devices
         _synchronize(reset_peak=True)
@@ -78,15 +78,15 @@ class Ledger:
             self._running = None
 
     def own_processor_seconds(self) -> float:
-        """The processor-seconds of this process in the running stage, since it was begun or resumed; 0 without one."""
+        """Return this process's processor-seconds since the running stage began or resumed; 0 without one."""
         return self._clocks["processor_seconds"]() - self._processor_at_start if self._running else 0.0
 
     def finished(self, name: str) -> bool:
-        """Say whether the stage has ended well, here or in the process that was resumed."""
+        """Return whether the stage has ended successfully, here or in the process that was resumed."""
         return name in self._stages and self._stages[name].finished
 
     def state(self) -> dict[str, Any]:
-        """Return all of it as JSON values, a running stage up to this moment; save it with each training checkpoint."""
+        """Return the ledger as JSON values, including a running stage so far; save it with each training checkpoint."""
         self._read_clock()
         return {"stages": [asdict(stage) for stage in self._stages.values()]}
 
@@ -122,7 +122,7 @@ def _synchronize(reset_peak: bool = False) -> int:
     import torch  # here, because tables and --help need no torch
 
     if not torch.cuda.is_available():
-        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB but on macOS
+        unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     peak = 0
     for device in range(torch.cuda.device_count()):

@@ -1,6 +1,6 @@
 """Where a result comes from: code, command, libraries, machine, data and date.
 
-Records are published, so nothing here may tell of a person or a place: no host name, no user name, no absolute path.
+Records are published, so nothing here may identify a person or a place: no host name, user name or absolute path.
 """
 
 import os
@@ -18,7 +18,7 @@ from mpq.cores import usable_cores
 from mpq.record.result import Data, Hardware, Provenance
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-# A path begins at the argument's start or after "=", ":", "[", a quote and the like; the "//" of a URL is none.
+# A path begins at the argument's start or after "=", ":", "[", a quote and the like; a URL's "//" is not a path.
 _ABSOLUTE_PATH = re.compile(r"""(?:file:/+|(?<![\w:/.~-])/+|(?<=:)/(?!/))[^,'"\]}]*""")
 
 
@@ -40,12 +40,12 @@ def collect(
 
 
 def command(argv: Sequence[str], repository: Path = REPOSITORY) -> str:
-    """Return the command line to type in `repository`; absolute paths elsewhere become `<path>`."""
+    """Return the command line to run in `repository`; absolute paths outside it become `<path>`."""
     return shlex.join(["python", *(_without_paths(word, repository.resolve()) for word in argv)])
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, mpq and each library that mpq declares and this machine has."""
+    """Return the versions of Python, mpq and each installed dependency that mpq declares."""
     found = {"python": platform.python_version()}
     try:
         declared = [line for line in metadata.requires("mpq") or [] if "extra ==" not in line]
@@ -89,7 +89,7 @@ def _git_state(repository: Path) -> tuple[str | None, bool | None]:
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
-    # Inside a git hook these variables point at another repository than the folder that is asked for.
+    # Inside a git hook these variables may point to a different repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

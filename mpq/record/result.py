@@ -1,8 +1,8 @@
-"""The record of one run, `result.json`: what it was, how large, how good, how long it took and where it ran.
+"""The record of one run, `result.json`: its settings, size, quality, cost and provenance.
 
-Tables, pictures and dashboards read these files and nothing else, so the fields are a contract: within a schema fields
-are only added, with a default. Frozen dataclasses rather than a loose dict, so that a misspelt field is an error where
-it is written and not an empty cell in a table a month later.
+Tables, figures and dashboards read only these files, so the fields are a contract: within a schema fields are only
+added, with a default. They are frozen dataclasses rather than a dict, so that a misspelt field is an error where it is
+written and not an empty cell in a table a month later.
 """
 
 import json
@@ -16,7 +16,7 @@ from mpq.record.fields import STRICT, parse
 
 @dataclass(frozen=True)
 class CharacterErrors:
-    """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, the blanks among them.
+    """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, including spaces.
 
     `interval`: the bootstrap 95 % interval of `cer` over utterances, percent.
     """
@@ -32,7 +32,7 @@ class WordErrors:
     """Word errors of one evaluation set: `wer` in percent = 100 errors / words.
 
     `characters`: the character errors of the same texts; `interval`: the bootstrap 95 % interval of `wer` over
-    utterances, percent (both None: recorded before they were counted).
+    utterances, percent (None in records older than these fields).
     """
 
     wer: float
@@ -63,8 +63,8 @@ class CharacterChange:
 class Significance:
     """One set against the baseline: `difference` = WER - baseline WER and its 95 % `interval`, percentage points.
 
-    `z` and two-tailed `p` are MAPSSWE's (NIST); z has the sign of the difference, positive is worse than the baseline.
-    `characters`: the same of the character error rate (None: recorded before characters were counted).
+    `z` and two-tailed `p` are MAPSSWE's (NIST); z has the sign of the difference: positive is worse than the baseline.
+    `characters`: the same for the character error rate (None in records older than this field).
     """
 
     baseline: Baseline
@@ -80,7 +80,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits per weight: the `target` (None where there is none), the parameter-weighted `average`, and `activations`."""
+    """Bits per weight: the `target` (None if there is none) and the parameter-weighted `average`; and `activations`."""
 
     target: float | None
     average: float
@@ -100,9 +100,9 @@ class Size:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds seen, peak bytes, times resumed.
+    """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds processed, peak bytes, times resumed.
 
-    `processor_seconds` are those of all threads and workers of the process (0: recorded before they were counted).
+    `processor_seconds` are those of all threads and workers of the process (0 in records older than this field).
     """
 
     name: str
@@ -126,7 +126,7 @@ class Time:
 
 @dataclass(frozen=True)
 class Data:
-    """The data by name and content hash; `synthetic` says whether it is made by a synthesiser (None: not stated).
+    """The data by name and content hash; `synthetic` says whether it is synthetic speech (None: not stated).
 
     `skipped` is the number of bad files that were left out (`on_bad_audio=skip`).
     """
@@ -151,7 +151,7 @@ class Hardware:
 class Provenance:
     """Where the result comes from; commit and dirty are None outside git, the date is UTC in ISO 8601.
 
-    `teacher` is the SHA-256 of the weights that were compressed (None: random ones, or recorded before it was kept).
+    `teacher` is the SHA-256 of the weights that were compressed (None if they were random, or in older records).
     """
 
     commit: str | None
@@ -168,7 +168,7 @@ class Provenance:
 class Result:
     """One run; `wer` and `significance` map an evaluation set's name to its figures (None for a baseline).
 
-    `scale`: that of the model's file in `conf/model/`; own where it has none, the user's own model.
+    `scale`: from the model's file in `conf/model/`; "own" for a user's model, which has no such file.
     """
 
     schema: int = SCHEMA
@@ -187,20 +187,20 @@ class Result:
     __pydantic_config__ = STRICT
 
     def to_json(self) -> str:
-        """Return the text of `result.json`; raises ValueError for a value that JSON lacks (nan, infinity)."""
+        """Return the text of `result.json`; raises ValueError for a value that JSON can't represent (NaN, infinity)."""
         content = asdict(self)
         if self.significance is None:
             del content["significance"]
         for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:
             for key in [key for key, value in figures.items() if value is None]:
-                del figures[key]  # so that an old record, written again, keeps its bytes
+                del figures[key]  # so that an old record, when rewritten, stays identical
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str, source: Path | str = "result.json") -> Result:
     """Read the text of a record; `source` is its path, for the message.
 
-    Raises UserError where it is truncated or no JSON, of another schema, or has a missing or wrong field.
+    Raises UserError if it is truncated or not JSON, has a different schema, or has a missing or wrong field.
     """
     try:
         content = json.loads(text)
@@ -208,10 +208,10 @@ def from_json(text: str, source: Path | str = "result.json") -> Result:
         raise UserError(f"{source} is broken or truncated ({error}); remove it and run its experiment again") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if type(schema) is int and schema > SCHEMA:
-        raise UserError(f"{source} has schema {schema}, this version of mpq reads {SCHEMA}: update mpq")
+        raise UserError(f"{source} has schema {schema}, but this version of mpq reads {SCHEMA}: update mpq")
     if schema != SCHEMA or type(schema) is not int:
-        raise UserError(f"{source} has schema {schema!r}, this version of mpq reads {SCHEMA}: run the experiment again")
+        raise UserError(f"{source} has schema {schema!r}, but mpq reads {SCHEMA}: run the experiment again")
     try:
         return parse(Result, text)
     except ValueError as error:
-        raise UserError(f"{source} is no whole record: {error}; remove it and run its experiment again") from error
+        raise UserError(f"{source} is not a complete record: {error}; remove it, run its experiment again") from error

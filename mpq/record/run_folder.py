@@ -1,8 +1,8 @@
 """The folder of a run, its file names, and the tree of such folders below a root.
 
 `<root>/<exp>/seed<seed>/` holds the tracked record (config.yaml, result.json, bits.json, search.json,
-hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to resume. These names stand in
-this module alone.
+hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to resume. These names are
+defined only here.
 """
 
 import shutil
@@ -24,27 +24,27 @@ from mpq.record.result import Baseline, Result, from_json
 Needed = Literal["model", "hypotheses", "record"]
 _RESULT = "result.json"
 BITS, SEARCH = "bits.json", "search.json"
-"""Of a run's folder, and of the folder of a stage in its `work/`."""
+"""Names in a run's folder, and in the folder of a stage in its `work/`."""
 PAGE = "report.html"
-"""Of a run's folder, and of a root."""
+"""The name in a run's folder, and in a root."""
 
 
 class RunFolder:
-    """One run's folder and the files in it, made when something is first written to it."""
+    """One run's folder and the files in it; it is created when something is first written to it."""
 
     def __init__(self, root: str | Path, exp: str, seed: int) -> None:
         self._set(Path(root) / exp / f"seed{seed}")
 
     @classmethod
     def at(cls, path: str | Path) -> "RunFolder":
-        """The run whose folder is `path`, `<root>/<exp>/seed<k>`, there or not."""
+        """Return the run whose folder is `path`, `<root>/<exp>/seed<k>`, whether it exists or not."""
         folder = cls.__new__(cls)
         folder._set(Path(path))
         return folder
 
     @classmethod
     def of(cls, root: str | Path, run: Result | Baseline) -> "RunFolder":
-        """The folder of a recorded run below `root`."""
+        """Return the folder of a recorded run below `root`."""
         return cls(root, run.exp, run.seed)
 
     def _set(self, path: Path) -> None:
@@ -61,7 +61,7 @@ class RunFolder:
         self.log = path / "failed.log"
 
     def read(self) -> Result:
-        """The record; raises UserError as `from_json` does, where there is none, or the folder names another run."""
+        """Return the record; raises UserError as `from_json` does, if it is missing, or if it is another run's."""
         try:
             text = self.result.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -78,9 +78,9 @@ class RunFolder:
         return self.result
 
     def read_config(self) -> DictConfig:
-        """The run's config.
+        """Return the run's config.
 
-        Raises: UserError where there is none, or it is damaged or no run's.
+        Raises: UserError if it is missing, damaged, or not the config of a run.
         """
         if not self._config.is_file():
             raise UserError(f"{self.path} is not a run's folder: {self._config.name} is missing")
@@ -93,20 +93,20 @@ class RunFolder:
         return found
 
     def settings(self) -> dict[str, str]:
-        """Every setting of the config by its dotted key; none where there is no config."""
+        """Return every setting of the config by its dotted key; none if there is no config."""
         return flat(OmegaConf.to_container(OmegaConf.load(self._config))) if self._config.is_file() else {}
 
     def claim(self, wait: bool) -> AbstractContextManager[None]:
-        """Keep other processes off this run for a block; it is for whoever writes here.
+        """Keep other processes from working on this run during a block; hold it while writing here.
 
-        Raises: TakenError where another process works on it, unless asked to `wait` for its end.
+        Raises: TakenError if another process is working on it, unless told to `wait` for its end.
         """
         return claim(self.root, f"{self.path.parent.name}/{self.path.name}", wait)
 
     def finished(self, cfg: DictConfig, needed: Needed = "model") -> Result | None:
-        """The record of an earlier run of this config where what is `needed` of it is still here, else None.
+        """Return the record of an earlier run of this config if what is `needed` of it still exists, else None.
 
-        Raises: UserError where the folder holds a run of another config and `overwrite` is false.
+        Raises: UserError if the folder has a run of another config and `overwrite` is false.
         """
         if cfg.overwrite or not self._config.is_file():
             return None
@@ -124,10 +124,10 @@ class RunFolder:
         return from_json(self.result.read_text(encoding="utf-8"), self.result)
 
     def begin(self, cfg: DictConfig) -> None:
-        """Write the config and clear what an overwritten run left; what an unfinished one left is kept."""
+        """Write the config and remove what an overwritten run left; what an unfinished one left is kept."""
         unfinished = self.work.is_dir() and not self.result.is_file() and self._config.is_file()
         resumes = unfinished and not self._differences(cfg)  # the same overwriting command again, after a kill
-        if not resumes:  # before the record goes: half of the work that is left would be taken for all of it
+        if not resumes:  # before the record is deleted: after a kill, leftover work would be resumed
             shutil.rmtree(self.work, ignore_errors=True)
         self.result.unlink(missing_ok=True)  # from here on the old record would describe another model
         if cfg.overwrite and not resumes:
@@ -143,13 +143,13 @@ class RunFolder:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Drop the checkpoints of a process that was killed when the record was written, unless one works here."""
+        """Delete the checkpoints left by a process killed right after writing the record, unless one is active here."""
         with suppress(UserError, OSError), self.claim(wait=False):
             if self.result.is_file():
                 shutil.rmtree(self.work, ignore_errors=True)
 
     def _differences(self, cfg: DictConfig) -> list[str]:
-        """`key: old -> new` for every setting that counts and differs from those of the run in this folder."""
+        """Return `key: old -> new` for every relevant setting that differs from the run in this folder."""
         try:
             old: Any = OmegaConf.to_container(OmegaConf.load(self._config))
         except (OSError, ValueError, YAMLError, OmegaConfBaseException):
@@ -157,36 +157,36 @@ class RunFolder:
         return differences(old, recorded(cfg))
 
 
-_SECTIONS = ("model", "data", "trainer")  # without which a config is no run's
+_SECTIONS = ("model", "data", "trainer")  # that every run's config has
 
 
 def run_folders(root: Path | str) -> list[RunFolder]:
-    """The folders `<root>/<exp>/seed<k>`, in the order of their paths: where runs leave their own records."""
+    """Return the folders `<root>/<exp>/seed<k>`, where runs write their records, sorted by path."""
     return [RunFolder.at(path) for path in sorted(Path(root).glob("*/seed*"))]
 
 
 def load_records(root: Path | str) -> list[Result]:
-    """Read every record `<exp>/seed<k>/result.json` at any depth below `root`, in the order of their paths.
+    """Read every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
 
     Raises UserError for a missing root, an unreadable record, or one whose folder names another experiment or seed:
-    a record that can't be shown is never left out in silence.
+    a record is never silently left out.
     """
     check_root(root)
     return [RunFolder.at(path.parent).read() for path in sorted(Path(root).rglob(_RESULT))]
 
 
 def check_root(root: Path | str) -> None:
-    """Raise UserError where there is no folder `root` of records."""
+    """Raise UserError if the folder `root` does not exist."""
     if not Path(root).is_dir():
         command = script("run", setting("root", root))
         raise UserError(f"there is no folder {root}; make a first record there with: {command}")
 
 
 def references_file(root: Path | str, data_name: str) -> Path:
-    """The file of what was said in the data of that name, which all runs below `root` share.
+    """Return the file of references for the data of that name, which all runs below `root` share.
 
-    Raises UserError where the name can't be that of a file.
+    Raises UserError if the name can't be a file name.
     """
     if not data_name or "/" in data_name or data_name.startswith("."):
-        raise UserError(f"data name {data_name!r} must be a plain file name, no '/' and no leading '.'; set data.name")
+        raise UserError(f"data name {data_name!r} must be a plain file name without '/' or leading '.'; set data.name")
     return Path(root) / "references" / f"{data_name}.jsonl"

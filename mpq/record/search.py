@@ -1,7 +1,7 @@
-"""What each stage's precision search learned, `search.json`: scores a site, and how probabilities and loss went.
+"""What each stage's precision search learned, `search.json`: scores per site, probabilities and loss over time.
 
-Apart from the assignment (`bits.json`), since this is what pictures are drawn from and what another budget can be
-decided from afterwards, with no model and no training log at hand.
+It is separate from the assignment (`bits.json`): figures are drawn from it, and another budget can be allocated from it
+later, without the model or the training log.
 """
 
 import json
@@ -13,13 +13,15 @@ from mpq.errors import UserError
 from mpq.files import write_text
 from mpq.record.fields import STRICT, parse
 
-Rows = tuple[tuple[float, ...], ...]  # [S, C]: a row a site, a number a candidate
+Rows = tuple[tuple[float, ...], ...]  # [S, C]: one row per site, one number per candidate
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The search after `update` updates: the mean training loss since the last snapshot, and while precisions are open
-    the temperature, the expected average bits and each site's `probabilities` [S, C], without Gumbel noise.
+    """The state of the search after `update` updates.
+
+    `loss`: mean training loss since the last snapshot. While precisions are undecided, also the temperature, the
+    expected average bits and each site's `probabilities` [S, C], without Gumbel noise.
     """
 
     update: int
@@ -31,10 +33,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class StageSearch:
-    """One stage: `method` is a name of `mpq/search/`, `target` the average bits asked for.
+    """One stage: `method` is a name in `mpq/search/`, `target` the requested average bits.
 
-    `sites` and `parameters` name the searched weights and count them; `logits` [S, C] with their last `temperature` are
-    a Gumbel search's, `sensitivity` [S, C] a measured one's.
+    `sites` and `parameters` are the names and sizes of the searched weights. A Gumbel search has `logits` [S, C] and
+    their last `temperature`, a measured one `sensitivity` [S, C].
     """
 
     name: str
@@ -51,7 +53,7 @@ class StageSearch:
 
 
 def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
-    """Write the stages to `path`, a line each."""
+    """Write the stages to `path`, one per line."""
     lines = ",\n".join(json.dumps(asdict(stage), allow_nan=False) for stage in stages)
     write_text(path, f"[\n{lines}\n]\n")
 
@@ -59,7 +61,7 @@ def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
 def read_search(path: Path | str) -> tuple[StageSearch, ...]:
     """Read what `write_search` wrote.
 
-    Raises: UserError where there is no such file or it is damaged.
+    Raises: UserError if there is no such file or it is damaged.
     """
     try:
         stages = parse(tuple[StageSearch, ...], Path(path).read_text(encoding="utf-8"), "stages")
@@ -67,18 +69,16 @@ def read_search(path: Path | str) -> tuple[StageSearch, ...]:
             _check_shapes(stage, f"stages[{number}]")
         return stages
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; a run keeps there what its search learned, so run it again"
-        ) from error
+        raise UserError(f"cannot read {path}, a run's record of its search: {error.strerror}; run it again") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; run its experiment again") from error
 
 
 def _check_shapes(stage: StageSearch, where: str) -> None:
-    """Raise ValueError unless `stage` has a row a site and a number a candidate."""
+    """Raise ValueError unless `stage` has one row per site and one number per candidate."""
     shape = [len(stage.candidates)] * len(stage.sites)
     for name, rows in (("logits", stage.logits), ("sensitivity", stage.sensitivity)):
         if rows is not None and [len(row) for row in rows] != shape:
-            raise ValueError(f"{where}.{name} must have a row for each site and a number for each candidate")
+            raise ValueError(f"{where}.{name} must have one row per site and one number per candidate")
     if len(stage.parameters) != len(stage.sites):
-        raise ValueError(f"{where}.parameters must have a number for each site")
+        raise ValueError(f"{where}.parameters must have one number per site")

@@ -1,7 +1,7 @@
-"""Sizes known from shapes alone, `paper_sizes.json`: bits and size of systems that nobody has trained yet.
+"""Sizes computed from shapes alone, `paper_sizes.json`: bits and size of systems that have not been trained yet.
 
-Kept in a file of its own, apart from the records of runs, so that a table can show what is certain of a model of true
-size (how small it gets) beside "not run" for what only a training can tell.
+They are kept separate from the records of runs, so that a table can show what is certain about a full-size model (how
+small it gets) next to "not run" for what only training can show.
 """
 
 import json
@@ -19,7 +19,7 @@ FILE = "paper_sizes.json"
 
 @dataclass(frozen=True)
 class Shapes:
-    """Bits and size of a system, as far as they follow from the shapes of its model."""
+    """Bits and size of a system, as computed from the shapes of its model."""
 
     bits: Bits
     size: Size
@@ -32,9 +32,9 @@ def write_shapes(path: Path, shapes: Mapping[str, Shapes]) -> None:
 
 
 def read_shapes(path: Path) -> dict[str, Shapes]:
-    """Read what `write_shapes` wrote; nothing where there is no such file.
+    """Read what `write_shapes` wrote; nothing if there is no such file.
 
-    Raises: UserError where the file is damaged.
+    Raises: UserError if the file is damaged.
     """
     if not path.is_file():
         return {}

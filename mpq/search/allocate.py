@@ -1,17 +1,17 @@
-"""The allocation of bits to sites under a budget: the knapsack's optimum, then the best set of upgrades of it.
+"""The allocation of bits to sites under a budget: the knapsack's optimum, then the best set of upgrades to it.
 
-The optimum may leave bits unused: scores that tie would leave half of a budget unused, and tables compare systems at
-the average that was asked for. Four rules for what is left were weighed (experiments/LOG.md, 2026-11-28); `allocate`
+The optimum may leave bits unused: tied scores would leave half of a budget unused, whereas tables compare systems at
+the requested average. Four rules for spending the rest were weighed (experiments/LOG.md, 2026-11-28); `allocate`
 follows the last.
 
-- The highest score among the allocations that use the most bits: where sizes are irregular, that is a subset sum, and
-  the last few bits would decide about every site, whatever was learned about them.
-- The highest score among the allocations that no upgrade fits any more: it may take bits from a site that the optimum
-  gave them to. Learned log-probabilities have gaps of tens of nats, which say little of what a model loses; where the
-  true loss is known, this gave a better score and a worse model than filling the optimum.
-- One upgrade of the optimum after the other, each the one that loses the least: two small upgrades may take the room
+- The highest score among the allocations that use the most bits: with irregular sizes this is a subset sum, in which
+  the last few bits would decide every site, whatever was learned about it.
+- The highest score among the allocations that leave no room for an upgrade: this may take bits from a site to which
+  the optimum gave them. Learned log-probabilities have gaps of tens of nats, which say little about what a model loses;
+  where the true loss is known, this gave a better score and a worse model than filling the optimum.
+- One upgrade of the optimum after the other, always the one that loses the least: two small upgrades may use the room
   of a large one that loses less than both.
-- The best set of upgrades of the optimum after which no upgrade fits. What the search preferred within its budget
+- The best set of upgrades of the optimum that leaves no room for another. What the search preferred within its budget
   stays, and more bits at a site never make a model worse.
 """
 
@@ -38,10 +38,10 @@ def check_target(target: float, candidates: Sequence[int]) -> None:
 
 
 def check_uniform(target: float) -> int:
-    """Return a uniform precision's bits.
+    """Return the bits of a uniform precision.
 
     Raises:
-        UserError: the target is no whole number from 1 to 8.
+        UserError: the target is not a whole number from 1 to 8.
     """
     if target not in range(1, 9):
         raise UserError(f"target_bits={target} must be a whole number from 1 to 8 for a uniform precision")
@@ -49,10 +49,10 @@ def check_uniform(target: float) -> int:
 
 
 def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
-    """Return the candidates (bits) ascending.
+    """Return the candidates (bits) in ascending order.
 
     Raises:
-        UserError: none, a repeated one, or one that is not a whole number from 1 to 8.
+        UserError: no candidate, a repeated one, or one that is not a whole number from 1 to 8.
     """
     whole = all(type(bits) is int and 1 <= bits <= 8 for bits in candidates)
     if not candidates or not whole or len(set(candidates)) < len(candidates):
@@ -61,17 +61,17 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
 
 
 def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
-    """Return the bits [S] of the highest summed scores at `target` bits on average or less, and the budget spent.
+    """Return the bits [S] with the highest summed score at an average of at most `target` bits, spending the budget.
 
-    That is the knapsack's optimum and, of the sets of upgrades after which no site's upgrade fits any more, the one
-    with the highest summed scores. A tie goes to upgrades one after the other, the fewest bits first, then the first
-    site: so scores that all tie are spread evenly. The same input gives the same allocation.
+    That is the knapsack's optimum plus the set of upgrades with the highest summed score among those sets that leave no
+    room for another upgrade. Ties go to upgrades made one after the other, the fewest bits first, then the first site,
+    so that bits are spread evenly if all scores tie. The same input gives the same allocation.
 
-    Exact where the sites are of a few sizes that share a divisor, as a transformer's are. For many sites of irregular
-    sizes the best may be missed (`_MOST_STEPS` and `mpq.search.knapsack` say where), but the filled optimum is met.
+    Exact for sites of a few sizes that share a divisor, as in a transformer. With many sites of irregular sizes it may
+    miss the best (`_MOST_STEPS` and `mpq.search.knapsack` say when), but is never worse than the filled optimum.
 
     Args:
-        scores: what each site gains from each candidate [S, C]; -inf forbids the candidate at that site.
+        scores: the gain of each site from each candidate [S, C]; -inf forbids the candidate at that site.
         sizes: parameter counts [S].
         candidates: bits, C of them, ascending.
         target: average bits per weight.
@@ -87,7 +87,7 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
         raise ValueError("scores must be finite or -inf, with at least one allowed candidate at every site")
     total = int(np.sum(sizes))
     capacity = int(Fraction(target) * total)
-    capacity += (capacity + 1) / total <= target  # within the budget is what `average_bits` reports as within it
+    capacity += (capacity + 1) / total <= target  # the budget holds if `average_bits`, which rounds, says so
     least = _fewest(scores, weights)
     if least > capacity:
         raise UserError(
@@ -98,16 +98,16 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
     return np.asarray(candidates)[_best_maximal(upgrades, weights, capacity)]
 
 
-# Three sizes, eight candidates and all that may be forbidden among them make no more than 22 different upgrades.
+# Three sizes and eight candidates, of which any may be forbidden, give at most 22 different upgrades.
 _MOST_STEPS = 24
 
 
 def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
-    """Return the columns [S] of the highest summed scores that take at most `capacity` bits and leave no upgrade room.
+    """Return the columns [S] with the highest summed score within `capacity` bits that leave no room for an upgrade.
 
-    What is left must be less than the next upgrade of every site. So for each number of bits, `step`, that the smallest
-    next upgrade may take: the best among the choices whose next upgrade takes `step` or more, with less than `step`
-    left. A greater step leaves fewer choices, so the search ends where their optimum without a floor is no better.
+    The bits left must be fewer than the next upgrade of any site takes. So for each possible size `step` of the
+    smallest next upgrade, find the best among the choices whose next upgrades take `step` or more, with less than
+    `step` left. A greater step leaves fewer choices: stop once their optimum without a floor is no better.
     """
     answer = _fill(optimum(scores, weights, capacity), scores, weights, capacity)
     tolerance = 1e-14 * len(scores) * float(np.abs(scores[np.isfinite(scores)]).max())
@@ -122,7 +122,7 @@ def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.
         if capacity - _total(weights, choice) < step:
             return choice
         while (better := optimum_within(kept, weights, capacity - step + 1, capacity, known)) is not None:
-            better = _fill(better, scores, weights, capacity)  # only rounding to units leaves it anything
+            better = _fill(better, scores, weights, capacity)  # bits are left only by rounding to units
             if _total(scores, better) <= known:
                 break
             answer, known = better, _total(scores, better) + tolerance
@@ -135,12 +135,12 @@ def _total(values: np.ndarray, choice: np.ndarray) -> Any:
 
 
 def _fewest(scores: np.ndarray, weights: np.ndarray) -> int:
-    """Return the bits that the sites' cheapest allowed choices take."""
+    """Return the total bits of the sites' cheapest allowed choices."""
     return int(np.where(np.isneginf(scores), np.iinfo(np.int64).max, weights).min(axis=1).sum())
 
 
 def _next_steps(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the bits that the smallest allowed upgrade of each choice takes [S, C]; int64's most where none is."""
+    """Return the bits that the smallest allowed upgrade of each choice takes [S, C]; the int64 maximum if none is."""
     steps = np.full(weights.shape, np.iinfo(np.int64).max)
     for column in range(weights.shape[1] - 1):
         extra = weights[:, column + 1 :] - weights[:, [column]]
@@ -149,7 +149,7 @@ def _next_steps(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
-    """Return `choice` after every upgrade that still fits, each time the one that loses the least score."""
+    """Return `choice` upgraded until nothing fits, each time by the upgrade that loses the least score."""
     choice, rows, columns = choice.copy(), np.arange(len(choice)), np.arange(scores.shape[1])
     unused = capacity - int(weights[rows, choice].sum())
     while True:

@@ -1,7 +1,6 @@
-"""The precision assignment: which searched site is stored at how many bits.
+"""The precision assignment: the number of bits of each searched site.
 
-A plain dict, so that it reads and writes as JSON without a class of its own; `check` stands at every place where one
-comes in from outside.
+A plain dict, so that it maps to JSON without a class; `check` is called wherever one comes in from outside.
 """
 
 import json
@@ -21,7 +20,7 @@ Assignment = dict[str, int]
 def average_bits(assignment: Mapping[str, int], sites: "Sequence[Site]") -> float:
     """Return the average bits per weight over `sites`, weighted by parameter count.
 
-    One division of two integers, hence correctly rounded: a total that is within the budget never reads as above it.
+    A single division of two integers is correctly rounded: a total within the budget is never reported as above it.
 
     Raises:
         UserError: a site is missing from the assignment, or the assignment names an unknown site.
@@ -55,7 +54,7 @@ def from_json(path: Path | str) -> Assignment:
     """Read an assignment that `to_json` wrote; `check` it against the model's sites before use.
 
     Raises:
-        UserError: there is no such file, or it holds no JSON object of site names and whole bits.
+        UserError: there is no such file, or it is not a JSON object of site names and whole bits.
     """
     try:
         loaded = json.loads(Path(path).read_text(encoding="utf-8"))

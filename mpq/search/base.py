@@ -1,9 +1,9 @@
-"""What every precision search is: sites and a budget in, one assignment out.
+"""The interface of every precision search: sites and a budget in, one assignment out.
 
 A stage calls `bind` once, `start_step` before every update, and `assignment` when `frozen` turns true or the stage
-ends. Searches differ only in what they score: the assignment is always the exact knapsack over `scores`, so a uniform
-precision, a given assignment, measured sensitivities and learned logits all end in the same place. Methods are abstract
-or final, but for `check_budget`. Searches with nothing to learn by gradient derive from `DecidedSearch`.
+ends. Searches differ only in their `scores`: the assignment always comes from the same knapsack over them, for a
+uniform precision, a given assignment, measured sensitivities and learned logits alike. All methods except
+`check_budget` are abstract or final. Searches that learn nothing by gradient derive from `DecidedSearch`.
 """
 
 from abc import ABC, abstractmethod
@@ -23,11 +23,11 @@ from mpq.search.share import Unit, units
 class PrecisionSearch(nn.Module, ABC):
     """Decides how many bits each searched site gets, within a target average over their parameters.
 
-    What is decided, scored and learned is a precision a unit, U of them: a site, or the sites that `share` one. Its
-    parameters and buffers travel in the state dict; `bind` must come before loading one.
+    It scores, learns and decides one precision for each of U units: a site, or the sites that `share` a precision. Its
+    parameters and buffers are in the state dict; call `bind` before loading one.
     """
 
-    share: str = "tensor"  # see mpq.search.share; a search that lets the user choose sets its own
+    share: str = "tensor"  # see mpq.search.share; set by searches that let the user choose
     sites: tuple[Site, ...] = ()
     units: tuple[Unit, ...] = ()
     target: float
@@ -37,11 +37,11 @@ class PrecisionSearch(nn.Module, ABC):
 
     @classmethod
     def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
-        """Refuse a target average that this search can't meet, before it is made.
+        """Refuse a target average that this search can't meet, before it is constructed.
 
         Args:
             target: average bits per weight.
-            candidates: the bits that its settings name; None where they name none, and `bind` has the last word.
+            candidates: the bits in its settings; None if they name none, in which case only `bind` can check.
 
         Raises:
             UserError: with the range that the candidates allow.
@@ -51,7 +51,7 @@ class PrecisionSearch(nn.Module, ABC):
 
     @final
     def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:
-        """Take the searched sites, the target average bits per weight and the seed of whatever is drawn.
+        """Take the searched sites, the target average bits per weight and the seed of all random draws.
 
         Raises:
             UserError: no site, or a target that the candidates cannot meet.
@@ -68,7 +68,7 @@ class PrecisionSearch(nn.Module, ABC):
 
     @final
     def assignment(self) -> Assignment:
-        """Return the assignment of the highest summed scores that meets the target (`mpq.search.allocate`).
+        """Return the assignment with the highest summed score that meets the target (`mpq.search.allocate`).
 
         Raises:
             UserError: the target is below what the allowed candidates need.
@@ -79,28 +79,28 @@ class PrecisionSearch(nn.Module, ABC):
 
     @final
     def per_site(self, rows: Tensor) -> Tensor:
-        """Return each site's row [S, ...] of the units' [U, ...]."""
+        """Return one row per site [S, ...] from one row per unit [U, ...]."""
         return rows[self.unit_of.to(rows.device)]
 
     @final
     def expected_bits(self) -> float:
-        """Return the average bits per weight that `probabilities` expect."""
+        """Return the expected average bits per weight under `probabilities`."""
         probabilities = self.probabilities().double()
         bits = probabilities @ probabilities.new_tensor(self.site_candidates())
         return float((bits * self.sizes).sum() / self.sizes.sum())
 
     @final
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the optimiser's groups: the logits at their own rate and undecayed, or nothing to learn.
+        """Return the optimiser's groups: the logits, with their own learning rate and no weight decay, if any.
 
-        Weight decay would pull the logits together, that is, undo the choice.
+        Weight decay would pull the logits together and so undo the choice.
         """
         parameters = list(self.parameters())
         return [{"params": parameters, "lr": self.learning_rate(), "weight_decay": 0.0}] if parameters else []
 
     @abstractmethod
     def _start(self) -> None:
-        """Make what depends on the sites; `bind` has set the attributes above."""
+        """Create what depends on the sites; `bind` has set the attributes above."""
 
     @abstractmethod
     def learning_rate(self) -> float:
@@ -108,26 +108,26 @@ class PrecisionSearch(nn.Module, ABC):
 
     @abstractmethod
     def site_candidates(self) -> tuple[int, ...]:
-        """Return the bits, C of them, ascending, that the quantizers must hold ready at each site."""
+        """Return the C candidates (bits), ascending, that the quantizer of each site must provide."""
 
     @abstractmethod
     def start_step(self, step: int, total: int) -> Tensor | None:
-        """Return the lambdas [U, C] of update `step` (from 0) of `total`, or None where the precisions stand.
+        """Return the lambdas [U, C] of update `step` (from 0) of `total`, or None once the precisions are frozen.
 
-        A second call for the same step returns the same values with a graph of its own, for gradient accumulation.
+        A second call for the same step returns the same values with a new graph, for gradient accumulation.
         """
 
     @abstractmethod
     def frozen(self, step: int, total: int) -> bool:
-        """Return whether the precisions stand from before update `step` on, so that the quantizers can be frozen."""
+        """Return whether the precisions are final before update `step`, so that the quantizers can be frozen."""
 
     @abstractmethod
     def scores(self) -> Tensor:
-        """Return what the assignment maximises the sum of [U, C]; -inf forbids a candidate at a unit."""
+        """Return the scores [U, C] whose sum the assignment maximises; -inf forbids a candidate at a unit."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
-        """Return how likely each candidate now is at each unit [U, C], detached and without noise, for the logs."""
+        """Return the current probability of each candidate at each unit [U, C], detached and without noise, to log."""
 
 
 class DecidedSearch(PrecisionSearch):

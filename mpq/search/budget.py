@@ -1,7 +1,7 @@
-"""The bit budget held by construction: one multiplier for all sites, solved anew for every update.
+"""The bit budget, met by construction: one multiplier for all sites, solved for at every update.
 
 A penalty on the expected bits needs a coefficient, and under Adam, which moves every logit at the same speed, it can
-push all sites to the lowest candidate before the task's gradient counts. Here the probabilities are instead
+push all sites to the lowest candidate before the task's gradient has any effect. Here the probabilities are instead
 
     lambda_l = softmax((a_l + g_l - nu * b) / T),  with the one nu at which sum_l n_l lambda_l . b / sum_l n_l = target,
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 _POINTS = 7  # a round evaluates 7 multipliers at once and narrows the bracket 8-fold: few launches, little arithmetic
-_ROUNDS = 19  # 8^-19 = 2^-57: float64 resolves no more
+_ROUNDS = 19  # 8^-19 = 2^-57: beyond the resolution of float64
 
 
 def solve(
@@ -29,7 +29,7 @@ def solve(
     """Return the probabilities `lambda` [S, C] whose expected average bits equal `target`, differentiable in `logits`.
 
     Args:
-        logits: `a` [S, C], one row a site, one column a candidate; -inf forbids a candidate at a site.
+        logits: `a` [S, C], one row per site, one column per candidate; -inf forbids a candidate at a site.
         sizes: parameter counts `n` [S].
         candidates: bits `b`, C of them.
         target: average bits, weighted by `sizes`, within the range that the allowed candidates span.
@@ -52,27 +52,27 @@ def log_solve(
         probabilities = _probabilities(scaled, bits, nu)
         mean = bits @ probabilities
         slope = ((bits[:, None] - mean) ** 2 * probabilities).sum(dim=0) @ shares  # -dB/dnu: the mean variance
-    # The value of nu stays the root; one Newton term adds its gradient, -(dB/da) / (dB/dnu). Where every site is
-    # one-hot both are zero, and the floor keeps 0/0 from being nan.
+    # The value of nu stays the root; one Newton term adds its gradient, -(dB/da) / (dB/dnu). If every site is one-hot,
+    # both derivatives are zero, and the floor avoids a NaN from 0/0.
     average = bits @ (_probabilities(scaled, bits, nu) @ shares)
     nu = nu + (average - average.detach()) / slope.clamp_min(1e-30)
     return torch.log_softmax(scaled - bits[:, None] * nu, dim=0).t()
 
 
 def _probabilities(scaled: Tensor, bits: Tensor, nu: Tensor) -> Tensor:
-    """Return softmax over candidates of `scaled` - nu b, for one multiplier [C, S] or for P of them [C, P, S]."""
+    """Return the softmax over candidates of `scaled` - nu b, for one multiplier [C, S] or for P of them [C, P, S]."""
     if nu.ndim == 0:
         return torch.softmax(scaled - bits[:, None] * nu, dim=0)
     return torch.softmax(scaled[:, None] - (bits[:, None] * nu)[..., None], dim=0)
 
 
 def _root(scaled: Tensor, shares: Tensor, bits: Tensor, target: float) -> Tensor:
-    """Return the root of B(nu) = target by sectioning; B falls with nu, and no round waits for the accelerator."""
+    """Return the root of B(nu) = target by sectioning; B decreases in nu, and no round synchronises with the device."""
     allowed = ~torch.isneginf(scaled)
     highest, lowest = scaled.amax(dim=0), scaled.where(allowed, torch.inf).amin(dim=0)
     gap = bits.diff().abs().amin() if len(bits) > 1 else bits.new_ones(())
-    high = ((highest - lowest).amax() + 40.0) / gap  # here each site's lowest candidate holds all but exp(-40)
-    low = -high  # and here its highest
+    high = ((highest - lowest).amax() + 40.0) / gap  # here each site's lowest candidate has all but exp(-40)
+    low = -high  # and here its highest candidate has
     steps = torch.arange(1, _POINTS + 1, dtype=torch.float64, device=scaled.device)
     for _ in range(_ROUNDS):
         step = (high - low) / (_POINTS + 1)

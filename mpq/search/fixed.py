@@ -1,4 +1,4 @@
-"""A given assignment: the second stage of two, a further pass, or one made by hand."""
+"""A given assignment: for the second of two stages, for a further pass, or written by hand."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class FixedSearch(DecidedSearch):
         """Take an assignment, site name to bits, or the path of its JSON.
 
         Raises:
-            UserError: the file is missing or no assignment.
+            UserError: the file is missing or is not an assignment.
         """
         super().__init__()
         self._given = dict(assignment) if isinstance(assignment, Mapping) else from_json(assignment)
@@ -38,7 +38,7 @@ class FixedSearch(DecidedSearch):
         return tuple(sorted(set(self._given.values())))
 
     def scores(self) -> Tensor:
-        """Return 0 for each site's given bits and -inf for the others [S, C]; here a unit is a site."""
+        """Return 0 for each site's given bits and -inf for the others [S, C]; every site is its own unit here."""
         given = torch.tensor([self._given[site.name] for site in self.sites])
         is_given = given[:, None] == torch.tensor(self.site_candidates())
         return torch.zeros(is_given.shape).masked_fill(~is_given, -torch.inf)

@@ -1,4 +1,4 @@
-"""Precisions learned by gradient: Gumbel-Softmax over each site's candidates, under a budget held by construction."""
+"""Precisions learned by gradient: Gumbel-Softmax over each site's candidates, with the budget met by construction."""
 
 from collections.abc import Sequence
 from typing import final
@@ -16,14 +16,14 @@ from mpq.search.share import check_share
 
 @final
 class GumbelSearch(PrecisionSearch):
-    """Learns one logit for each unit and candidate; the noise is drawn anew for each update, the temperature falls.
+    """Learns one logit per unit and candidate, with new noise at each update and a falling temperature.
 
     Gumbel-Softmax: Jang et al., ICLR 2017; as a search over architectures: Liu et al., DARTS, ICLR 2019. The budget's
     multiplier (`mpq.search.budget`) is ours.
     """
 
     logits: nn.Parameter  # [U, C], U units (mpq.search.share)
-    temperature: Tensor  # of the last step started; a buffer, so that a resumed run reads the same probabilities
+    temperature: Tensor  # of the last step started; a buffer, so that a resumed run has the same probabilities
 
     def __init__(
         self,
@@ -40,22 +40,23 @@ class GumbelSearch(PrecisionSearch):
         Args:
             candidates: bits to choose from at every site.
             temperature: at the first and at the last update of the search; geometric in between.
-            freeze_at: share of the stage's updates that search, in (0, 1]; then the precisions stand.
+            freeze_at: share of the stage's updates that search, in (0, 1]; after them the precisions are frozen.
             logit_learning_rate: learning rate of the logits.
-            hard: use one-hot samples forward and the soft ones' gradient (straight through); then only the expectation
-                of each update is at the budget.
+            hard: use one-hot samples in the forward pass and the soft samples' gradient (straight through); then the
+                budget is met only in expectation.
             cotrain: share of the search's updates, in [0, 1), that train a uniform precision instead: one candidate,
-                drawn at random, at every site. The weights learn each precision without a mixture; the logits rest.
+                drawn at random, at every site. The weights learn each precision without a mixture; the logits do not
+                change.
             share: which sites are decided together (`mpq.search.share`).
 
         Raises:
-            UserError: a value outside what is written above.
+            UserError: a value outside these ranges.
         """
         super().__init__()
         self._candidates = check_candidates(candidates)
         first, last = temperature
         if not 0 < last <= first:
-            raise UserError(f"temperature={list(temperature)} must be two numbers above 0, the second not the greater")
+            raise UserError(f"temperature={list(temperature)} must be two numbers above 0, the second no greater")
         if not 0 < freeze_at <= 1:
             raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
         if not 0 <= cotrain < 1:
@@ -81,7 +82,7 @@ class GumbelSearch(PrecisionSearch):
         return step >= self._search_steps(total)
 
     def start_step(self, step: int, total: int) -> Tensor | None:
-        """Return the lambdas [U, C], noise drawn from (seed, step) so that every process draws the same; then None."""
+        """Return the lambdas [U, C], or None once frozen; (seed, step) seeds the noise, the same in every process."""
         progress = min(1.0, step / max(1, self._search_steps(total) - 1))
         temperature = self._first * (self._last / self._first) ** progress
         self.temperature.fill_(temperature)
@@ -100,11 +101,11 @@ class GumbelSearch(PrecisionSearch):
 
     @torch.no_grad()
     def scores(self) -> Tensor:
-        """Return the learned log-probabilities [U, C] at the present temperature."""
+        """Return the learned log-probabilities [U, C] at the current temperature."""
         return log_solve(self.logits, self.sizes, self._candidates, self.target, self.temperature)
 
     def probabilities(self) -> Tensor:
-        """Return the softmax without noise, whose expected average is the target."""
+        """Return the softmax without noise; its expected average is the target."""
         return self.scores().exp()
 
     def _search_steps(self, total: int) -> int:

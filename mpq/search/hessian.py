@@ -1,9 +1,9 @@
-"""Sensitivity to second order: the loss's mean curvature in a site's weights times the squared quantization error.
+"""Second-order sensitivity: the loss's mean curvature in a site's weights times the squared quantization error.
 
 The Hessian is never formed. Its products with a vector are central differences of gradients, since neither torch's CTC
 loss nor its fused attention can be differentiated twice (2.13: "derivative for _ctc_loss_backward is not implemented").
-A difference needs the memory of one training step, where a graph of the gradient would need several times that, and its
-step is as large as the errors of fine quantization, so it measures the curvature that quantization will meet.
+A difference needs the memory of one training step, whereas a graph of the gradient would need several times that. Its
+step is as large as the errors of fine quantization, so it measures the curvature that matters for quantization.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,9 +24,9 @@ _STEP = 0.01  # of the weights' root mean square: about the error of 8 bits
 class HessianSensitivity(MeasuredSearch):
     """HAWQ-V2: (trace of the CTC loss's Hessian / number of weights) * ||Q_b(W) - W||^2.
 
-    Dong et al., NeurIPS 2020, eq. 2.11 of arXiv 1911.03852. A negative estimate, which sampling or a loss that is not
-    convex may give, counts as no curvature. It costs 2 * probes gradients over the utterances, whatever the sites and
-    candidates.
+    Dong et al., NeurIPS 2020, eq. 2.11 of arXiv 1911.03852. A negative estimate, which can result from sampling or a
+    non-convex loss, counts as zero curvature. The cost is 2 * probes gradients over the utterances, regardless of the
+    numbers of sites and candidates.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ def hessian_traces(
 ) -> Tensor:
     """Return Hutchinson's estimate of the Hessian's trace in each of `weights` [S], as the mean over `probes`.
 
-    A probe is one vector v of +1 and -1 (Rademacher) over all weights: the part of v * (H v) that belongs to a weight
-    sums to the trace of its own block plus terms of mean 0. H v is (gradient(W + e v) - gradient(W - e v)) / 2 e, with
-    e `step` times the root mean square of all weights. The weights end as they began, bit for bit.
+    A probe is one vector v of +1 and -1 (Rademacher) over all weights: the part of v * (H v) that belongs to a tensor
+    sums to the trace of its block plus terms of mean 0. H v is (gradient(W + e v) - gradient(W - e v)) / 2 e, where e
+    is `step` times the root mean square of all weights. The weights are restored bit for bit.
 
     Args:
-        gradient: returns the loss's gradient for each of `weights` at their present values.
-        weights: changed in place while it runs.
+        gradient: returns the loss's gradient for each of `weights` at their current values.
+        weights: changed in place while this runs.
         probes: numbers of the probes; probe k is drawn by (seed, k), the same on every device.
         seed: not negative.
         step: relative size of the differences.
@@ -102,7 +102,7 @@ def hessian_traces(
 
 
 def _signs(weights: Sequence[Tensor], seed: int, probe: int) -> list[Tensor]:
-    """Rademacher vectors shaped like the weights: int8 on NumPy's generator, which every machine draws alike."""
+    """Return Rademacher vectors shaped like the weights, from NumPy's generator: the same on every machine."""
     rng = np.random.default_rng([seed, probe])
     drawn = (torch.from_numpy(rng.integers(0, 2, tuple(weight.shape), dtype=np.int8)) for weight in weights)
     return [(bits * 2 - 1).to(weight.device, weight.dtype) for bits, weight in zip(drawn, weights, strict=True)]

@@ -1,4 +1,4 @@
-"""Sensitivity as the divergence of the outputs: what one unit's quantization does to the frame posteriors."""
+"""Sensitivity as output divergence: how far quantizing one unit moves the frame posteriors."""
 
 from collections.abc import Sequence
 from typing import final
@@ -13,11 +13,11 @@ from mpq.search.measured import MeasuredSearch
 
 @final
 class KLSensitivity(MeasuredSearch):
-    """KL(full precision || model with only one unit at b bits), in nats a frame, averaged over the frames heard.
+    """KL(full precision || model with only one unit at b bits), in nats per frame, averaged over all frames.
 
-    As the performance sensitivity of Xu et al., "Mixed precision low-bit quantization of neural network language
-    models for speech recognition" (arXiv 2112.11438), without its history of an ADMM training. Padded frames
-    don't count. It costs U * C + 1 forward passes over the utterances.
+    Follows the performance sensitivity of Xu et al., "Mixed precision low-bit quantization of neural network language
+    models for speech recognition" (arXiv 2112.11438), without its ADMM training. Padded frames don't count. The cost is
+    U * C + 1 forward passes over the utterances.
     """
 
     def __init__(self, candidates: Sequence[int] = (2, 4, 8), utterances: int = 32, share: str = "tensor") -> None:
@@ -40,7 +40,7 @@ class KLSensitivity(MeasuredSearch):
 
 
 def _divergence(calibration: Calibration, references: Sequence[Tensor]) -> Tensor:
-    """Return KL(reference || model as it now is), averaged over the frames of all batches."""
+    """Return KL(reference || current model), averaged over the frames of all batches."""
     total, frames = torch.zeros((), dtype=torch.float64, device=references[0].device), 0
     for batch, reference in zip(calibration.batches, references, strict=True):
         counts = calibration.frame_counts(batch)

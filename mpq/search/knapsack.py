@@ -2,24 +2,24 @@
 
 `optimum` is a dynamic programme kept small by a Lagrangian bound (after Pisinger, "A minimal algorithm for the
 multiple-choice knapsack problem", 1995): milliseconds for 1,000 sites. scipy's `milp` is fast enough too, but its
-tolerances are absolute floats: it may exceed a budget of 10^9 bits by a thousand, and can't tell apart two totals that
-differ by less than 10^-6. `optimum_within` has a floor besides, where no state dominates another of fewer bits; it is
-the textbook's dynamic programme over the bits taken, in units of what all sites' sizes share.
+tolerances are absolute floats: it may exceed a budget of 10^9 bits by a thousand, and can't distinguish two totals that
+differ by less than 10^-6. `optimum_within` also has a lower limit, so that no state can dominate one with fewer bits;
+it is the textbook dynamic programme over the bits taken, in units of the sites' common divisor.
 """
 
 import numpy as np
 
-# Real scores need some thousands. Scores in proportion to irregular sizes (subset sums) go beyond; there the search
-# ends early, and the best of so many tries was 10^-4 of the budget or less from the bound.
+# Real scores need a few thousand. Scores proportional to irregular sizes (subset sums) need more; then the search ends
+# early, and the best of that many tries was within 10^-4 of the budget of the bound.
 _MOST_STATES = 1 << 17
 
 
 def optimum(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
     """Return the best candidate's column for each site [S].
 
-    At a price per bit each site has a best candidate, the base; any allocation's distance from the Lagrangian bound is
-    what its sites give up against the base (`regret`), summed, plus the price of the bits it leaves unused. States
-    whose regret alone reaches the best distance known are dropped, so only the few sites near the price branch.
+    At a given price per bit each site has a best candidate, the base. An allocation's distance from the Lagrangian
+    bound is the sum of what its sites lose against the base (`regret`), plus the price of the unused bits. States whose
+    regret alone reaches the best known distance are dropped, so only the few sites near the price branch.
 
     Args:
         scores: [S, C], finite or -inf; every site has a finite one.
@@ -32,7 +32,7 @@ def optimum(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarra
     tolerance = 1e-14 * float(np.abs(scores[np.isfinite(scores)]).max())
     base = value.argmax(axis=1)
     regret = value[rows, base][:, None] - value
-    if price > 0:  # where the price leaves a choice, start near the capacity; a choice for nothing is left to _fill
+    if price > 0:  # among equally good choices, start near the capacity; free upgrades are left to _fill
         _spend(base, regret <= tolerance, weights, capacity)
     shift = weights - weights[rows, base][:, None]
     excess = np.array([weights[rows, base].sum() - capacity])  # per state: bits above the capacity
@@ -81,7 +81,7 @@ def _price(scores: np.ndarray, weights: np.ndarray, capacity: int) -> float:
 
 
 def _spend(base: np.ndarray, equal: np.ndarray, weights: np.ndarray, capacity: int) -> None:
-    """Move `base` [S], in place and site by site, to the dearest of the `equal` columns [S, C] that still fits."""
+    """Move each site of `base` [S], in place, to the most expensive of the `equal` columns [S, C] that still fits."""
     unused = capacity - int(weights[np.arange(len(base)), base].sum())
     for site in np.flatnonzero(equal.sum(axis=1) > 1):
         extra = weights[site] - weights[site, base[site]]
@@ -99,7 +99,7 @@ def _undominated(loss: np.ndarray, excess: np.ndarray, price: float) -> np.ndarr
 
 
 def _walk_back(base: np.ndarray, history: list[tuple[int, np.ndarray, np.ndarray]], state: int) -> np.ndarray:
-    """Return the columns [S] of a state of the last stage; sites not reached yet stay at the base."""
+    """Return the columns [S] of a state of the last stage; sites not reached stay at the base."""
     choice = base.copy()
     for site, parent, column in reversed(history):
         choice[site] = column[state]
@@ -107,8 +107,8 @@ def _walk_back(base: np.ndarray, history: list[tuple[int, np.ndarray, np.ndarray
     return choice
 
 
-# One byte each. Eight million do for 1,000 sites of two or three sizes; irregular sizes, which share no divisor, would
-# need 10^13.
+# One byte each. Eight million suffice for 1,000 sites of two or three sizes; irregular sizes, which share no divisor,
+# would need 10^13.
 _MOST_CELLS = 1 << 23
 
 
@@ -117,20 +117,20 @@ def optimum_within(
 ) -> np.ndarray | None:
     """Return the best column for each site [S] among the choices that take `floor` to `capacity` bits.
 
-    None where no such choice scores more than `known`. Ties go to the most bits in all, then to the fewest at the last
+    None if no such choice scores more than `known`. Ties go to the most total bits, then to the fewest at the last
     site, at the one before it, and so on.
 
-    Exact where the table of sites by units has at most `_MOST_CELLS` cells, a unit being the greatest common divisor of
-    all upgrades. Else the unit is as small as that allows, and every upgrade is rounded up to it: the capacity holds,
-    the floor but for the rounding, and there may be a better choice. A greater `known` rules more choices out, so
-    asking again with the score of what was found allows a smaller unit.
+    Exact if the table of sites by units has at most `_MOST_CELLS` cells, where a unit is the greatest common divisor of
+    all upgrades. Otherwise the unit is as small as that limit allows and every upgrade is rounded up to it: the
+    capacity still holds, the floor only up to rounding, and there may be a better choice. A greater `known` rules out
+    more choices, so calling again with the score found allows a smaller unit.
 
     Args:
         scores: [S, C], finite or -inf; every site has a finite one.
         weights: whole bits that each choice takes [S, C], rising along the columns.
-        floor: the fewest bits that will do.
+        floor: the fewest bits allowed.
         capacity: whole bits to spend, enough for each site's cheapest finite choice.
-        known: a score that is to be beaten.
+        known: the score to beat.
     """
     allowed = _promising(scores, weights, capacity, known)
     fewest = np.where(allowed, weights, np.iinfo(np.int64).max).min(axis=1)
@@ -160,7 +160,7 @@ def optimum_within(
 
 
 def _promising(scores: np.ndarray, weights: np.ndarray, capacity: int, known: float) -> np.ndarray:
-    """Return which choices [S, C] can be part of an allocation of a higher score than `known`, by the bound."""
+    """Return which choices [S, C] may, by the bound, be part of an allocation that scores more than `known`."""
     price = _price(scores, weights, capacity)
     value = scores - price * weights
     highest = value.max(axis=1)

@@ -1,4 +1,4 @@
-"""Searches that measure how sensitive a trained model is to each precision, without an update."""
+"""Searches that measure how sensitive a trained model is to each precision, without training."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from mpq.search.share import check_share
 
 
 class MeasuredSearch(DecidedSearch):
-    """A search whose scores are minus the sensitivities that `measure` finds; a stage calls it before quantizing.
+    """A search whose scores are the negated sensitivities from `measure`, which a stage calls before quantizing.
 
-    Sensitivities are taken one unit at a time and add up: the knapsack minimises their sum.
+    Sensitivities are measured one unit at a time and assumed to add up: the knapsack minimises their sum.
     """
 
     sensitivity: Tensor  # [U, C], NaN until measured
 
     def __init__(self, candidates: Sequence[int], utterances: int | None, share: str) -> None:
-        """Take the candidates (bits), how many training utterances to measure on, and who shares a precision.
+        """Take the candidates (bits), the number of training utterances to measure on, and which sites are one unit.
 
-        `utterances` None: it hears nothing, and its calibration has no batches.
+        `utterances` None: it needs no audio, and its calibration has no batches.
 
         Raises:
             UserError: a value that can't be used.
@@ -39,14 +39,14 @@ class MeasuredSearch(DecidedSearch):
 
     @final
     def measure(self, calibration: Calibration) -> None:
-        """Measure every unit at every candidate; the calibration's model is in the end what it was.
+        """Measure every unit at every candidate; the calibration's model is left unchanged.
 
         Raises:
             UserError: the model's outputs are not finite.
         """
         sensitivity = self._measure(calibration)
         if not sensitivity.isfinite().all():
-            raise UserError("the model gives infinite outputs on the training audio: no sensitivity can be measured")
+            raise UserError("the model's outputs on the training audio are not finite: sensitivities can't be measured")
         self.sensitivity = sensitivity.double().to(self.sensitivity.device)
 
     @final
@@ -56,10 +56,10 @@ class MeasuredSearch(DecidedSearch):
 
     @final
     def scores(self) -> Tensor:
-        """Return minus the sensitivities [U, C].
+        """Return the negated sensitivities [U, C].
 
         Raises:
-            RuntimeError: nothing was measured yet.
+            RuntimeError: nothing has been measured yet.
         """
         if self.sensitivity.isnan().any():
             raise RuntimeError("call `measure` first")
@@ -72,4 +72,4 @@ class MeasuredSearch(DecidedSearch):
 
     @abstractmethod
     def _measure(self, calibration: Calibration) -> Tensor:
-        """Return what each candidate costs at each unit [U, C], not negative; `calibration` is left as it was."""
+        """Return the cost of each candidate at each unit [U, C], not negative; leave `calibration` unchanged."""

@@ -1,7 +1,7 @@
-"""Which sites are decided together: every tensor alone, an encoder layer, or one role in all layers.
+"""Which sites are decided together: each tensor alone, an encoder layer, or one role in all layers.
 
-Hardware with one kernel a layer, or a search whose every measurement costs a pass, wants fewer decisions than there are
-tensors. All searches work on units; with `tensor` a unit is a site.
+Hardware with one kernel per layer, or a search that needs a pass per measurement, calls for fewer decisions than there
+are tensors. All searches work on units; with `tensor` every site is a unit.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Unit:
 
     @property
     def numel(self) -> int:
-        """The number of parameters of all its sites."""
+        """The total number of parameters of its sites."""
         return sum(site.numel for site in self.sites)
 
 
@@ -34,7 +34,7 @@ def check_share(share: str) -> str:
     """Return `share`.
 
     Raises:
-        UserError: it is none of `SHARES`.
+        UserError: it is not one of `SHARES`.
     """
     if share not in SHARES:
         raise UserError(f"share={share} must be one of {', '.join(SHARES)}")
@@ -42,11 +42,11 @@ def check_share(share: str) -> str:
 
 
 def units(sites: Sequence[Site], share: str) -> tuple[Unit, ...]:
-    """Return the units of `sites`, in the order of their first sites.
+    """Return the units of `sites`, ordered by their first sites.
 
     `share`: `tensor` (each site alone), `block` (the sites of one numbered layer) or `group` (the sites whose names
-    differ in the layer's number alone, as the query projections of all layers). A site outside numbered layers is
-    alone.
+    differ only in the layer number, such as the query projections of all layers). A site outside numbered layers is its
+    own unit.
     """
     members: dict[str, list[Site]] = {}
     for site in sites:

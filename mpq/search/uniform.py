@@ -16,7 +16,7 @@ class UniformSearch(DecidedSearch):
 
     @classmethod
     def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
-        """Refuse a target that is no whole number from 1 to 8; raises UserError."""
+        """Raise UserError unless the target is a whole number from 1 to 8."""
         check_uniform(target)
 
     def _start(self) -> None:

@@ -14,8 +14,8 @@ from mpq.search.measured import MeasuredSearch
 class WeightError(MeasuredSearch):
     """||Q_b(W) - W||^2, summed over the weights of a unit: no audio, no gradient, seconds for a large model.
 
-    Every weight counts alike, so the knapsack finds the precisions whose rounding errs least in the whole model for the
-    budget (reverse water-filling, were the bits continuous). What the model does with a weight it cannot know.
+    All weights count equally, so the knapsack finds the precisions with the least total rounding error for the budget
+    (reverse water-filling, if bits were continuous). It ignores how the model uses each weight.
     """
 
     def __init__(self, candidates: Sequence[int] = (2, 4, 8), share: str = "tensor") -> None:

@@ -1,7 +1,7 @@
 """Training checkpoints without pickle.
 
-Lightning's own checkpoints are pickles, and a pickle runs code when it is loaded. Here the tensors of a checkpoint go
-to a safetensors file and everything else (counters, learning rates, callback states) to JSON in that file's metadata.
+Lightning's own checkpoints are pickles, and loading a pickle can run code. Here the tensors of a checkpoint go to a
+safetensors file and everything else (counters, learning rates, callback states) to JSON in that file's metadata.
 """
 
 import json
@@ -23,7 +23,7 @@ _TENSOR, _PAIRS, _TUPLE = "__tensor__", "__pairs__", "__tuple__"
 
 
 def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """`value` as JSON data; its tensors are moved to `tensors`, each as a copy, since safetensors takes no aliases."""
+    """Return `value` as JSON data; its tensors are copied to `tensors`, since safetensors accepts no aliases."""
     if isinstance(value, Tensor):
         name = f"t{len(tensors)}"
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
@@ -58,7 +58,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 of everything in the file: safetensors notices a missing end, but not a wrong byte among the weights."""
+    """Return the CRC-32 of the whole content: safetensors detects a truncated file, but not a wrong byte."""
     value = zlib.crc32(structure.encode())
     for name in sorted(tensors):
         value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
@@ -71,8 +71,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path`.
 
-        Raises: TypeError where it holds anything but tensors, containers, numbers and text; UserError where the disk
-        takes no more.
+        Raises: TypeError if it contains anything but tensors, containers, numbers and text; UserError if the file can't
+        be written.
         """
         tensors: dict[str, Tensor] = {}
         structure = json.dumps(_encode(checkpoint, tensors))
@@ -84,9 +84,9 @@ class SafetensorsCheckpointIO(CheckpointIO):
             raise UserError(f"the training checkpoint {path} can't be written ({error})") from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Read what `save_checkpoint` wrote, on the CPU.
+        """Read what `save_checkpoint` wrote, to the CPU.
 
-        Raises: UserError where the file is damaged.
+        Raises: UserError if the file is damaged.
         """
         try:
             with safe_open(str(path), framework="pt") as file:
@@ -95,7 +95,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
             if metadata["crc32"] != _checksum(metadata["structure"], tensors):
                 raise ValueError("its checksum differs")
             return _decode(json.loads(metadata["structure"]), tensors)
-        except Exception as error:  # whatever a damaged file leads to, the user needs the same advice
+        except Exception as error:  # whatever error a damaged file causes, the user needs the same advice
             raise UserError(f"the training checkpoint {path} is damaged ({error}); delete it to start again") from None
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -104,10 +104,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
 
 def end_epoch(checkpoint: dict[str, Any]) -> None:
-    """Make Lightning's counters say that an epoch is over and none has begun.
+    """Set Lightning's counters to the state between two epochs.
 
-    It saves at an epoch's end before it counts that epoch as completed. Left so, a resumed run would take one more
-    batch of the old epoch, and every later update would be another than the uninterrupted run's.
+    It saves at an epoch's end before it counts that epoch as completed. Without this, a resumed run would take one more
+    batch of the old epoch, and every later update would differ from the uninterrupted run's.
     """
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]

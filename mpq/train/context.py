@@ -1,4 +1,4 @@
-"""What a stage is given: its own settings, and the run that it belongs to."""
+"""The inputs of a stage: its own settings, and the run that it belongs to."""
 
 import json
 from dataclasses import dataclass, field
@@ -27,10 +27,10 @@ class StageSettings:
     """What one stage of a recipe does.
 
     search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
-    trains in full precision. quantizer: of the weights. activations: of the layers' inputs. calibrate: fits the
-    quantized weights to audio in the end.
+    trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
+    quantized weights to audio at the end.
 
-    Raises: UserError where there is something to calibrate and no search.
+    Raises: UserError if there is a calibration but no search.
     """
 
     name: str
@@ -52,7 +52,7 @@ class StageSettings:
 class RunContext:
     """What all stages of a run share: training data, machine, seed, the `folder` of unfinished work, ledger, logger.
 
-    Each stage keeps its checkpoint and what it has learned in a folder of its own name there.
+    Each stage keeps its checkpoint and what it has learned in a subfolder of its name.
     """
 
     dataset: SpeechDataset
@@ -63,7 +63,7 @@ class RunContext:
     logger: Any
 
     def folder_of(self, stage: StageSettings) -> Path:
-        """Where the `stage` keeps its files."""
+        """Return where the `stage` keeps its files."""
         return self.folder / stage.name
 
     def save_ledger(self) -> None:
@@ -72,6 +72,6 @@ class RunContext:
             write_text(self.folder / LEDGER, json.dumps(self.ledger.state()))
 
     def count_others(self) -> None:
-        """Count what the stage has cost the other processes so far; all of them must ask."""
+        """Add up what the stage has cost the other processes so far; all processes must call this."""
         ledger = self.ledger
         ledger.others_processor_seconds = sum(processes.everyones(ledger.own_processor_seconds())[1:])

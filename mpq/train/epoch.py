@@ -1,6 +1,6 @@
-"""Which batches an epoch has in this process, and the seed of each.
+"""The batches of an epoch in this process, and the seed of each.
 
-An epoch here is the `interval` updates between two checkpoints, so that training may stop after any of them.
+An epoch here is the `interval` of updates between two checkpoints, so that training can stop after each of them.
 """
 
 import numpy as np
@@ -26,9 +26,9 @@ class Epochs:
         self._plan = BatchPlan(seconds, optimization.audio_seconds, seed)
 
     def loader(self, update: int, pin: bool) -> DataLoader[Batch]:
-        """This process's batches from `update` to the epoch's end.
+        """Return this process's batches from `update` to the epoch's end.
 
-        `update` is a multiple of the interval, but where a signal stopped the run before.
+        `update` is a multiple of the interval, unless a signal stopped the run before.
         """
         interval, accumulate = self.optimization.interval, self.optimization.accumulate
         last = min(update - update % interval + interval, self.optimization.updates)
@@ -44,11 +44,11 @@ class Epochs:
         )
 
     def is_over(self, update: int) -> bool:
-        """Whether an epoch ends before `update`."""
+        """Return whether an epoch ends before `update`."""
         return update % self.optimization.interval == 0 or update >= self.optimization.updates
 
     def seed(self, update: int, batch: int) -> None:
-        """Seed everything random in batch number `batch` of the loader, which belongs to `update`."""
+        """Seed all random operations for batch number `batch` of the loader, which belongs to `update`."""
         batch_of_all = (self._first_batch + batch) * processes.count() + processes.rank()
         seed = (self._seed * 1_000_003 + update * 1_009 + batch_of_all) % 2**32
         torch.manual_seed(seed)

@@ -32,11 +32,11 @@ def fit(
 ) -> lightning.Trainer:
     """Train `module` for the updates of `optimization`, with a checkpoint in `folder` at every `interval`.
 
-    Where `folder` holds a checkpoint of an earlier run, training goes on from it.
+    If `folder` has a checkpoint of an earlier run, training resumes from it.
 
-    Raises: UserError where Lightning can't take the settings of the machine, the loss stops being a number, a process
-    that decodes audio dies, or the checkpoint is damaged; KeyboardInterrupt at Ctrl-C; SystemExit, after a checkpoint,
-    at SIGTERM and SIGUSR1.
+    Raises: UserError if Lightning rejects the machine's settings, the loss or a weight becomes NaN or infinite, a
+    process that decodes audio dies, or the checkpoint is damaged; KeyboardInterrupt at Ctrl-C; SystemExit, after a
+    checkpoint, at SIGTERM and SIGUSR1.
     """
     stop = StopAtSignal()
     callbacks = [_checkpoint(folder), UpdatesBar(title, optimization.updates), stop]
@@ -48,35 +48,35 @@ def fit(
     try:
         with _recomputing(module.model, machine.gradient_checkpointing), float32:
             trainer.fit(module, ckpt_path=str(last) if processes.from_first(last.is_file) else None)
-    except SIGTERMException:  # it came before the first update, to Lightning
+    except SIGTERMException:  # Lightning received the signal, before the first update
         sys.exit(128 + signal.SIGTERM)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning turns into exit status 1
             raise KeyboardInterrupt from None
         raise
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):  # which PyTorch raises wherever the process is at that moment
+        if "DataLoader worker" not in str(error):  # which PyTorch raises wherever this process happens to be
             raise
         raise UserError(
-            "a process that decodes audio has died, as when memory ends: the same command goes on from the last "
-            f"checkpoint, data.workers=0 does without such processes ({' '.join(str(error).split())})"
+            "a process that decodes audio has died, for example for lack of memory: the same command resumes from the "
+            f"last checkpoint, data.workers=0 avoids such processes ({' '.join(str(error).split())})"
         ) from None
     if stop.stopped_by is not None:
         if processes.rank() == 0:
             name, update = stop.stopped_by.name, trainer.global_step
-            _log.warning("stopped by %s after update %d: the same command goes on from there", name, update)
+            _log.warning("stopped by %s after update %d: the same command resumes from there", name, update)
         sys.exit(128 + stop.stopped_by)
     return trainer
 
 
 @contextmanager
 def _recomputing(model: Any, wanted: bool) -> Iterator[None]:
-    """Have transformers compute activations twice instead of keeping them, while the block runs."""
+    """Have transformers recompute activations in the backward pass, instead of storing them, while the block runs."""
     if not wanted:
         yield
         return
     if not model.supports_gradient_checkpointing:
-        raise UserError(f"trainer.gradient_checkpointing=true: {type(model).__name__} can't do that")
+        raise UserError(f"trainer.gradient_checkpointing must be false: {type(model).__name__} does not support it")
     model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
         yield
@@ -86,7 +86,7 @@ def _recomputing(model: Any, wanted: bool) -> Iterator[None]:
 
 def _checkpoint(folder: Path) -> ModelCheckpoint:
     checkpoint = ModelCheckpoint(folder, _LAST, every_n_epochs=1, save_on_train_epoch_end=True)
-    checkpoint.FILE_EXTENSION = _SUFFIX  # type: ignore[assignment]  # Lightning's own way, its hint names one suffix
+    checkpoint.FILE_EXTENSION = _SUFFIX  # type: ignore[assignment]  # documented by Lightning, but typed as one literal
     return checkpoint
 
 
@@ -125,7 +125,7 @@ class UpdatesBar(Callback):
         self._loss: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar on the first process, where an earlier run stopped."""
+        """Show the bar on the first process, starting where an earlier run stopped."""
         if trainer.is_global_zero:
             self._progress.update(self._task, completed=trainer.global_step)
             self._progress.start()
@@ -133,7 +133,7 @@ class UpdatesBar(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on; the loss only every so often, since reading it waits for the GPU."""
+        """Advance the bar; update the loss only occasionally, since reading it waits for the GPU."""
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every == 0 and "train/loss" in (metrics := trainer.callback_metrics):
             loss = float(metrics["train/loss"])
@@ -144,19 +144,19 @@ class UpdatesBar(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Give the terminal its cursor back."""
+        """Restore the terminal's cursor."""
         self._progress.stop()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Leave the bar as it ended."""
+        """Stop the bar in its final state."""
         self._progress.stop()
 
 
 class StopAtSignal(Callback):
-    """Ends a stage with a checkpoint after the update in which SIGTERM came, or SIGUSR1, SLURM's usual warning.
+    """Ends a stage with a checkpoint after the update in which SIGTERM arrives, or SIGUSR1, SLURM's usual warning.
 
-    In the place of Lightning's own handlers: those end an epoch that is not over without a checkpoint, may save in the
-    middle of an update, and of several processes can leave some waiting. Here all agree after each update.
+    It replaces Lightning's own handlers, which end an unfinished epoch without a checkpoint, may save in the middle of
+    an update, and can leave some of several processes waiting. Here all processes agree after each update.
     """
 
     def __init__(self) -> None:
@@ -164,7 +164,7 @@ class StopAtSignal(Callback):
         self.stopped_by: signal.Signals | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Listen; Lightning gives the signals back to whoever had them when the stage ends."""
+        """Install the handlers; Lightning restores the previous ones when the stage ends."""
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGTERM", "SIGUSR1"):  # Windows has no SIGUSR1
                 if hasattr(signal, name):
@@ -176,13 +176,13 @@ class StopAtSignal(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop after a whole update, where any process was told to."""
+        """Stop after a complete update if any process received a signal."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        told = self._received is not None
+        stop = self._received is not None
         if trainer.world_size > 1:
-            told = trainer.strategy.reduce_boolean_decision(told, all=False)
-        if told:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
             self.stopped_by = self._received or signal.SIGTERM
             trainer.should_stop = True
 
@@ -191,9 +191,9 @@ class StopAtSignal(Callback):
 def strided_in_float32(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Have the strided convolutions that `model` trains compute in float32 while the block runs, if `wanted`.
 
-    On processors with AMX, oneDNN 3.12 (PyTorch 2.13) reads memory that nobody wrote when it computes the gradient of
-    such a weight in bfloat16 (`brgconv_bwd_w`; seen with kernels of twice the stride, where samples were left over at
-    the end). Mostly that memory holds finite numbers, and no NaN is seen; one run met it within 150 updates.
+    On processors with AMX, oneDNN 3.12 (PyTorch 2.13) reads uninitialised memory when it computes the gradient of such
+    a weight in bfloat16 (`brgconv_bwd_w`; observed with kernels of twice the stride and leftover samples at the end).
+    That memory mostly holds finite numbers, so no NaN appears; one run got a NaN within 150 updates.
     """
     found = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d)) and max(m.stride) > 1]
     patched = [module for module in found if wanted and module.weight.requires_grad]
@@ -203,7 +203,7 @@ def strided_in_float32(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
     finally:
         for module in patched:
-            del module.forward  # the instance's; that of its class stays
+            del module.forward  # the instance attribute; the class's method stays
 
 
 def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

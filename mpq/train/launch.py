@@ -1,4 +1,4 @@
-"""Starts the other processes of a run on this machine, the followers, and says how one failed."""
+"""Starts a run's other processes on this machine, the followers, and reports how one failed."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ from mpq.errors import UserError
 from mpq.files import write_text
 
 _ORDERLY = (0, 128 + 15)  # ended, or stopped by SIGTERM
-_GRACE_SECONDS = 15.0  # for the first process to fail by itself when a follower has
+_GRACE_SECONDS = 15.0  # for the first process to fail by itself after a follower has
 
 
 def start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen[bytes]]:
-    """Start all `processes` of the settled config but this one; `work` takes the config.
+    """Start all `processes` of the settled config except this one; the config is written to `work`.
 
-    Raises: UserError where they would be on several machines.
+    Raises: UserError if they would be on several machines.
     """
     if cfg.trainer.nodes > 1:
         raise UserError(f"trainer.nodes={cfg.trainer.nodes} needs srun or torchrun to start a process for each device")
@@ -32,7 +32,7 @@ def start(cfg: DictConfig, work: Path, processes: int) -> list[subprocess.Popen[
 
 
 def meeting(processes: int) -> dict[str, str]:
-    """The environment by which Lightning knows that all processes are there and where to meet."""
+    """Return the environment variables from which Lightning knows that all processes exist and where to connect."""
     from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
     port = str(LightningEnvironment().main_port)  # a free one
@@ -46,7 +46,7 @@ def meeting(processes: int) -> dict[str, str]:
 
 
 def watch(followers: Sequence[subprocess.Popen[bytes]], left: threading.Event) -> None:
-    """End this process soon after a follower has failed, unless it ends itself: it may wait for that one for ever."""
+    """End this process soon after a follower has failed, unless it ends itself: it might wait for it forever."""
     while not left.wait(0.2):
         if why := failure(followers):
             if not left.wait(_GRACE_SECONDS):
@@ -56,15 +56,15 @@ def watch(followers: Sequence[subprocess.Popen[bytes]], left: threading.Event) -
 
 
 def failure(followers: Sequence[subprocess.Popen[bytes]], wait: float = 0.0) -> str | None:
-    """What to tell the user of the first follower that failed, or None; `wait` seconds for one that is about to end."""
+    """Return the message about the first follower that failed, or None; `wait` seconds for one that is about to end."""
     end = time.monotonic() + wait
     while followers:
         failed = [status for status in (f.poll() for f in followers) if status not in (None, *_ORDERLY)]
         if failed and failed[0] > 0:
-            return "another process of this run has failed and told why above"
+            return "another process of this run has failed; its error is above"
         if failed:
             name = signal.Signals(-failed[0]).name
-            return f"another process of this run was ended by {name}; the same command goes on from the last checkpoint"
+            return f"another process of this run was ended by {name}; the same command resumes from the last checkpoint"
         if time.monotonic() >= end:
             break
         time.sleep(0.05)

@@ -1,14 +1,14 @@
 """The training loss: CTC, and the divergence from the full-precision teacher.
 
-*Shares.* An update's gradient is the mean of those of its batches (as in Lightning and DDP), but CTC is a mean over
-utterances and KL one over frames, and batches differ in both. So each batch's means are multiplied by its share of all
-utterances and of all frames, times the number of batches: the update is then that of one big batch, however it was cut.
+*Shares.* An update's gradient is the mean over its batches (as in Lightning and DDP), but CTC is a mean over utterances
+and KL a mean over frames, and batches differ in both. So each batch's means are multiplied by its share of all
+utterances or frames, times the number of batches: the update then equals that of one big batch, however it is split.
 
 *Cached posteriors* (`distill.keep=true`). The teacher's posteriors are kept on disk, for later epochs and other runs.
-The teacher runs on each utterance alone, so a cached posterior depends on no batch, and an update is the same whether
-its targets were computed or read. For a model with an attention mask they equal those of a batch up to rounding; a
-model with group norm, which sees the padding of its batch, would give slightly different ones there. One float32 file
-per utterance: 23 MB per hour of speech for 32 characters and 50 frames a second.
+The teacher runs on each utterance alone, so a cached posterior is independent of the batch, and an update is the same
+whether its targets were computed or read. For a model with an attention mask they equal those of a batch up to
+rounding; a model with group norm, which sees the padding of its batch, would give slightly different ones there. There
+is one float32 file per utterance: 23 MB per hour of speech for 32 characters and 50 frames per second.
 """
 
 import hashlib
@@ -36,33 +36,33 @@ from mpq.models.speech import SpeechModel
 
 @dataclass(frozen=True)
 class Share:
-    """The factors [] of a batch's mean over `utterances` and of its mean over `frames`."""
+    """The factors (scalars) for a batch's mean over `utterances` and its mean over `frames`."""
 
     utterances: Tensor
     frames: Tensor
 
 
 def share_of(batch: Batch, student: SpeechModel, batches: int, everyones: Callable[[Tensor], Tensor]) -> Share | None:
-    """The share of `batch` in an update of `batches` of them; None where it is the only one.
+    """Return the share of `batch` in an update of `batches` batches; None if it is the only one.
 
-    `everyones` adds a tensor up over all processes, all of which must ask at the same time.
+    `everyones` sums a tensor over all processes, which must all call it at the same time.
     """
     if batches == 1:
         return None
     update = batch.lengths if batch.update_lengths is None else batch.update_lengths
-    total = everyones(_counts(student, update)).clamp_min(1)  # 0 where each file of each batch was left out
+    total = everyones(_counts(student, update)).clamp_min(1)  # 0 if all files of all batches were left out
     utterances, frames = batches * _counts(student, batch.lengths) / total
     return Share(utterances, frames)
 
 
 def _counts(student: SpeechModel, lengths: Tensor) -> Tensor:
-    """Utterances and output frames [2] of inputs of `lengths` [utterances]."""
+    """Return the numbers of utterances and output frames [2] for inputs of `lengths` [utterances]."""
     frames = student.frames(lengths).sum()
     return torch.stack([torch.full_like(frames, len(lengths)), frames]).float()
 
 
 def no_loss(module: nn.Module) -> Tensor:
-    """A loss of zero with gradients of zero: a process that had none would leave the others waiting for it."""
+    """Return a zero loss with zero gradients: a process without gradients would leave the others waiting for it."""
     return torch.stack([0.0 * parameter.sum() for parameter in module.parameters() if parameter.requires_grad]).sum()
 
 
@@ -70,7 +70,7 @@ _KEY = "posteriors"
 
 
 class Posteriors:
-    """Reads a teacher's posteriors from `folder`, and has the teacher make those that are not there."""
+    """Reads a teacher's posteriors from `folder`, and has the teacher compute missing ones."""
 
     def __init__(self, folder: Path, teacher: SpeechModel) -> None:
         """Take the `folder` of this teacher and data (`folder_of`)."""
@@ -79,9 +79,9 @@ class Posteriors:
         teacher.model.eval()
 
     def __call__(self, batch: Batch, frames: int) -> Tensor:
-        """Log posteriors `[batch, frames, vocabulary]`, float32, zeros where an utterance has ended.
+        """Return log posteriors `[batch, frames, vocabulary]`, float32, zeros after an utterance's end.
 
-        Raises: UserError where what the teacher made can't be written.
+        Raises: UserError if computed posteriors can't be written.
         """
         rows = []
         for row, count in enumerate(self._teacher.frames(batch.lengths).tolist()):
@@ -91,7 +91,7 @@ class Posteriors:
         return nn.functional.pad(padded, (0, 0, 0, frames - padded.shape[1]))
 
     def _read(self, name: str, frames: int) -> Tensor | None:
-        """What is kept of the utterance; None where nothing is, or a damaged file."""
+        """Return the cached posteriors of the utterance; None if there is no file or it is damaged."""
         try:
             kept = load_file(self._path(name)).get(_KEY)
         except (OSError, SafetensorError):
@@ -100,7 +100,7 @@ class Posteriors:
         return kept if fits else None
 
     def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
-        """Have the teacher hear one utterance of the batch, without its padding, and keep what it says."""
+        """Run the teacher on one utterance of the batch, without its padding, and cache its posteriors."""
         length = batch.lengths[row : row + 1]
         outputs = self._teacher.targets(batch.inputs[row : row + 1, : int(length)], length)
         posteriors = outputs[0, :frames].float().log_softmax(-1)
@@ -110,7 +110,7 @@ class Posteriors:
                 save_file({_KEY: posteriors.cpu().contiguous()}, temporary)
         except (OSError, SafetensorError) as error:
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
-            raise UserError(f"{path} can't be written ({reason}): distill.keep=false does without it") from None
+            raise UserError(f"{path} can't be written ({reason}): distill.keep=false works without it") from None
         return posteriors
 
     def _path(self, name: str) -> Path:
@@ -118,12 +118,12 @@ class Posteriors:
 
 
 def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision: str) -> Path:
-    """The folder in `cache` of what this `teacher` says of this `corpus`, computed in the trainer's `precision`.
+    """Return the folder in `cache` for this `teacher`'s posteriors on this `corpus`, in the trainer's `precision`.
 
-    Its name is made of all that the posteriors depend on: weights and config of the teacher, how its processor makes
-    inputs of audio, and the data.
+    Its name is a hash of all that the posteriors depend on: the teacher's weights and config, how its processor turns
+    audio into inputs, the data and the precision.
 
-    Raises: UserError where two training utterances have the same name.
+    Raises: UserError if two training utterances have the same name.
     """
     for name, count in Counter(utterance.id for utterance in corpus.train).items():
         if count > 1:
@@ -131,7 +131,7 @@ def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision
                 f"distill.keep=true needs one name for each utterance, but {name} is in the training data twice"
             )
     config = json.loads(teacher.model.config.to_json_string(use_diff=False))
-    config.pop("_name_or_path", None)  # where the teacher was read from
+    config.pop("_name_or_path", None)  # from where the teacher was read
     extractor = teacher.processor.feature_extractor.to_json_string()
     parts = [weights_digest(teacher.model), config, extractor, corpus.hash, precision]
     return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
@@ -140,8 +140,8 @@ def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision
 class Loss:
     """`ctc_weight` x CTC + `kl_weight` x KL(teacher || student).
 
-    The teacher is held once, in eval mode, and runs without gradients. This class is no `nn.Module`, so the teacher is
-    no part of what is trained or checkpointed.
+    There is one copy of the teacher, in eval mode, which runs without gradients. This class is not an `nn.Module`, so
+    the teacher is neither trained nor checkpointed.
     """
 
     def __init__(
@@ -152,9 +152,9 @@ class Loss:
         teacher: SpeechModel | None,
         posteriors: Posteriors | None = None,
     ) -> None:
-        """Take the weights, the `temperature` of the posteriors, and the `teacher`, which `kl_weight` 0 does without.
+        """Take the weights, the `temperature` of the posteriors, and the `teacher`, not needed if `kl_weight` is 0.
 
-        `posteriors` of the teacher are asked in its place.
+        `posteriors`, if given, replace forward passes of the teacher.
 
         Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
         `kl_weight` without a teacher.
@@ -162,11 +162,11 @@ class Loss:
         numbers = all(isinstance(value, (int, float)) for value in (ctc_weight, kl_weight, temperature))
         if not (numbers and min(ctc_weight, kl_weight) >= 0 and 0 < ctc_weight + kl_weight < inf and temperature > 0):
             raise UserError(
-                f"distill.ctc_weight={ctc_weight} and distill.kl_weight={kl_weight} must be numbers, not negative nor "
-                f"both zero, and distill.temperature={temperature} must be a positive number"
+                f"distill.ctc_weight={ctc_weight} and distill.kl_weight={kl_weight} must be 0 or more and not both 0, "
+                f"and distill.temperature={temperature} must be a positive number"
             )
         if kl_weight > 0 and teacher is None:
-            raise UserError("distill.kl_weight must be 0 where there is no teacher (distill=ctc)")
+            raise UserError("distill.kl_weight must be 0 if there is no teacher (distill=ctc)")
         self._weights = (ctc_weight, kl_weight)
         self._temperature = temperature
         # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.
@@ -178,7 +178,7 @@ class Loss:
     def __call__(
         self, student: SpeechModel, batch: Batch, share: Share | None = None
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The student's loss on `batch`, its `share` of an update's where that has other batches; its parts to log."""
+        """Return the student's loss on `batch`, weighted by its `share` of an update if given, and parts to log."""
         outputs = student.logits(batch.inputs, batch.lengths)
         frame_counts = student.frames(batch.lengths)
         parts = {}

@@ -1,4 +1,4 @@
-"""What a stage runs on: the settings of `trainer` that are Lightning's, threads, and what is compiled."""
+"""The hardware of a stage: Lightning's settings in `trainer`, threads, and compilation."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ _SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 tim
 
 @dataclass(frozen=True)
 class Machine:
-    """What a stage runs on, in Lightning's words; `threads` 0 chooses.
+    """What a stage runs on, in Lightning's terms; `threads` 0 means automatic.
 
-    gradient_checkpointing: keep only the inputs of each layer and compute the rest again on the way back.
-    compile: the quantizers by torch.compile, see `mpq.quant.compiled.choose`.
+    gradient_checkpointing: store only each layer's inputs and recompute the rest in the backward pass. compile: use
+    torch.compile for the quantizers, see `mpq.quant.compiled.choose`.
     """
 
     accelerator: str = "auto"
@@ -38,7 +38,7 @@ class Machine:
 
 
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
-    """Set PyTorch's number of threads: `threads`, or for 0 one for small models and all cores for others."""
+    """Set PyTorch's number of threads to `threads`; if 0, to one for small models and all cores for others."""
     small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL_MODEL
     torch.set_num_threads(threads or (1 if small else usable_cores()))
 
@@ -49,9 +49,9 @@ def machine_of(trainer: Mapping[str, Any]) -> Machine:
 
 
 def check(machine: Machine) -> None:
-    """Ask, before anything is written, whether `machine` can be had here.
+    """Check, before anything is written, that `machine` is available here.
 
-    Raises: UserError where it can't.
+    Raises: UserError if it isn't.
     """
     compiled.check(machine.compile)
     with refused():
@@ -63,10 +63,10 @@ def placement(machine: Machine, *plugins: Any) -> dict[str, Any]:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if SLURMEnvironment.detect():
-        plugins += (SLURMEnvironment(auto_requeue=False),)  # its handler may save in the middle of an update
+        plugins += (SLURMEnvironment(auto_requeue=False),)  # its handler may save mid-update
     strategy = machine.strategy
     if processes.count() > 1 and strategy in ("auto", "ddp"):
-        strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once they are frozen
+        strategy = "ddp_find_unused_parameters_true"  # scales of candidates not chosen, logits once frozen
     return {
         "accelerator": machine.accelerator,
         "devices": machine.devices,
@@ -79,8 +79,8 @@ def placement(machine: Machine, *plugins: Any) -> dict[str, Any]:
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Turn what Lightning says of settings that it can't take into a UserError, for what is done in the block."""
+    """Turn Lightning's errors about settings, raised in the block, into a UserError."""
     try:
         yield
     except (ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
+        raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None

@@ -29,8 +29,8 @@ class TrainingModule(lightning.LightningModule):
     """Trains the student's model, its quantizers and the logits of the search together, on the batches of `epochs`.
 
     Everything random in update k is seeded by (seed, k): dropout, masking, Gumbel noise, the choice of utterances. So a
-    resumed run goes on exactly where it stopped, with no random state to save; and the batches of an update may be
-    those of one process (`accumulate`) or of several, which makes no difference but in rounding.
+    resumed run continues exactly where it stopped, with no random state to save; and splitting an update's batches over
+    one process (`accumulate`) or several makes no difference except in rounding.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class TrainingModule(lightning.LightningModule):
         before_checkpoint: Callable[[], None] = lambda: None,
         updates_before: int = 0,
     ) -> None:
-        """Set the stage up; `updates_before` are those of the run's earlier stages, for the logs."""
+        """Set the stage up; `updates_before`: number of updates in the run's earlier stages, for the logs."""
         super().__init__()
         self.model = student.model  # a submodule: trained and saved
-        self.search = precisions.search if precisions else None  # as are its logits
-        self.audio_seconds = 0.0  # heard so far by this process, without padding
-        self.trajectory: list[Snapshot] = []  # one an epoch
+        self.search = precisions.search if precisions else None  # a submodule, too, for its logits
+        self.audio_seconds = 0.0  # processed so far by this process, without padding
+        self.trajectory: list[Snapshot] = []  # one per epoch
         self._losses: list[Tensor] = []  # of this epoch
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
@@ -60,11 +60,11 @@ class TrainingModule(lightning.LightningModule):
         self._processes = processes.count()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The batches of the present epoch, for this process among all."""
+        """Return this process's batches of the current epoch."""
         return self._epochs.loader(self.trainer.global_step, pin=self.device.type == "cuda")
 
     def on_train_epoch_start(self) -> None:
-        """Lightning puts the model in training mode; dropout is our own choice."""
+        """Set training mode only if dropout is on, whereas Lightning always sets it."""
         self.model.train(self._optimization.dropout)
         for layer in self.model.modules():  # transformers recomputes activations in training mode only
             if isinstance(layer, GradientCheckpointingLayer):
@@ -77,7 +77,7 @@ class TrainingModule(lightning.LightningModule):
             self._precisions.start_step(self.global_step, self._optimization.updates)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
-        """The loss of one batch; None, by which the weights stay as they are, where every file in it was left out."""
+        """Return the loss of one batch; None, which skips the update, if every file in it was left out."""
         self._report(batch.skipped)
         share = share_of(batch, self._student, self._epochs.batches_per_update, self._sum)
         if not batch.ids and self._processes == 1:
@@ -88,7 +88,7 @@ class TrainingModule(lightning.LightningModule):
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
         self.log(UPDATE, float(self._updates_before + self.global_step + 1))
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.global_step + 1) % every == 0:  # the updates that Lightning logs; reading a number waits for the GPU
+        if (self.global_step + 1) % every == 0:  # only when Lightning logs, since reading a number waits for the GPU
             everywhere = self._sum(loss.detach())  # so that all processes stop
             if not torch.isfinite(everywhere):
                 raise self._diverged(f"loss is {float(everywhere)} in update {self.global_step + 1}")
@@ -106,44 +106,44 @@ class TrainingModule(lightning.LightningModule):
         self._losses.clear()
 
     def configure_optimizers(self) -> Any:
-        """AdamW, and its schedule over the updates of the stage."""
+        """Return AdamW and its schedule over the stage's updates."""
         searched = self.search.parameter_groups() if self.search is not None else []
         optimizer = self._optimization.optimizer(self.model, searched)
         schedule = self._optimization.schedule(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the audio heard, for the ledger, and the trajectory.
+        """Store the amount of audio processed, for the ledger, and the trajectory.
 
-        Raises: UserError where a weight is no number any more, so that the last good checkpoint stays.
+        Raises: UserError if a weight became NaN or infinite, so that the last good checkpoint is kept.
         """
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters()):
-            raise self._diverged(f"weights are no numbers after update {self.global_step}")
+            raise self._diverged(f"weights became NaN or infinite by update {self.global_step}")
         self._before_checkpoint()
         checkpoint["audio_seconds"] = self.all_audio_seconds()
         checkpoint["losses"] = list(self._losses)
         checkpoint["trajectory"] = [asdict(entry) for entry in self.trajectory]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the audio heard and the trajectory, and begin with the epoch that follows."""
+        """Restore the amount of audio and the trajectory, and start with the next epoch."""
         self.audio_seconds = checkpoint["audio_seconds"] if processes.rank() == 0 else 0.0
         self._losses = list(checkpoint.get("losses", ()))
         self.trajectory = [Snapshot(**entry) for entry in checkpoint["trajectory"]]
         end_epoch(checkpoint)
 
     def all_audio_seconds(self) -> float:
-        """The audio that all processes have heard so far, without padding; all of them must ask."""
+        """Return the audio seconds of all processes so far, without padding; all processes must call this."""
         if self._processes == 1:
             return self.audio_seconds
-        heard = torch.tensor(self.audio_seconds, device=self.device, dtype=torch.float64)
-        return float(self._sum(heard))
+        own = torch.tensor(self.audio_seconds, device=self.device, dtype=torch.float64)
+        return float(self._sum(own))
 
     def _sum(self, numbers: Tensor) -> Tensor:
-        """The sum of `numbers` over all processes; all of them must ask."""
+        """Return the sum of `numbers` over all processes; all of them must call this."""
         return self.trainer.strategy.reduce(numbers.clone(), reduce_op="sum")  # a clone, as it is changed in place
 
     def _report(self, skipped: list[str]) -> None:
-        """Name each file that was left out, once."""
+        """Warn once about each file that was left out."""
         for message in skipped:
             if message not in self._reported:
                 self._reported.add(message)

@@ -1,4 +1,4 @@
-"""How a stage is optimized: the numbers of `conf/trainer/`, and what is wrong with them."""
+"""How a stage is optimized: the settings of `conf/trainer/`, and their checks."""
 
 from dataclasses import dataclass
 from math import inf
@@ -19,14 +19,13 @@ _NOT_NEGATIVE = ("learning_rate", "scale_learning_rate", "weight_decay", "warmup
 class Optimization:
     """AdamW with linear warm-up, a constant rate, and linear decay to zero.
 
-    updates: optimizer steps. audio_seconds: padded audio a batch. pad_seconds: a batch's length is rounded up to a
-    multiple of it, 0 for none. learning_rate: of the weights. scale_learning_rate: of the logarithms of the
-    quantizers' scales, so it is relative. warmup, decay: shares of the updates. clip: bound on
-    the gradient's norm, 0 for none. interval: updates between checkpoints. accumulate: batches an update. dropout:
-    whether dropout and masking are on. train_feature_encoder: whether the convolutions on the audio are trained.
-    workers: processes that decode audio.
+    updates: optimizer steps. audio_seconds: padded audio per batch. pad_seconds: a batch's length is rounded up to a
+    multiple of it, 0 for none. learning_rate: of the weights. scale_learning_rate: of the logarithms of the quantizers'
+    scales, so it is relative. warmup, decay: shares of the updates. clip: bound on the gradient's norm, 0 for none.
+    interval: updates between checkpoints. accumulate: batches per update. dropout: whether dropout and masking are on.
+    train_feature_encoder: whether the convolutions on the audio are trained. workers: processes that decode audio.
 
-    Raises: UserError for a value that makes no sense.
+    Raises: UserError for an invalid value.
     """
 
     updates: int
@@ -64,9 +63,9 @@ class Optimization:
             )
 
     def optimizer(self, model: nn.Module, searched: list[dict[str, Any]]) -> AdamW:
-        """AdamW (Loshchilov and Hutter 2019) over what `model` trains, and over the groups of a precision search.
+        """Return AdamW (Loshchilov and Hutter 2019) for the trained parameters of `model` and a search's groups.
 
-        Three groups of the model: matrices (decayed), vectors, and the scales of the quantizers.
+        The model has three groups: matrices (with weight decay), vectors, and the scales of the quantizers.
         """
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         scales = [p for name, p in named if name.endswith("log_scales")]
@@ -80,7 +79,7 @@ class Optimization:
         return AdamW([group for group in groups if group["params"]], lr=self.learning_rate, weight_decay=0.0)
 
     def schedule(self, optimizer: Optimizer) -> LambdaLR:
-        """Warm-up, constant, decay: the rate of each group is zero at the first update and again after the last."""
+        """Return warm-up, constant, decay: each group's rate is zero at the first update and again after the last."""
         return get_wsd_schedule(
             optimizer,
             num_warmup_steps=round(self.warmup * self.updates),

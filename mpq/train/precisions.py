@@ -1,4 +1,4 @@
-"""Between the precision search and the quantizers: lambdas in at each update, one precision in the end."""
+"""Passes the decisions of a precision search to the quantizers: lambdas at each update, one precision at the end."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +12,14 @@ from mpq.search.base import PrecisionSearch
 
 
 class Precisions:
-    """Sets the precisions of the searched sites' quantizers as a search wants them."""
+    """Sets the precisions of the searched sites' quantizers as a search decides."""
 
     def __init__(self, search: PrecisionSearch, quantizers: Mapping[str, WeightQuantizer]) -> None:
         self.search = search
         self._searched = {site.name: quantizers[site.name] for site in search.sites}
 
     def start_step(self, step: int, total: int) -> None:
-        """Hand out the mixture of update `step` of `total`, or freeze the precisions where the search has ended."""
+        """Set the mixture for update `step` of `total`, or freeze the precisions if the search has ended."""
         lambdas = None if self.search.frozen(step, total) else self.search.start_step(step, total)
         if lambdas is None:
             self.freeze()
@@ -28,7 +28,7 @@ class Precisions:
             quantizer.lambdas = row
 
     def freeze(self, assignment: Assignment | None = None) -> None:
-        """Give every site the precision of `assignment`, or what the search's allocation decides, unless it has one."""
+        """Freeze every site at `assignment`, or else at the search's allocation, unless the precisions are decided."""
         if self.decided:
             return
         for name, bits in (assignment or self.search.assignment()).items():
@@ -40,12 +40,12 @@ class Precisions:
         return all(quantizer.bits is not None for quantizer in self._searched.values())
 
     def assignment(self) -> Assignment:
-        """The precision in bits of every searched site, once decided."""
+        """Return the precision in bits of every searched site, once decided."""
         return {name: bits for name, q in self._searched.items() if (bits := q.bits) is not None}
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:
-        """What is logged: the budget, the average bits expected or decided, each site's, each unit's probabilities."""
+        """Return what to log: budget, average bits (expected or decided), bits per site, probabilities per unit."""
         search = self.search
         if self.decided:
             bits = {name: float(b) for name, b in self.assignment().items()}
@@ -64,12 +64,12 @@ class Precisions:
 
 
 def _prefixed(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
-    # Slashes for the dots of a name: W&B's patterns, which keep these hundreds of keys out of sight, pass dots by.
+    # Slashes for dots, because W&B's patterns, which hide these hundreds of keys, don't match dots.
     return {prefix + key.replace(".", "/"): value for key, value in values.items()}
 
 
 def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) -> Snapshot:
-    """Read the state of `search` off; None where there is nothing open any more."""
+    """Return a snapshot of `search`; of the loss only if `search` is None, that is, nothing is undecided."""
     if search is None:
         return Snapshot(update, loss)
     temperature = getattr(search, "temperature", None)
@@ -78,7 +78,7 @@ def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) ->
 
 
 def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot]) -> StageSearch:
-    """Put together what stage `name` learned."""
+    """Return the record of what stage `name` learned."""
     logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
     return StageSearch(
         name=name,
@@ -95,7 +95,7 @@ def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot])
 
 
 def _rows(values: Tensor, digits: int) -> Rows:
-    """`values` [S, C] as numbers of so many significant digits: 9 give a float32 back exactly."""
+    """Return `values` [S, C] rounded to so many significant digits: 9 restore a float32 exactly."""
     return tuple(tuple(float(f"{value:.{digits}g}") for value in row) for row in values.detach().double().tolist())
 
 

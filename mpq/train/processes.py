@@ -1,7 +1,7 @@
-"""The processes of a run on several devices: the first leads, the others only train along.
+"""The processes of a run on several devices: the first leads, the others (followers) only take part in training.
 
-The first claims the run, measures, evaluates and writes; the others (followers) load the same teacher and data, join
-every update and end. The first starts its followers itself, with the settled config as a file, so that it doesn't
+The first claims the run, measures, evaluates and writes; the followers load the same teacher and data, take part in
+every update and exit. The first starts its followers itself, with the settled config as a file, so that it doesn't
 matter how it was started (a script, a sweep, a notebook); torchrun and SLURM start all processes at once.
 """
 
@@ -22,27 +22,27 @@ from mpq.train import launch
 
 T = TypeVar("T")
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")  # torchrun's, Lightning's and SLURM's; all 0 in the first
-_NEWS_SECONDS = 5.0  # for a follower to end whose connection has
+_NEWS_SECONDS = 5.0  # for a follower to exit after its connection has ended
 
 
 def is_follower(trainer: Mapping[str, Any]) -> bool:
-    """Whether this process only trains along; `trainer` has the settings `devices` and `nodes`."""
+    """Return whether this process is a follower; `trainer` has the settings `devices` and `nodes`."""
     alone = str(trainer["devices"]) == "1" and trainer["nodes"] == 1
     return not alone and any(int(os.environ.get(name, 0)) for name in _RANKS)
 
 
 def rank() -> int:
-    """The number of this process among those that train together, 0 for the first."""
+    """Return the number of this process among those that train together, 0 for the first."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def count() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def from_first(read: Callable[[], T]) -> T:
-    """What `read` gives in the first process, in every process; it also makes them wait for each other."""
+    """Return, in every process, the first process's result of `read`; the processes wait for each other."""
     if count() == 1:
         return read()
     box: list[Any] = [read() if rank() == 0 else None]
@@ -51,7 +51,7 @@ def from_first(read: Callable[[], T]) -> T:
 
 
 def everyones(value: T) -> list[T]:
-    """The `value` of every process, the first one's first; all of them must ask."""
+    """Return the `value` of every process in order; all processes must call this."""
     if count() == 1:
         return [value]
     values: list[Any] = [None] * count()
@@ -61,9 +61,9 @@ def everyones(value: T) -> list[T]:
 
 @contextmanager
 def together(cfg: DictConfig, work: Path) -> Iterator[None]:
-    """Connect this process with the others of `cfg.trainer` for a block; the first one starts them, by way of `work`.
+    """Connect this process with the others of `cfg.trainer` for a block; the first starts them with a file in `work`.
 
-    Raises: UserError where Lightning refuses the settings, or a follower has failed.
+    Raises: UserError if Lightning rejects the settings, or a follower has failed.
     """
     fabric = _fabric(cfg.trainer) if any(stage.updates for stage in cfg.recipe.stages.values()) else None
     if fabric is None or fabric.world_size == 1:
@@ -95,7 +95,7 @@ def together(cfg: DictConfig, work: Path) -> Iterator[None]:
 
 
 def _fabric(trainer: Mapping[str, Any]) -> Any:
-    """Lightning's access to the devices, or None where one is all that is asked for."""
+    """Return Lightning's access to the devices, or None if only one is requested."""
     if str(trainer["devices"]) == "1" and trainer["nodes"] == 1:
         return None
     import lightning
@@ -104,7 +104,7 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
 
     for name in ("fabric.utilities.rank_zero", "fabric.utilities.distributed", "pytorch.utilities.rank_zero"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
-    # The first process measures and writes while the others wait: longer than PyTorch's half hour.
+    # The others wait while the first process measures and writes, longer than PyTorch's default of half an hour.
     strategy = DDPStrategy(timeout=timedelta(days=1))
     try:
         return lightning.Fabric(
@@ -114,4 +114,4 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
             num_nodes=trainer["nodes"],
         )
     except (ValueError, MisconfigurationException) as error:
-        raise UserError(f"trainer settings that Lightning refuses: {' '.join(str(error).split())}") from None
+        raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None

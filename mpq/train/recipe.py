@@ -32,13 +32,13 @@ from mpq.train.stage import run_stage
 def run_recipe(
     cfg: DictConfig, teacher: SpeechModel, corpus: Corpus, folder: Path, logger: Any
 ) -> tuple[nn.Module, Assignment, Ledger]:
-    """The model that the recipe of a settled config makes, the precisions of its searched sites, and what it cost.
+    """Run the recipe of a settled config; return the model, the precisions of its searched sites, and the cost.
 
     Each stage starts from a copy of the `teacher`, from the `previous` stage's model, from the folder of a packed model
-    (`mpq.checkpoint.requantize`), or (`scratch`) from the teacher itself where that has random weights. Without a stage
-    it is the teacher.
+    (`mpq.checkpoint.requantize`), or (`scratch`) from the teacher itself, which then has random weights. Without stages
+    the model is the teacher.
 
-    Raises: UserError where a stage's settings can't be used.
+    Raises: UserError if a stage's settings can't be used.
     """
     dataset = SpeechDataset(corpus.train, teacher.processor, cfg.data.on_bad_audio)
     if cfg.recipe.stages:
@@ -54,13 +54,13 @@ def run_recipe(
 
 
 def learned(cfg: DictConfig, folder: Path) -> list[StageSearch]:
-    """What the search of each stage of a finished recipe learned; a stage in full precision has none."""
+    """Return what the search of each stage of a finished recipe learned; full-precision stages have none."""
     files = [folder / str(name) / SEARCH for name in cfg.recipe.stages]
     return [stage for file in files if file.is_file() for stage in read_search(file)]
 
 
 def _ledger(folder: Path) -> Ledger:
-    """The ledger that an earlier, killed process has left in `folder`, or a new one."""
+    """Return the ledger that an earlier, killed process left in `folder`, or a new one."""
     ledger = Ledger()
     if (folder / LEDGER).is_file():
         ledger.restore(json.loads((folder / LEDGER).read_text(encoding="utf-8")))
@@ -68,7 +68,7 @@ def _ledger(folder: Path) -> Ledger:
 
 
 def _posteriors(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus) -> Posteriors | None:
-    """The teacher's posteriors on disk, where the settings keep them and a stage can need them."""
+    """Return the teacher's posteriors on disk, if the settings keep them and a stage may need them."""
     if not (cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages):
         return None
     return Posteriors(folder_of(cfg.cache, teacher, corpus, cfg.trainer.precision), teacher)
@@ -77,7 +77,7 @@ def _posteriors(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus) -> Poster
 def _start(
     cfg: DictConfig, stage: DictConfig, teacher: SpeechModel, previous: SpeechModel, assignment: Assignment
 ) -> tuple[SpeechModel, Assignment]:
-    """The model that a stage starts from, and the precisions decided before it; `assignment`: the previous stage's."""
+    """Return the model that a stage starts from and the precisions decided before; `assignment`: of the last stage."""
     if stage.start_from == "teacher":
         return teacher.copy(), assignment
     if stage.start_from in START_FROM:
@@ -88,7 +88,7 @@ def _start(
 
 
 def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, loss: Loss) -> StageSettings:
-    """The settings of a stage, with what they take from the rest of the config and from the stage before."""
+    """Return the settings of a stage, including those from the rest of the config and from the previous stage."""
     return StageSettings(
         name,
         loss,
@@ -103,7 +103,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
 
 
 def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch | None:
-    """The search of a stage; one that takes `assignment: previous` is given that of the stage before."""
+    """Return the search of a stage; `assignment: previous` is replaced by the previous stage's assignment."""
     if search is None:
         return None
     settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
@@ -116,12 +116,12 @@ def _loss(cfg: DictConfig, teacher: SpeechModel | None, posteriors: Posteriors |
 
 
 def _quantizer(cfg: DictConfig) -> QuantizerSettings:
-    """The settings of `quantizer` that are about weights."""
+    """Return the settings of `quantizer` for weights."""
     return QuantizerSettings(**{field.name: cfg.quantizer[field.name] for field in fields(QuantizerSettings)})
 
 
 def _activations(cfg: DictConfig) -> Activations:
-    """The settings of `quantizer` that are about activations."""
+    """Return the settings of `quantizer` for activations."""
     q = cfg.quantizer
     given = {"kind": q.get("activations"), "percentile": q.get("activation_percentile")}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -129,6 +129,6 @@ def _activations(cfg: DictConfig) -> Activations:
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
-    """The trainer's settings with the stage's number of updates; the trainer has more, for recipes to refer to."""
+    """Return the trainer's settings with the stage's number of updates; the others are for recipes to refer to."""
     names = {field.name for field in fields(Optimization)} - {"updates", "workers"}
     return Optimization(updates=stage.updates, workers=cfg.data.workers, **{name: cfg.trainer[name] for name in names})

@@ -1,4 +1,4 @@
-"""One stage of a recipe: measure sensitivities where the search asks for it, attach quantizers, update, decide."""
+"""One stage of a recipe: measure sensitivities if the search needs them, attach quantizers, train, decide."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -29,14 +29,14 @@ from mpq.train.precisions import Precisions, describe
 def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> Assignment:
     """Train `student` in place; return the precision of every searched site (none for full precision).
 
-    The stage's checkpoint and its assignment, once known, go to its folder; where there are those of an earlier run,
-    that run is continued, and if it was finished only its outcome is loaded.
+    The stage's checkpoint and its assignment, once known, go to its folder. If an earlier run left them there, that run
+    is resumed, or, if it was finished, only its outcome is loaded.
 
-    Raises: UserError where the settings can't be used.
+    Raises: UserError if the settings can't be used.
     """
     _prepare(student, stage, run)
     with _clock(stage, run) as entry:
-        run.save_ledger()  # so that a resumption counts, however soon the next kill comes
+        run.save_ledger()  # so that a resumption is counted even if the next kill comes soon
         precisions = None if stage.search is None else quantized(student, stage.search, stage, run, entry)
         module = None if stage.optimization.updates == 0 else _trained(student, stage, run, precisions)
         if precisions is not None:
@@ -61,7 +61,7 @@ def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> Non
 
 
 def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[Stage]:
-    """The ledger's clock over the stage, or an entry that counts for nothing where the stage was finished before."""
+    """Return the ledger's clock for the stage, or an entry that is not recorded if the stage was finished before."""
     if run.ledger.finished(stage.name):
         return nullcontext(Stage(stage.name))
     return run.ledger.stage(stage.name, processes.count())
@@ -70,11 +70,11 @@ def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[Stag
 def quantized(
     student: SpeechModel, search: PrecisionSearch, stage: StageSettings, run: RunContext, entry: Stage
 ) -> Precisions:
-    """Put quantizers on the sites of `student`, unless it has them; return the precisions of those searched.
+    """Attach quantizers to the sites of `student`, unless it has them; return the precisions of the searched ones.
 
-    What a measured search finds is written to the stage's folder, or read where an earlier process has written it.
+    The result of a measured search is written to the stage's folder, or read if an earlier process has written it.
 
-    Raises: UserError where the student's precisions are decided and the `search` would decide them anew.
+    Raises: UserError if the student's precisions are decided and the `search` would decide them again.
     """
     sites = find_sites(student.model, stage.searched)
     search.bind([site for site in sites if site.searched], stage.target, run.seed)
@@ -99,7 +99,7 @@ def quantized(
 
 
 def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utterances: int | None) -> Calibration:
-    """The student, on its device, with `utterances` of the training set for forward passes (None: with no audio)."""
+    """Return the student, on its device, with `utterances` of the training set for forward passes (None: no audio)."""
     student.to_accelerator(run.machine.accelerator)
     fold_weight_norm(student.model)
     audio_seconds, batches = stage.optimization.audio_seconds, []
@@ -116,7 +116,7 @@ def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, Weig
     given = search.assignment() if isinstance(search, FixedSearch) else {}
     if any(given.get(site.name) != attached[site.name].bits for site in search.sites):
         raise UserError(
-            f"recipe.stages.{name} starts from the previous stage, whose precisions stand: it must take "
+            f"recipe.stages.{name} starts from the previous stage, whose precisions are final: it must use "
             "search=fixed with assignment=previous, or start_from=teacher"
         )
 
@@ -124,7 +124,7 @@ def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, Weig
 def _trained(
     student: SpeechModel, stage: StageSettings, run: RunContext, precisions: Precisions | None
 ) -> TrainingModule:
-    """Run the updates of the stage, from the checkpoint of an earlier, killed process on if there is one."""
+    """Run the updates of the stage, resuming from the checkpoint of an earlier, killed process if there is one."""
     earlier = sum(other.updates for other in run.ledger.time().stages if other.name != stage.name)
     epochs = Epochs(run.dataset, stage.optimization, run.seed)
 
@@ -138,7 +138,7 @@ def _trained(
 
 
 def _decide(precisions: Precisions, module: TrainingModule | None, stage: StageSettings, run: RunContext) -> None:
-    """Settle the precisions as an earlier, killed process did, if it did, and write them down."""
+    """Freeze the precisions, as an earlier, killed process decided if it got that far, and write them."""
     saved, learned = run.folder_of(stage) / BITS, run.folder_of(stage) / SEARCH
     precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
     if processes.rank() == 0:

@@ -71,8 +71,8 @@ def test_a_mixture_of_kinds_or_a_broken_scale_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bits": 4}, "must be dynamic or static, of 8 bits"),
-        ({"kind": "learned"}, "must be dynamic or static, of 8 bits"),
+        ({"bits": 4}, "must be dynamic or static at 8 bits"),
+        ({"kind": "learned"}, "must be dynamic or static at 8 bits"),
         ({"kind": "dynamic"}, "the file has tensors that the model lacks"),
         ({"layers": ["lm_head"]}, "the file has tensors that the model lacks"),
         ({"layers": ["lm_head", "lm_head"]}, "twice"),

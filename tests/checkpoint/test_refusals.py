@@ -145,7 +145,7 @@ def test_a_block_without_its_objects(packed, field):
     ("tied", "match"),
     [
         ({"lm_head.bias": "lm_head.weight"}, "more than one form"),
-        ({"lm_head.extra": "lm_head.nothing"}, "no parameter in the file"),
+        ({"lm_head.extra": "lm_head.nothing"}, "not a parameter in the file"),
         ({"lm_head.extra": "lm_head.bias"}, "tensors that the model lacks"),
         ({"lm_head.extra": 3}, "must map"),
     ],

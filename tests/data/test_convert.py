@@ -50,7 +50,7 @@ def test_without_ffmpeg_the_sentence_has_the_command(tmp_path, monkeypatch):
     with pytest.raises(audio.BadAudioError) as caught:
         audio.header(path)
     assert str(caught.value) == (
-        f"{path} is of a format that takes ffmpeg: install it, or convert the file with "
+        f"{path} has a format that needs ffmpeg: install it, or convert the file with "
         f"`ffmpeg -i '{path}' -ar 16000 '{tmp_path / 'a talk.wav'}'`"
     )
     record(tmp_path / "b.wav", tone(1.0))

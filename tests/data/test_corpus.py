@@ -184,7 +184,7 @@ def test_no_audio_is_refused(tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         find(tmp_path / "nowhere")
     (tmp_path / "x.trans.txt").write_text("x A\n")
-    with pytest.raises(UserError, match=r"holds no audio: no file in it ends in one of \.flac"):
+    with pytest.raises(UserError, match=r"has no audio: no file in it ends in one of \.flac"):
         find(tmp_path)
     (tmp_path / "bad.wav").write_bytes(b"no audio")
     (tmp_path / "x.trans.txt").unlink()

@@ -83,7 +83,7 @@ def test_a_loader_keeps_the_order(processor, utterances):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_file_stops_with_one_sentence(processor, utterances, tmp_path, workers):
     dataset = SpeechDataset([*utterances, mute(tmp_path)], processor, "stop")
-    with pytest.raises(UserError, match=r"mute\.wav is silent; mend it or .*on_bad_audio=skip") as caught:
+    with pytest.raises(UserError, match=r"mute\.wav is silent; fix it or .*on_bad_audio=skip") as caught:
         list(loader(dataset, [[0, 1], [2, 4]], workers))
     assert len(str(caught.value).splitlines()) == 1
 

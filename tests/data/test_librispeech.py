@@ -101,8 +101,8 @@ BAD = {
     _unlabelled: (r"1-1-9004.flac has no transcript", 1),
     _blank_label: (r"1-1-9005.flac has no transcript", 1),
     _transcript_only: (r"1-1-9006 of .*test has a transcript but no audio", 1),
-    _two_texts: (r"1-1-9008 has two transcripts with other words, the second in .*more.trans.txt", 1),
-    _lost_folder: (r"test/1/2 is a link to what is not there", 1),
+    _two_texts: (r"1-1-9008 has two different transcripts, the second in .*more.trans.txt", 1),
+    _lost_folder: (r"test/1/2 is a broken link", 1),
     _odd_name: (r"test/1/caf\\xe9 has a name that is not UTF-8: rename it", 1),
     _odd_file: (r"test/1/1/1-1-caf\\xe9.flac has a name that is not UTF-8: rename it", 1),
     _same_name: (r"1-1-9007.(flac|wav) shares its name", 2),
@@ -127,7 +127,7 @@ def test_a_transcript_that_is_no_text(tmp_path):
     split_of(tmp_path)
     record(tmp_path / "test" / "2" / "2" / "2-2-0000.flac", tone(1.0))
     (tmp_path / "test" / "2" / "2" / "2-2.trans.txt").write_bytes(b"2-2-0000 \xff\xfe\n")
-    with pytest.raises(UserError, match=r"2-2\.trans\.txt is no readable text.*1 more like it"):
+    with pytest.raises(UserError, match=r"2-2\.trans\.txt is not readable text.*1 more like it"):
         read_split(tmp_path, "test")
     assert len(read_split(tmp_path, "test", "skip").utterances) == 2
 
@@ -173,7 +173,7 @@ def test_linked_folders_are_read_and_circles_are_not(tmp_path):
         ("1-2-0000", "1"),
         ("21-1-0000", "21"),
     }
-    assert found.skipped == [f"{test}/1/self is a link to what is not there"]
+    assert found.skipped == [f"{test}/1/self is a broken link"]
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):

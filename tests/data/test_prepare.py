@@ -63,7 +63,7 @@ def test_both_corpora_are_read_as_arranged(downloads, tmp_path):
     (one,) = (u for u in corpus.train if u.id == "2022-0-0035")
     assert one.text == "WE CALL 020220035" and one.path.resolve().name == "020220035.WAV"
     assert one.seconds == pytest.approx(0.33)  # the fourteenth recording made
-    with pytest.raises(UserError, match="librispeech-mini is there already: remove it"):
+    with pytest.raises(UserError, match="librispeech-mini already exists: remove it"):
         prepare.arrange_mini(root, *downloads)
 
 
@@ -76,7 +76,9 @@ def test_what_is_no_such_corpus_is_refused_and_nothing_is_left(downloads, tmp_pa
         with pytest.raises(UserError, match=told):
             prepare.arrange_mini(tmp_path / "data", *arguments)
     next((clean / "61" / "70").glob("*.flac")).unlink()
-    with pytest.raises(UserError, match=r"there is no audio .*/61-70-000\d\.flac, which has a transcript"):
+    with pytest.raises(
+        UserError, match=r"the audio file .*/61-70-000\d\.flac is missing, although it has a transcript"
+    ):
         prepare.arrange_mini(tmp_path / "data", clean, ocean)
     shutil.rmtree(clean / "61")
     with pytest.raises(UserError, match="must have speaker 61 for its split train"):

@@ -65,7 +65,7 @@ def test_whatever_happens_the_run_ends_as_the_uninterrupted_one(uninterrupted, t
         (functools.partial(mishaps.signal_before, 2, signal.SIGTERM), 143, 3, "stopped by SIGTERM after update 3: "),
         (functools.partial(mishaps.full_disk_before, 6), 1, 5, f"error: the training checkpoint {checkpoint} can't"),
         (functools.partial(mishaps.worker_dies_after, checkpoint), 1, 5, "error: a process that decodes audio has"),
-        (functools.partial(mishaps.signal_before, 7, signal.SIGINT), 130, 5, "interrupted; the same command goes on"),
+        (functools.partial(mishaps.signal_before, 7, signal.SIGINT), 130, 5, "interrupted; the same command resumes"),
         (
             functools.partial(mishaps.signal_to_all_before, 6, signal.SIGTERM),
             143,

@@ -113,7 +113,7 @@ def test_a_damaged_file_is_made_anew(damage, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file/0-1-0001.safetensors can't be written \(.*\): distill.keep=false does"):
+    with pytest.raises(UserError, match=r"file/0-1-0001.safetensors can't be written \(.*\): distill.keep=false works"):
         Posteriors(tmp_path / "file", speech_of(model_of(ARCHITECTURE)))(random_batch(), 50)
 
 

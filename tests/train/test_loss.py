@@ -98,7 +98,7 @@ def test_the_teacher_learns_nothing_and_its_copies_still_can(model):
 
 @pytest.mark.parametrize("values", [(-1, 1, 1), (1, -1, 1), (0, 0, 1), (1, 1, 0), (float("nan"), 1, 1), ("a", 1, 1)])
 def test_weights_that_make_no_sense_are_refused(model, values):
-    with pytest.raises(UserError, match="must be numbers, not negative nor both zero"):
+    with pytest.raises(UserError, match="must be 0 or more and not both 0"):
         Loss(*values, speech_of(model))
 
 

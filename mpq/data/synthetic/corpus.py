@@ -1,10 +1,10 @@
 """The embedded corpus: English sentences from our own grammar, spoken by eSpeak NG, in LibriSpeech's folder layout.
 
-It lets everything here run without a download or a permission. It is synthetic speech, and every table says so.
+With it everything here runs without a download or a licence. It is synthetic speech, and every table says so.
 
 A chapter is `CHAPTER` utterances of one speaker. Each is made in a fresh process (eSpeak NG's output depends on earlier
 calls) and written atomically, so a killed run resumes where it stopped. The folder is named by a hash of the settings
-and of `VERSION`; `corpus.json` is written last and holds a hash of the content.
+and `VERSION`; `corpus.json` is written last and holds a hash of the content.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ class Chapter:
 
 
 def plan(utterances: Mapping[str, int], seed: int) -> Iterator[Chapter]:
-    """The chapters of a corpus: speakers take turns, heard ones in train and "clean", unheard ones in "other"."""
+    """Yield the chapters of a corpus; training speakers take turns in train and "clean", new ones in "other"."""
     speakers_of = {"train": voices.HEARD, "clean": voices.CLEAN, "other": voices.UNHEARD}
     for index, split in enumerate(SPLITS):
         speakers = speakers_of[split.rpartition("-")[2]]
@@ -57,7 +57,7 @@ def plan(utterances: Mapping[str, int], seed: int) -> Iterator[Chapter]:
 
 
 def _microphone(audio: np.ndarray, split: str, rng: np.random.Generator) -> np.ndarray:
-    """Noise and echo: light on "clean", more on "other", in between and varied on the training set."""
+    """Add noise and echo: little on "clean", more on "other", varying in between on the training set."""
     if split.endswith("clean"):
         return voices.add_noise(audio, rng.uniform(20, 40), rng)
     if split.endswith("other"):
@@ -96,7 +96,7 @@ def make_chapter(root: Path, chapter: Chapter) -> str:
     return digest.hexdigest()
 
 
-VERSION = 3  # raise it when a change makes other audio from the same settings
+VERSION = 3  # increase it when a change makes different audio from the same settings
 
 
 def check_utterances(utterances: Mapping[str, int]) -> None:
@@ -109,12 +109,12 @@ def check_utterances(utterances: Mapping[str, int]) -> None:
 
 
 def make(cache: Path | str, utterances: Mapping[str, int], seed: int, processes: int | None = None) -> Path:
-    """Make the corpus under `cache` unless it is there; return its folder.
+    """Make the corpus under `cache` unless it exists; return its folder.
 
     `utterances` maps a split (`train`, `dev-clean`, ...) to its number of utterances. `processes` defaults to the
     number of cores that this process may use.
 
-    Raises: UserError where a split is unknown, its size is no whole number or eSpeak NG is not installed.
+    Raises: UserError if a split is unknown, its size is not a whole number, or eSpeak NG is not installed.
     """
     check_utterances(utterances)
     chapters = list(plan(utterances, seed))
@@ -125,7 +125,7 @@ def make(cache: Path | str, utterances: Mapping[str, int], seed: int, processes:
     if not _whole(root, chapters):
         root.mkdir(parents=True, exist_ok=True)
         with (root / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # of two runs that start together the second waits for the first
+            fcntl.flock(lock, fcntl.LOCK_EX)  # if two runs start together, the second waits for the first
             if not _whole(root, chapters):
                 hashes = _make_chapters(root, chapters, processes)
                 lines = "".join(f"{name} {hashes[name]}\n" for name in sorted(hashes))
@@ -141,8 +141,8 @@ def _whole(root: Path, chapters: list[Chapter]) -> bool:
 def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -> dict[str, str]:
     from rich.progress import track
 
-    # A fork server: every chapter starts from one clean process, which never called eSpeak NG or PyTorch. It imports
-    # once what every child needs, and "hydra" because each child imports what the running script does.
+    # A fork server: every chapter starts from one clean process that never called eSpeak NG or PyTorch. It imports
+    # once what every child needs, including "hydra", because each child imports what the running script does.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"])
     hashes = {}
@@ -152,10 +152,10 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
         for job in track(as_completed(jobs), "Making the synthetic corpus", total=len(jobs)):
             hashes[jobs[job].folder] = job.result()
     finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: don't make the other chapters first
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, don't make the remaining chapters first
     return hashes
 
 
 def content_hash(root: Path | str) -> str:
-    """The hash of the audio and the transcripts of a corpus that `make` wrote."""
+    """Return the hash of the audio and the transcripts of a corpus that `make` wrote."""
     return json.loads((Path(root) / "corpus.json").read_text(encoding="utf-8"))["hash"]

@@ -1,8 +1,8 @@
 """eSpeak NG through ctypes: text to speech without an operating-system package.
 
-The PyPI wheel `espeakng-loader` ships the library and its voices. What the library says depends on the calls that came
-before in the same process, so a corpus that is to be the same twice synthesises each fixed shard in a fresh process.
-The breath of some voices is noise, which the library seeds with the clock; here it always starts from the same seed.
+The PyPI wheel `espeakng-loader` ships the library and its voices. The library's output depends on earlier calls in the
+same process, so a reproducible corpus synthesises each fixed shard in a fresh process. The breath of some voices is
+noise, which the library seeds with the clock; here the seed is fixed.
 """
 
 import ctypes
@@ -14,8 +14,8 @@ import numpy as np
 
 from mpq.errors import UserError
 
-_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, and the call returns when all have gone
-_DONT_EXIT = 0x8000  # without it the library ends the whole process where it misses a file
+_SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback, and the call returns after the last
+_DONT_EXIT = 0x8000  # without it the library ends the whole process if a file is missing
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
 _UTF8 = 1
 _SEED = 1
@@ -25,7 +25,7 @@ _WORDS_PER_MINUTE = (80, 450)
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker of eSpeak NG: an accent, a variant of the voice, a pitch in [0, 100] and a speed in words a minute."""
+    """A speaker of eSpeak NG: an accent, a voice variant, a pitch in [0, 100] and a speed in words per minute."""
 
     speaker: int
     accent: str
@@ -36,7 +36,7 @@ class Voice:
 
 @cache
 def _library() -> tuple[Any, int]:
-    """The started library and the rate of its samples in Hz."""
+    """Return the initialised library and its sampling rate in Hz."""
     try:
         import espeakng_loader
 
@@ -60,10 +60,10 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 def speak(text: str, voice: Voice, speed: int | None = None, pitch: int | None = None) -> tuple[np.ndarray, int]:
     """Synthesise `text`.
 
-    Returns: samples `[time]`, float32 in [-1, 1], and their rate in Hz. `speed` (words a minute) and `pitch` default
+    Returns: samples `[time]`, float32 in [-1, 1], and their rate in Hz. `speed` (words per minute) and `pitch` default
     to the voice's own.
 
-    Raises: UserError where eSpeak NG is not installed, RuntimeError where it doesn't know the voice.
+    Raises: UserError if eSpeak NG is not installed, RuntimeError if it doesn't know the voice.
     """
     library, rate = _library()
     name = f"{voice.accent}+{voice.variant}"

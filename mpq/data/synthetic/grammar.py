@@ -1,8 +1,8 @@
 """A small English grammar that writes the sentences of the embedded corpus.
 
-Sentences are drawn at random from templates whose slots are lists of words of equal part of speech, so that a
-recogniser can't guess a word from its neighbours and has to hear it. That is what makes the word error rate of a tiny
-model move when its weights lose bits. Over 450 different words; a test counts them.
+Sentences are drawn at random from templates whose slots are lists of words of the same part of speech, so that a
+recogniser can't guess a word from its neighbours but must recognise its sound. This makes the word error rate of a tiny
+model respond when its weights lose bits. There are over 450 different words; a test counts them.
 """
 
 import re
@@ -72,19 +72,19 @@ _TEMPLATES = [
 
 @cache
 def slots() -> dict[str, tuple[str, ...]]:
-    """The words of each slot, upper case."""
+    """Return the words of each slot, upper case."""
     return {slot: tuple(words.upper().split()) for slot, words in _SLOTS.items()}
 
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every word that a sentence can contain."""
+    """Return every word that a sentence can contain."""
     fixed = re.sub(r"\{\w+\}", " ", " ".join(_TEMPLATES)).upper().split()
     return frozenset(fixed).union(*slots().values())
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """One random sentence, upper case, without punctuation, as LibriSpeech writes its transcripts."""
+    """Return one random sentence, upper case, without punctuation, as in LibriSpeech's transcripts."""
     template = _TEMPLATES[rng.integers(len(_TEMPLATES))]
 
     def fill(match: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
 """The speakers of the embedded corpus and what happens to their voices on the way to the microphone.
 
-A speaker is an accent of eSpeak NG, a variant (which sets the sex and timbre), a pitch and a speed. No variant of an
-unheard speaker is that of a heard one, so "other" sets are spoken by voices that training never met. The 40 heard
-speakers are 36 different voices: speakers 131, 135, 139 and 143 speak as 101, 105, 109 and 113 do.
+A speaker is an accent of eSpeak NG, a variant (which sets the sex and timbre), a pitch and a speed. Speakers of the
+training set (`HEARD`) and of the "other" sets (`UNHEARD`) have no variant in common, so "other" voices are new to the
+model. The 40 training speakers are 36 different voices: speakers 131, 135, 139 and 143 equal 101, 105, 109 and 113.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _UNHEARD = ("m4", "f4", "m7", "m5", "grandpa", "max", "aunty", "victor", "sandro
 
 
 def _speakers(variants: tuple[str, ...], first: int, stride: int) -> tuple[Voice, ...]:
-    """One speaker a variant; the accents and the pitch and speed offsets rotate at different steps."""
+    """Return one speaker per variant; accents, pitch and speed offsets rotate with different strides."""
     return tuple(
         Voice(
             speaker=first + k,
@@ -34,15 +34,15 @@ def _speakers(variants: tuple[str, ...], first: int, stride: int) -> tuple[Voice
 HEARD = _speakers(_HEARD, first=101, stride=3) + _speakers(_HEARD[:16], first=131, stride=5)
 UNHEARD = _speakers(_UNHEARD, first=201, stride=3)
 
-# Who speaks in the "clean" sets: the 12 of the 40 heard speakers whom two half-trained models understood best, in
-# sentences of their own (experiments/LOG.md). LibriSpeech chose its clean speakers in the same way, by the error rate
-# of a recogniser (Panayotov et al., ICASSP 2015, section 4).
+# The speakers of the "clean" sets: the 12 of the 40 training speakers with the lowest error rates of two half-trained
+# models, on separate sentences (experiments/LOG.md). LibriSpeech chose its clean speakers in the same way, by the error
+# rate of a recogniser (Panayotov et al., ICASSP 2015, section 4).
 _CLEAN = (101, 102, 104, 105, 106, 112, 115, 135, 136, 138, 143, 144)
 CLEAN = tuple(voice for voice in HEARD if voice.speaker in _CLEAN)
 
 
 def coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise `[samples]` of unit power whose spectrum falls as 1/f^a, with `a` drawn from [0, 1.5]."""
+    """Return Gaussian noise `[samples]` of unit power whose spectrum falls as 1/f^a, with `a` drawn from [0, 1.5]."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     frequency = np.maximum(np.arange(len(spectrum)), 1.0)
     noise = np.fft.irfft(spectrum * frequency ** (-rng.uniform(0.0, 1.5) / 2), n=samples)
@@ -50,18 +50,18 @@ def coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def add_noise(audio: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
-    """`audio` `[time]` plus coloured noise at a signal-to-noise ratio of `decibels`."""
+    """Return `audio` `[time]` plus coloured noise at a signal-to-noise ratio of `decibels`."""
     power = np.mean(audio**2)
     return audio + coloured_noise(len(audio), rng) * np.sqrt(power / 10 ** (decibels / 10))
 
 
 def add_echo(audio: np.ndarray, reverberation: float, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """`audio` `[time]` in a room: a direct path and an exponentially decaying tail.
+    """Return `audio` `[time]` as recorded in a room: a direct path and an exponentially decaying tail.
 
     `reverberation` is the time in seconds in which the tail falls by 60 dB; the tail has a quarter of the direct
     path's energy.
     """
-    from scipy.signal import fftconvolve  # here, since its import takes seconds that settings need not wait for
+    from scipy.signal import fftconvolve  # here, since its import takes seconds and settings don't need it
 
     time = np.arange(int(reverberation * rate)) / rate
     tail = rng.standard_normal(len(time)) * np.exp(-6.9 * time / reverberation)
