@@ -72,7 +72,7 @@ def test_rows_that_do_not_fit_the_sites_are_refused(search, tmp_path, field, sho
     write_search(path, [describe("one_stage", search, [])])
     (stage,) = json.loads(path.read_text())
     path.write_text(json.dumps([{**stage, field: (shorter or (lambda v: v[1:]))(stage[field])}]))
-    with pytest.raises(UserError, match=rf"stages\[0\]\.{field} must have a"):
+    with pytest.raises(UserError, match=rf"stages\[0\]\.{field} must have one"):
         read_search(path)
 
 
