@@ -34,8 +34,7 @@ def own_conf(tmp_path, monkeypatch):
     """A copy of conf/ to change."""
     folder = tmp_path / "conf"
     shutil.copytree(conf.CONF, folder)
-    for module in ("mpq.conf", "mpq.settings"):
-        monkeypatch.setattr(f"{module}.CONF", folder)
+    monkeypatch.setattr("mpq.conf.CONF", folder)
     return folder
 
 
