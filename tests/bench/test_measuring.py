@@ -74,7 +74,7 @@ def test_a_record_comes_back_and_its_page_names_every_system(tmp_path):
     assert str(tmp_path) not in path.read_text(encoding="utf-8")
     assert {"commit", "command", "hardware", "versions", "date"} <= set(found)
     page = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert f"under a load of {found['load']:.1f} (" in page
+    assert f"at a load of {found['load']:.1f} (" in page
     assert "| first | 0.5 (0.25–0.75) | 2.5 |" in page and "- second: absent: it is not installed" in page
 
 

@@ -56,7 +56,7 @@ def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here,
     searched = [site for site in find_sites(packed) if site.searched]
     bits = bits_of(here / "small")
     average = average_bits({site.name: bits[site.name] for site in searched}, searched)
-    assert 3.1 < average <= 3.3 and f"{average:.3f} a weight" in out
+    assert 3.1 < average <= 3.3 and f"{average:.3f} per weight" in out
     assert {bits[name] for name in bits if name not in {site.name for site in searched}} == {8}
     float_model, _ = ctc.load(str(model_folder))
     errors = (packed(audio).logits - float_model(audio).logits).square().mean().sqrt()
@@ -104,7 +104,7 @@ def test_recordings_are_what_gptq_hears(model_folder, untranscribed, here):
     fitted = quantize_now(str(model_folder), 3.0, untranscribed, changes=FEW)
     assert (rounded.method, fitted.method) == ("round", "gptq") and rounded.folder != fitted.folder
     assert bits_of(rounded.folder) == bits_of(fitted.folder) and fitted.result is None
-    assert "method=gptq data=FOLDER` makes such a model" in card_of(fitted.folder)[1]
+    assert "method=gptq data=FOLDER` makes a model of this kind" in card_of(fitted.folder)[1]
     before, after = (load_packed(made.folder)[0].state_dict() for made in (rounded, fitted))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert any("encoder.layers" in name for name in changed) and not any("norm" in name for name in changed)

@@ -173,7 +173,7 @@ def test_what_cannot_be_done_is_one_sentence(run, here, words):
         rebudget(run, 3.0, here / "taken")
     shutil.copytree(run, here / "x" / "old" / "seed0")
     (here / "x" / "old" / "seed0" / "search.json").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*search\.json: No such file"):
+    with pytest.raises(UserError, match=r"cannot read .*search\.json, a run's record of its search: No such file"):
         rebudget(here / "x" / "old" / "seed0", 3.0)
     for damage in ("a: [", "- 1", "model: {name: x}", "\0"):
         (here / "x" / "old" / "seed0" / "config.yaml").write_text(damage)

@@ -171,7 +171,7 @@ def test_what_can_not_be_exported_is_refused_before_anything_is_written(masked, 
 
 def test_a_model_type_whose_logits_were_not_compared_is_refused():
     model = SimpleNamespace(config=transformers.AutoConfig.for_model("wav2vec2-conformer"))
-    with pytest.raises(UserError, match=r"only the model types wav2vec2, .*, but this is wav2vec2-conformer"):
+    with pytest.raises(UserError, match=r"only for the model types wav2vec2, .*; this model is wav2vec2-conformer"):
         describe(model, letters_processor(), "memory", "0")
 
 

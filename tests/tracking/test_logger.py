@@ -169,11 +169,11 @@ def test_metrics_that_wandb_does_not_take_cost_one_warning_and_not_the_run(tmp_p
         for step in range(3):
             logger.log_metrics({"train/loss": 1.0}, step=step)
     (message,) = messages(caplog)
-    assert message.startswith("W&B takes no more metrics of this run (") and "No space left" in message
+    assert message.startswith("W&B accepts no more metrics of this run (") and "No space left" in message
 
 
 def test_figures_that_wandb_does_not_take_cost_a_warning(monkeypatch, caplog):
     monkeypatch.setattr("mpq.tracking.content._log_result", lambda *_: 1 / 0)
     with caplog.at_level(logging.WARNING, logger="mpq"):
         log_result(object(), None, [])
-    assert messages(caplog) == ["W&B did not take the run's figures (division by zero); its record has them"]
+    assert messages(caplog) == ["W&B did not accept the run's results (division by zero); its record has them"]
