@@ -1,17 +1,14 @@
-"""What the scripts share: options written `key=value`, their help, and how a script ends.
+"""What the scripts share: options written `key=value`, and their help.
 
-A script's options are a frozen dataclass whose field types and defaults say what can be given (`command`, `read`). A
-user's mistake is one line on standard error and exit status 1; anything else is a traceback.
+A script's options are a frozen dataclass whose field types and defaults say what can be given (`command`, `read`).
 """
 
-import errno
 import functools
 import math
 import os
 import shutil
 import sys
 import textwrap
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
@@ -20,82 +17,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from mpq.errors import UserError
-
-# The prefix of OmegaConf's message about a UserError raised by one of our resolvers.
-_RESOLVER = "UserError raised while resolving interpolation: "
-# The system refuses to write, which is not a defect in mpq; the last two: a file where a folder should be.
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
-
-
-def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a script's main function; with Hydra, both inside and outside its decorator.
-
-    Inside, because Hydra prints an extra line about every exception that leaves the function; outside, because the
-    config is composed, and a wrong word on the command line detected, before the function is called.
-    """
-
-    @functools.wraps(main)
-    def wrapped(*arguments: Any, **settings: Any) -> Any:
-        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors itself and ends the process
-        warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|wandb)(\..*)?$")
-        try:
-            result = main(*arguments, **settings)
-            sys.stdout.flush()
-            return result
-        except BrokenPipeError:  # the reader of our output has stopped reading: `| head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its final flush
-            sys.exit(1)
-        except KeyboardInterrupt:
-            print("interrupted; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
-            sys.exit(130)
-        except Exception as error:
-            sentence = explain(error)
-            if sentence is None:
-                raise
-            print(f"error: {sentence}", file=sys.stderr)
-            sys.exit(1)
-
-    return wrapped
-
-
-def explain(error: BaseException | None) -> str | None:
-    """Return the message for the user about the user's mistake, or None for a defect in mpq."""
-    if isinstance(error, UserError):
-        # A worker process of PyTorch's DataLoader passes on the whole traceback as the message; ours is its last line.
-        return str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-    if error is None:
-        return None
-    from hydra.errors import HydraException, MissingConfigException, OverrideParseException  # here, since few need it
-    from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
-
-    if isinstance(error, InterpolationResolutionError) and (found := str(error).removeprefix(_RESOLVER)) != str(error):
-        return found.splitlines()[0]
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        return f"there is no {group}={choice}{_choose(error.options or [])}"
-    if isinstance(error, OverrideParseException):
-        return f"{error.override!r} can't be read: settings are written key=value"
-    if isinstance(error, OmegaConfBaseException) and error.parent_node is not None and error.key is not None:
-        return _unknown_key(error)
-    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        return f"{error.filename or 'a file'} can't be written: {os.strerror(error.errno)}"
-    inner = explain(error.__cause__)
-    if inner is None and isinstance(error, (HydraException, OmegaConfBaseException)):
-        return " ".join(str(error).split())
-    return inner
-
-
-def _unknown_key(error: Any) -> str:
-    """Return the message about an unknown setting, with the names of its siblings."""
-    name = error.full_key or str(error.key)
-    known = [str(key) for key in error.parent_node if key != "hydra"] if hasattr(error.parent_node, "keys") else []
-    return f"there is no setting {name}{_choose(known, name.rpartition('.')[0])}"
-
-
-def _choose(names: Iterable[str], owner: str = "") -> str:
-    found = ", ".join(sorted(names))
-    return f"; choose one of {found}" if found and not owner else f"; {owner} has {found}" if found else ""
-
+from mpq.guard import guarded
 
 Options = TypeVar("Options")
 _BOOLS = {"true": True, "false": False}

@@ -7,7 +7,7 @@ import time
 
 from omegaconf import DictConfig, OmegaConf
 
-from mpq.cli import guarded
+from mpq.guard import guarded
 
 
 @guarded

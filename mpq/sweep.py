@@ -22,8 +22,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf, settings
-from mpq.cli import explain
 from mpq.files import TakenError, write_text
+from mpq.guard import explain
 from mpq.record.run_folder import RunFolder, run_folders
 from mpq.report.tables.planned import Row
 

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mpq.cli import guarded
 from mpq.conf import CONF
+from mpq.guard import guarded
 from mpq.settings import register_resolvers
 from mpq.sweep import run_row
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 from tiny_run import run_here
 
-from mpq.cli import explain
 from mpq.conf import REPOSITORY
 from mpq.errors import UserError
+from mpq.guard import explain
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_settings_of_the_machine_that_lightning_refuses_are_told(loaded, tmp_pat
 
 
 def test_a_bad_file_that_a_worker_process_meets_is_told_in_one_sentence(model_folder, tmp_path):
-    from mpq.cli import explain
+    from mpq.guard import explain
 
     folder = write_speech(tmp_path / "speech", {"train": 2}, np.random.default_rng())
     for path in folder.rglob("*.flac"):
