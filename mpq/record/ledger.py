@@ -11,25 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 from mpq.record.result import StageTime, Time
 
 
-@dataclass
-class Stage:
-    """A running or finished stage; the training code sets `updates` and `audio_seconds`, as totals of the stage."""
-
-    name: str
-    devices: int = 1
-    seconds: float = 0.0
-    updates: int = 0
-    audio_seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    resumed: int = 0
-    processor_seconds: float = 0.0
-    finished: bool = False
+def begun(name: str) -> StageTime:
+    """Return the costs of a stage that begins now, which the training code adds to."""
+    return StageTime(name, seconds=0.0, devices=1, updates=0, audio_seconds=0.0, peak_memory_bytes=0)
 
 
 class Ledger:
@@ -48,14 +38,17 @@ class Ledger:
         processor: Callable[[], float] = lambda: sum(os.times()[:4]),
     ) -> None:
         self._clocks = {"seconds": clock, "processor_seconds": processor}
-        self._stages: dict[str, Stage] = {}
-        self._running: tuple[Stage, dict[str, float]] | None = None  # the stage; its seconds less the clocks at start
+        self._stages: dict[str, StageTime] = {}
+        self._finished: set[str] = set()
+        self._running: tuple[StageTime, dict[str, float]] | None = (
+            None  # the stage; its seconds less the clocks at start
+        )
         self._processor_at_start = 0.0
         self.others_processor_seconds = 0.0
         """Processor-seconds of the other processes in the running stage; set by training on several devices."""
 
     @contextmanager
-    def stage(self, name: str, devices: int = 1) -> Iterator[Stage]:
+    def stage(self, name: str, devices: int = 1) -> Iterator[StageTime]:
         """Time one stage on `devices` devices; a restored, unfinished stage of that name is continued.
 
         A block left by an exception counts its seconds, but the stage is not finished. Raises ValueError for a nested
@@ -65,14 +58,14 @@ class Ledger:
             raise ValueError(f"stage {name!r} can't begin inside stage {self._running[0].name!r}")
         if self.finished(name):
             raise ValueError(f"stage {name!r} is already finished; give the second one another name")
-        stage = self._stages.setdefault(name, Stage(name))
+        stage = self._stages.setdefault(name, begun(name))
         stage.devices = devices
         _synchronize(reset_peak=True)
         self._processor_at_start, self.others_processor_seconds = self._clocks["processor_seconds"](), 0.0
         self._running = (stage, {name: getattr(stage, name) - clock() for name, clock in self._clocks.items()})
         try:
             yield stage
-            stage.finished = True
+            self._finished.add(name)
         finally:
             self._read_clock()
             self._running = None
@@ -83,27 +76,28 @@ class Ledger:
 
     def finished(self, name: str) -> bool:
         """Return whether the stage has ended successfully, here or in the process that was resumed."""
-        return name in self._stages and self._stages[name].finished
+        return name in self._finished
 
     def state(self) -> dict[str, Any]:
         """Return the ledger as JSON values, including a running stage so far; save it with each training checkpoint."""
         self._read_clock()
-        return {"stages": [asdict(stage) for stage in self._stages.values()]}
+        return {"stages": [{**asdict(s), "finished": s.name in self._finished} for s in self._stages.values()]}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a saved state, before any stage begins: an unfinished stage will count as resumed once more."""
-        self._stages = {entry["name"]: Stage(**entry) for entry in state["stages"]}
-        for stage in self._stages.values():
-            stage.resumed += not stage.finished
+        self._stages, self._finished = {}, set()
+        for entry in state["stages"]:
+            stage = StageTime(**{key: value for key, value in entry.items() if key != "finished"})
+            self._stages[stage.name] = stage
+            if entry["finished"]:
+                self._finished.add(stage.name)
+            else:
+                stage.resumed += 1
 
     def time(self) -> Time:
         """Return the costs for the record: the stages and their sums."""
         self._read_clock()
-        entries = []
-        for stage in self._stages.values():
-            values = asdict(stage)
-            del values["finished"]
-            entries.append(StageTime(**values))
+        entries = [replace(stage) for stage in self._stages.values()]  # copies: a running stage goes on counting
         device_seconds = sum(entry.seconds * entry.devices for entry in entries)
         return Time(float(sum(entry.seconds for entry in entries)), float(device_seconds), tuple(entries))
 

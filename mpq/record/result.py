@@ -98,11 +98,12 @@ class Size:
     file_ratio: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class StageTime:
     """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds processed, peak bytes, times resumed.
 
-    `processor_seconds` are those of all threads and workers of the process (0 in records older than this field).
+    `processor_seconds` are those of all threads and workers of the process (0 in records older than this field). Not
+    frozen: the ledger counts in it while the stage runs.
     """
 
     name: str

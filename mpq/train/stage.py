@@ -10,7 +10,8 @@ from mpq.quant import compiled
 from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
-from mpq.record.ledger import Stage
+from mpq.record.ledger import begun
+from mpq.record.result import StageTime
 from mpq.record.run_folder import BITS, SEARCH
 from mpq.record.search import write_search
 from mpq.search.assignment import Assignment, from_json, to_json
@@ -60,15 +61,15 @@ def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> Non
         student.freeze_feature_encoder()
 
 
-def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[Stage]:
+def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[StageTime]:
     """Return the ledger's clock for the stage, or an entry that is not recorded if the stage was finished before."""
     if run.ledger.finished(stage.name):
-        return nullcontext(Stage(stage.name))
+        return nullcontext(begun(stage.name))
     return run.ledger.stage(stage.name, processes.count())
 
 
 def quantized(
-    student: SpeechModel, search: PrecisionSearch, stage: StageSettings, run: RunContext, entry: Stage
+    student: SpeechModel, search: PrecisionSearch, stage: StageSettings, run: RunContext, entry: StageTime
 ) -> Precisions:
     """Attach quantizers to the sites of `student`, unless it has them; return the precisions of the searched ones.
 
