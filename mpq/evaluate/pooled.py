@@ -77,9 +77,8 @@ def pooled(errors: np.ndarray, words: np.ndarray, speakers: Sequence[str] | np.n
     rate = cells.sum() / (seeds * total)
     influence = 100.0 * (cells - rate * said) / total  # of each cell on its seed's rate, in points
     by_seed = influence.sum(axis=1)
-    inside = (
-        influence - influence.mean(axis=0) - by_seed[:, None] * said / total
-    )  # neither the speaker's nor the seed's
+    # What remains of each cell without its speaker's and its seed's part.
+    inside = influence - influence.mean(axis=0) - by_seed[:, None] * said / total
     if count < 2:
         return Pooled(100.0 * rate, float("inf"), 0.0, count, seeds)
     of_speakers = _variance(influence.mean(axis=0))

@@ -40,9 +40,8 @@ class Ledger:
         self._clocks = {"seconds": clock, "processor_seconds": processor}
         self._stages: dict[str, StageTime] = {}
         self._finished: set[str] = set()
-        self._running: tuple[StageTime, dict[str, float]] | None = (
-            None  # the stage; its seconds less the clocks at start
-        )
+        # The running stage, and its seconds less the clocks at its start.
+        self._running: tuple[StageTime, dict[str, float]] | None = None
         self._processor_at_start = 0.0
         self.others_processor_seconds = 0.0
         """Processor-seconds of the other processes in the running stage; set by training on several devices."""
