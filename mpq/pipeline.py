@@ -20,9 +20,9 @@ from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
-from mpq.models import ctc
-from mpq.models.hub import stated_licence
-from mpq.models.speech import SpeechModel
+from mpq.models.hub import check_available, stated_licence
+from mpq.models.loading import from_scratch, load, speech_model
+from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> Result | None:
     check_logger(cfg.logger)
     check_data(**_data(cfg))
     if not settings.random_weights(cfg):
-        ctc.check_available(settings.model_path(cfg))
+        check_available(settings.model_path(cfg))
     return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg)
 
 
@@ -143,8 +143,13 @@ def compress(
 def _teacher(cfg: DictConfig) -> SpeechModel:
     """Return the fine-tuned model, or one with random weights if the recipe starts from scratch."""
     if settings.random_weights(cfg):
-        return SpeechModel(*ctc.from_scratch(_plain(cfg.model.architecture), cfg.seed))
-    return SpeechModel(*ctc.load(settings.model_path(cfg)))
+        return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg))
+    return speech_model(*load(settings.model_path(cfg)), _choices(cfg))
+
+
+def _choices(cfg: DictConfig) -> Choices:
+    """Return the settings of `model` that only some kinds of models use."""
+    return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"))
 
 
 def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:
@@ -160,11 +165,11 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
     """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
-    speech = SpeechModel(*load_model(folder.model))
+    speech = speech_model(*load_model(folder.model), _choices(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
     tell_left_out(skipped)
-    references = references_of(corpus.test, hypotheses, speech.processor.tokenizer.get_vocab())
+    references = references_of(corpus.test, hypotheses, speech.reader)
     write_hypotheses(folder.hypotheses, hypotheses)
     add_references(references_file(cfg.root, settings.data_name(cfg)), references)
     return references, hypotheses, len(corpus.skipped) + len(skipped)

@@ -66,10 +66,10 @@ def speech_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A random model that transformers saved, with its processor."""
-    from mpq.models import ctc
+    from mpq.models import loading
 
     folder = tmp_path_factory.mktemp("model") / "smallest"
-    model, processor = ctc.from_scratch(ARCHITECTURE, seed=0)
+    model, processor = loading.from_scratch(ARCHITECTURE, seed=0)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -41,9 +41,9 @@ def write_speech(root, sizes, rng):
 
 def speech_of(model, attention_mask=False):
     """The `model` with the processor over letters, which gives it an attention mask or none."""
+    from mpq.models.ctc import CtcModel
     from mpq.models.processor import letters_processor
-    from mpq.models.speech import SpeechModel
 
     processor = letters_processor()
     processor.feature_extractor.return_attention_mask = attention_mask
-    return SpeechModel(model, processor)
+    return CtcModel(model, processor)

@@ -14,7 +14,7 @@ from torch import nn
 
 from mpq import conf
 from mpq.checkpoint.packed import save_packed
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.sites import attach, find_sites
 from mpq.search.allocate import allocate
@@ -30,8 +30,8 @@ def load_model(name: str) -> tuple[Any, Any]:
     """
     settings = conf.required("model", name)["model"]
     if (conf.REPOSITORY / settings["path"]).is_dir():
-        return ctc.load(str(conf.REPOSITORY / settings["path"]))
-    return ctc.from_scratch(settings["architecture"], seed=0)
+        return loading.load(str(conf.REPOSITORY / settings["path"]))
+    return loading.from_scratch(settings["architecture"], seed=0)
 
 
 def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict[str, WeightQuantizer]:

@@ -131,8 +131,9 @@ def _clips(processor: Any, options: Options) -> list[np.ndarray]:
     if not options.clips:
         return [noise(1.0)]
     from mpq.data.dataset import SpeechDataset
+    from mpq.models.ctc import CtcReader
 
     counts = {"train": 4, "dev-clean": 0, "dev-other": 0, "test-clean": options.clips, "test-other": 2}
     corpus = open_corpus(None, {"seed": 0, "utterances": counts}, ["train"], ["test-clean"], "stop", options.cache)
-    data = SpeechDataset(corpus.test["test-clean"], processor, "stop")
+    data = SpeechDataset(corpus.test["test-clean"], CtcReader(processor), "stop")
     return [data[index]["inputs"].numpy() for index in range(len(data))]

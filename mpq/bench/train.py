@@ -137,7 +137,7 @@ def waiting_share(work: Workload, batches: int, workers: int, utterances: list[U
 
     Batches hold as much audio as the batch of `work` and are decoded by `workers` processes.
     """
-    dataset = SpeechDataset(utterances, work.speech.processor, "stop")
+    dataset = SpeechDataset(utterances, work.speech.reader, "stop")
     plan = BatchPlan([utterance.seconds for utterance in utterances], work.batch.seconds, seed=0)
     data = iter(loader(dataset, plan.batches(0, batches + 1), workers, pin=work.device.type == "cuda"))
     update = SYSTEMS["one_stage_update"](work)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mpq.bench.models import CANDIDATES, load_model
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
-from mpq.models.speech import SpeechModel
+from mpq.models.loading import speech_model
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites
 from mpq.search.gumbel import GumbelSearch
@@ -45,7 +45,7 @@ class Workload:
 
     def __init__(self, model: str, batch: int, seconds: float, device: str, bf16: bool) -> None:
         self.device, self.bf16 = torch.device(device), bf16
-        self.speech = SpeechModel(*load_model(model))
+        self.speech = speech_model(*load_model(model))
         self.model = self.speech.model
         self.model.freeze_feature_encoder()
         self.model.to(self.device)

@@ -34,7 +34,7 @@ from mpq.checkpoint.packing import pack, unpack
 from mpq.checkpoint.tensors import check_scale, digest, put_tensor, read_tensors, stored_tensors
 from mpq.errors import UserError
 from mpq.files import replacing
-from mpq.models import ctc
+from mpq.models.loading import load
 from mpq.models.processor import load_processor
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.quantizer import WeightQuantizer
@@ -180,4 +180,4 @@ def load_model(folder: Path) -> tuple[nn.Module, Any]:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is not a model's folder: {CONFIG_FILE} can't be read ({error})") from None
-    return load_packed(folder) if "quantization_config" in config else ctc.load(str(folder))
+    return load_packed(folder) if "quantization_config" in config else load(str(folder))

@@ -17,9 +17,9 @@ from mpq.data import audio
 from mpq.data.librispeech import Utterance
 from mpq.data.worker import outlive_signals
 from mpq.errors import UserError
-from mpq.models import processor as processors
+from mpq.models.reader import Reader
 
-_TENSORS = ("inputs", "lengths", "labels", "update_lengths")
+_TENSORS = ("inputs", "lengths", "labels", "update_lengths", "update_label_counts")
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Batch:
     """One padded batch.
 
     inputs: `[batch, time]` float32, or `[batch, time, features]` for a model that takes features. lengths: `[batch]`
-    along the time axis. labels: `[batch, characters]`, -100 for padding. seconds: audio without padding. skipped: one
-    message per file that was left out (`on_bad_audio=skip`). update_lengths: the `lengths` of all batches that this
-    process contributes to the same update, if there are several.
+    along the time axis. labels: `[batch, tokens]`, -100 for padding. seconds: audio without padding. skipped: one
+    message per file that was left out (`on_bad_audio=skip`). update_lengths, update_label_counts: the `lengths` and
+    `label_counts` of all batches that this process contributes to the same update, if there are several.
     """
 
     ids: list[str]
@@ -39,6 +39,12 @@ class Batch:
     seconds: float
     skipped: list[str]
     update_lengths: torch.Tensor | None = None
+    update_label_counts: torch.Tensor | None = None
+
+    @property
+    def label_counts(self) -> torch.Tensor:
+        """The number of labels `[batch]` without padding."""
+        return (self.labels >= 0).sum(-1)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return this batch with its tensors on `device`."""
@@ -60,9 +66,9 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     something is said there, and the reference keeps the character, so that it counts as a word error.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], processor: Any, on_bad_audio: str) -> None:
+    def __init__(self, utterances: Sequence[Utterance], reader: Reader, on_bad_audio: str) -> None:
         self.utterances = list(utterances)
-        self._processor = processor
+        self.reader = reader
         self.stop = on_bad_audio == "stop"
 
     def __len__(self) -> int:
@@ -70,19 +76,14 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
     def multiple_of(self, seconds: float) -> int:
         """Return how many samples of a waveform last `seconds`, at least one; 1 for a model that takes features."""
-        is_waveform = processors.takes_waveform(self._processor)
-        return max(1, round(seconds * self._processor.feature_extractor.sampling_rate)) if is_waveform else 1
+        return max(1, round(seconds * self.reader.sampling_rate)) if self.reader.takes_waveform else 1
 
     def check_labels(self, outputs: int) -> None:
         """Raise UserError if a transcript needs a token beyond the model's `outputs`, which has no loss."""
-        vocabulary = self._processor.tokenizer.get_vocab()
+        vocabulary = self.reader.processor.tokenizer.get_vocab()
         beyond = {number: token for token, number in vocabulary.items() if number >= outputs}
         for utterance in self.utterances if beyond else ():
-            if found := [
-                beyond[label]
-                for label in processors.labels(self._processor, utterance.text).tolist()
-                if label in beyond
-            ]:
+            if found := [beyond[label] for label in self.reader.labels(utterance.text).tolist() if label in beyond]:
                 raise UserError(
                     f"the transcript of {utterance.id} needs the token {found[0]!r}, number {vocabulary[found[0]]} of "
                     f"the tokenizer's {len(vocabulary)}, but the model's head has {outputs} outputs: give the model a "
@@ -91,15 +92,17 @@ class SpeechDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         utterance = self.utterances[index]
-        rate = self._processor.feature_extractor.sampling_rate
+        rate = self.reader.sampling_rate
         try:
             samples = audio.load(utterance.path, rate)
         except audio.BadAudioError as error:
             return {"id": utterance.id, "skipped": str(error)}
+        inputs, length = self.reader.inputs(samples)
         return {
             "id": utterance.id,
-            "inputs": processors.inputs(self._processor, samples),
-            "labels": processors.labels(self._processor, utterance.text),
+            "inputs": inputs,
+            "length": length,
+            "labels": self.reader.labels(utterance.text),
             "seconds": len(samples) / rate,
         }
 
@@ -114,7 +117,7 @@ def collate(items: Sequence[dict[str, Any]], multiple: int = 1) -> Batch:
     return Batch(
         ids=[item["id"] for item in good],
         inputs=torch.nn.functional.pad(inputs, beyond) if good and beyond[-1] else inputs,
-        lengths=torch.tensor([len(item["inputs"]) for item in good], dtype=torch.long),
+        lengths=torch.tensor([item["length"] for item in good], dtype=torch.long),
         labels=pad([item["labels"] for item in good], batch_first=True, padding_value=-100) if good else empty.long(),
         seconds=sum((item["seconds"] for item in good), start=0.0),
         skipped=[item["skipped"] for item in items if "skipped" in item],
@@ -129,8 +132,11 @@ class _Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # as PyTorch's own, but checked
         batches = self._checked()
         while update := list(islice(batches, self.accumulate)):
-            lengths = torch.cat([batch.lengths for batch in update]) if self.accumulate > 1 else None
-            yield from (replace(batch, update_lengths=lengths) for batch in update)
+            if self.accumulate > 1:
+                lengths = torch.cat([batch.lengths for batch in update])
+                counts = torch.cat([batch.label_counts for batch in update])
+                update = [replace(b, update_lengths=lengths, update_label_counts=counts) for b in update]
+            yield from update
 
     def _checked(self) -> Iterator[Batch]:
         for batch in super().__iter__():

@@ -27,13 +27,13 @@ from torch import Tensor
 
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.packing import unpack
-from mpq.models.speech import SpeechModel
+from mpq.models.ctc import CtcModel
 
 INPUT, MASK, OUTPUT = "input_values", "attention_mask", "logits"
 _SECONDS = 1.0  # of the audio that the graph is traced with; batch and length stay free
 
 
-def float_graph(speech: SpeechModel, opset: int) -> ir.Model:
+def float_graph(speech: CtcModel, opset: int) -> ir.Model:
     """Trace a CTC model of raw audio and return its graph in ONNX operators of version `opset`.
 
     Inputs: `input_values` float32 `[batch, samples]` and, where the model takes one, `attention_mask` int64

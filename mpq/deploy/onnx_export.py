@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 import torch
 
 from mpq.deploy.runtime import Description
-from mpq.models.speech import SpeechModel
+from mpq.models.ctc import CtcModel
 
 LAYOUTS = ("speed", "memory")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -50,7 +50,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     description = describe(model, processor, layout, config["quantization_config"]["sha256"])
     weights = read_weights(sites, stored)
     choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
-    program = graph.float_graph(SpeechModel(model, processor), _OPSET)
+    program = graph.float_graph(CtcModel(model, processor), _OPSET)
     rewrite(program.graph, weights, tied, choice)
     convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
     in_slices(program.graph, convolutions, choice.frames_at_once)
@@ -125,7 +125,7 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
             f"export is tested only for the model types {', '.join(_TRIED)}, whose ONNX logits match PyTorch's; "
             f"this model is {model.config.model_type}"
         )
-    speech, tokenizer = SpeechModel(model, processor), processor.tokenizer
+    speech, tokenizer = CtcModel(model, processor), processor.tokenizer
     if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
         raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, not a {type(tokenizer).__name__}")
     description = Description(

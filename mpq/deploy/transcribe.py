@@ -121,19 +121,19 @@ def _torch(name: str, accelerator: str) -> Recognizer:
     import torch
 
     from mpq.checkpoint import packed
-    from mpq.models import ctc
-    from mpq.models.speech import SpeechModel
+    from mpq.models.ctc import CtcModel
+    from mpq.models.loading import load
 
     local = Path(name)
-    model, processor = packed.load_model(local) if (local / "config.json").is_file() else ctc.load(name)
+    model, processor = packed.load_model(local) if (local / "config.json").is_file() else load(name)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
-    speech = SpeechModel(model.eval(), processor)
+    speech = CtcModel(model.eval(), processor)
     speech.to_accelerator(accelerator)
 
     @torch.inference_mode()
     def logits(samples: np.ndarray) -> np.ndarray:
-        inputs = speech.inputs(samples)[None].to(speech.device)
+        inputs = speech.reader.inputs(samples)[0][None].to(speech.device)
         lengths = torch.tensor([inputs.shape[1]], device=speech.device)
         frames = speech.logits(inputs, lengths)
         return frames[0, : int(speech.frames(lengths)[0])].float().cpu().numpy()

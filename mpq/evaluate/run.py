@@ -1,6 +1,6 @@
 """Evaluates a stored model on every set and compares it with its baseline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mpq.data.librispeech import Utterance
@@ -14,7 +14,7 @@ from mpq.evaluate.wer import (
     total_words,
     word_errors_per_utterance,
 )
-from mpq.models.processor import scored
+from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
 from mpq.record.hypotheses import Texts
 from mpq.record.result import Baseline, Significance, WordErrors
@@ -34,11 +34,10 @@ def transcribe_sets(
     return hypotheses, skipped
 
 
-def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, vocabulary: Iterable[str]) -> Texts:
-    """Return the references of the transcribed utterances, spelled for the model's `vocabulary` (`scored`)."""
-    tokens = list(vocabulary)
+def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, reader: Reader) -> Texts:
+    """Return the references of the transcribed utterances, in the form that the model's `reader` compares."""
     return {
-        name: {u.id: scored(tokens, u.text) for u in utterances if u.id in hypotheses[name]}
+        name: {u.id: reader.scored(u.text) for u in utterances if u.id in hypotheses[name]}
         for name, utterances in sets.items()
     }
 

@@ -9,7 +9,6 @@ from mpq.data.batching import by_length
 from mpq.data.dataset import SpeechDataset, loader
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
-from mpq.models.processor import scored
 from mpq.models.speech import SpeechModel
 
 
@@ -29,17 +28,15 @@ def transcribe(
     zero-padded batches and see the padding: their hypotheses can change with the other utterances' lengths, and so with
     `audio_seconds`. Only systems run on the same batches are compared.
 
-    Returns the hypotheses by utterance id, spelled like references (`scored`), in the order of `utterances`, and a
-    message for each file left out. Special tokens in the model's output stay in the text, as in
-    `processor.batch_decode`.
+    Returns the hypotheses by utterance id, in the form of references (`Reader.scored`) and the order of `utterances`,
+    and a message for each file left out. A CTC model's special tokens stay in the text, as in `processor.batch_decode`.
 
     Raises: UserError at a bad file under `on_bad_audio="stop"`, or if no file is usable.
     """
     device = speech.device
     speech.model.eval()
     batches = by_length([utterance.seconds for utterance in utterances], audio_seconds)
-    dataset = SpeechDataset(utterances, speech.processor, on_bad_audio)
-    vocabulary = list(speech.processor.tokenizer.get_vocab())
+    dataset = SpeechDataset(utterances, speech.reader, on_bad_audio)
     found: dict[str, str] = {}
     skipped: list[str] = []
     for batch in track(loader(dataset, batches, workers), title, total=len(batches)):
@@ -48,7 +45,7 @@ def transcribe(
             continue
         batch = batch.to(device)
         for name, text in zip(batch.ids, speech.transcribe(batch.inputs, batch.lengths), strict=True):
-            found[name] = scored(vocabulary, text)
+            found[name] = speech.reader.scored(text)
     if not found:
         raise UserError(f"none of the {len(skipped)} files can be transcribed; the first: {skipped[0]}")
     return {utterance.id: found[utterance.id] for utterance in utterances if utterance.id in found}, skipped

@@ -1,96 +1,135 @@
-"""Any CTC speech model of transformers: loading, frame counts, loss.
+"""CTC models of transformers (wav2vec 2.0, HuBERT, WavLM, data2vec and others): frames, logits, loss, text.
 
-The model is loaded by `AutoModelForCTC` and the processor by `AutoProcessor`, from a folder or the Hub; nothing here
-depends on a model family's name.
+Nothing here depends on a model family's name.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mpq.errors import UserError, first_line
-from mpq.models.hub import check_available, local_folder
-from mpq.models.processor import letters_processor, load_processor
-
-_MASK = "masked_spec_embed"  # replaces masked frames in training; facebook's fine-tuned checkpoints lack it
+from mpq.models import processor
+from mpq.models.reader import Reader
+from mpq.models.speech import SpeechModel
 
 
-def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
-    """Return the fine-tuned CTC model at `path` (a folder or a Hub name) in eval mode, and its processor.
+class CtcReader(Reader):
+    """Reads for a CTC model: characters are labels, and texts are spelled as the vocabulary spells them."""
 
-    A model in the local Hub cache is read from there without contacting the Hub. A mask embedding that the checkpoint
-    lacks is set to zero.
+    @property
+    def longest_seconds(self) -> float | None:
+        """No limit."""
+        return None
 
-    Raises: UserError if there is no such model, it has no trained CTC head or no processor, or it is damaged.
-    """
-    check_available(path)
-    from transformers import AutoModelForCTC
-    from transformers.utils import logging
+    @property
+    def normalizer(self) -> str | None:
+        """None: texts are only spelled alike."""
+        return None
 
-    source = str(local_folder(path) or path)
-    if local_folder(path):
-        logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # hides its table of mismatched tensors; the errors below say what matters
-    try:
-        model, info = AutoModelForCTC.from_pretrained(source, dtype=dtype, output_loading_info=True)
-    except Exception as error:  # transformers may raise anything on damaged files
-        reason = first_line(error)
-        if "ignore_mismatched_sizes" in reason:
-            reason = "the shapes of its weights differ from those in its config.json"
-        raise UserError(f"{path} is not a CTC speech model that transformers can load: {reason}") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    missing = sorted(info["missing_keys"])
-    if untrained := [name for name in missing if not name.endswith(_MASK)]:
-        raise UserError(f"{path} is not fine-tuned for CTC: its weights lack {', '.join(untrained[:3])}")
-    for name in missing:
-        model.get_parameter(name).data.zero_()  # else transformers draws it at each load, and no two loads are equal
-    return _prepare(model), _load_processor(path, source)
+    def inputs(self, samples: np.ndarray) -> tuple[Tensor, int]:
+        """See `Reader.inputs`."""
+        made = processor.inputs(self.processor, samples)
+        return made, len(made)
+
+    def labels(self, text: str) -> Tensor:
+        """Return the tokens `[characters]` of `text`; missing characters become the unknown token."""
+        return processor.labels(self.processor, text)
+
+    def scored(self, text: str) -> str:
+        """Return `text` spelled for the vocabulary (`mpq.models.processor.scored`)."""
+        return processor.scored(self.processor.tokenizer.get_vocab(), text)
 
 
-def _load_processor(path: str, source: str) -> Any:
-    mend = "add the files that its processor's save_pretrained writes"
-    try:
-        processor = load_processor(source)
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
-        raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
-    for part in ("feature_extractor", "tokenizer"):
-        if not hasattr(processor, part):
-            raise UserError(f"{path} has no {part}: {mend}")
-    return processor
+@dataclass(frozen=True, eq=False)
+class CtcModel(SpeechModel):
+    """A CTC model: its positions are the output frames."""
 
+    OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # which facebook's checkpoints lack
 
-def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:
-    """Return a model with random weights and the processor over letters.
+    @staticmethod
+    def prepare(model: Any) -> nn.Module:
+        """Return `model` in eval mode, with the settings of its own loss that fine-tuning recipes use."""
+        # They average over characters and must tolerate utterances with fewer frames than characters.
+        model.config.ctc_loss_reduction = "mean"
+        model.config.ctc_zero_infinity = True
+        return model.eval()
 
-    `architecture`: `model_type` and the arguments of its transformers configuration.
+    @staticmethod
+    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the processor over letters, and the size of its vocabulary and its padding token."""
+        made = processor.letters_processor()
+        return made, {"vocab_size": len(made.tokenizer), "pad_token_id": 0}
 
-    Raises: UserError if transformers has no CTC model of that type.
-    """
-    from transformers import AutoConfig, AutoModelForCTC
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
+    @property
+    def reader(self) -> CtcReader:
+        """What turns audio and text into inputs and labels."""
+        return CtcReader(self.processor)
 
-    processor = letters_processor()
-    arguments = dict(architecture)
-    model_type = arguments.pop("model_type", None)
-    if model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
-        choices = ", ".join(MODEL_FOR_CTC_MAPPING_NAMES)
-        raise UserError(f"model.architecture.model_type={model_type} has no CTC model; it must be one of {choices}")
-    config = AutoConfig.for_model(model_type, vocab_size=len(processor.tokenizer), pad_token_id=0, **arguments)
-    torch.manual_seed(seed)
-    return _prepare(AutoModelForCTC.from_config(config)), processor
+    @property
+    def takes_attention_mask(self) -> bool:
+        """Whether the model gets an attention mask for the padding; otherwise it treats the zeros as audio."""
+        return bool(self.processor.feature_extractor.return_attention_mask)
 
+    @property
+    def stride(self) -> int | None:
+        """Samples from one output frame to the next; None if unknown."""
+        return stride(self.model)
 
-def _prepare(model: Any) -> nn.Module:
-    # Fine-tuning recipes for these models average over characters and must tolerate utterances with fewer frames than
-    # characters.
-    model.config.ctc_loss_reduction = "mean"
-    model.config.ctc_zero_infinity = True
-    return model.eval()
+    def freeze_feature_encoder(self) -> None:
+        """Exclude the convolutions on the audio from training; a model that takes features has none."""
+        if hasattr(self.model, "freeze_feature_encoder"):
+            self.model.freeze_feature_encoder()
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Return the number of output frames `[batch]` for inputs of `lengths` `[batch]`."""
+        return frames(self.model, lengths)
+
+    def positions(self, lengths: Tensor, label_counts: Tensor) -> Tensor:
+        """Return the number of output frames `[batch]`."""
+        return self.frames(lengths)
+
+    def loss_units(self, positions: Tensor) -> Tensor:
+        """Return the number of utterances."""
+        return torch.tensor(len(positions), device=positions.device)
+
+    def logits(self, inputs: Tensor, lengths: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the logits `[batch, frames, vocabulary]`; the labels are not used.
+
+        Inputs shorter than the convolutions' receptive field are zero-padded to it, although `frames` is 0 for them.
+        """
+        shortest = reach(self.model)
+        if inputs.shape[1] < shortest:
+            inputs = F.pad(inputs, [0, 0] * (inputs.ndim - 2) + [0, shortest - inputs.shape[1]])
+        mask = None
+        if self.takes_attention_mask:
+            lengths = lengths.clamp_min(shortest)
+            mask = (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()
+        return self.model(**{self.model.main_input_name: inputs}, attention_mask=mask).logits
+
+    def loss(self, outputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+        """Return the CTC loss, a mean over utterances (`ctc_loss`)."""
+        return ctc_loss(self.model, outputs, positions, labels)
+
+    def without_padding(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return `inputs` cut to the longest."""
+        return inputs[:, : int(lengths.max())]
+
+    def real_rows(self, rows: tuple[int, ...], positions: Tensor) -> Tensor | None:
+        """Return the frames without padding, for inputs that have one row per output frame."""
+        if rows != (len(positions), int(positions.max())):
+            return None
+        return torch.arange(rows[1], device=positions.device) < positions[:, None]
+
+    def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
+        """Return the text of each row: the likeliest character of each frame, without a language model."""
+        best = self.logits(inputs, lengths).argmax(-1).cpu()
+        counts = self.frames(lengths).tolist()
+        decode = self.processor.tokenizer.decode
+        return [decode(characters[:count]) for characters, count in zip(best, counts, strict=True)]
 
 
 def frames(model: Any, lengths: Tensor) -> Tensor:
@@ -133,16 +172,3 @@ def ctc_loss(model: Any, outputs: Tensor, frame_counts: Tensor, labels: Tensor) 
         reduction="mean",
         zero_infinity=True,
     )
-
-
-def kl_divergence(student: Tensor, teacher: Tensor, frame_counts: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return KL(teacher || student) of the frame posteriors in nats, averaged over the frames without padding.
-
-    student, teacher: `[batch, frames, vocabulary]` before softmax. frame_counts: `[batch]`. With a `temperature` T the
-    posteriors are softmax(x / T) and the divergence is multiplied by T^2 (Hinton et al. 2015, section 2).
-    """
-    log_student = F.log_softmax(student.float() / temperature, dim=-1)
-    log_teacher = F.log_softmax(teacher.float() / temperature, dim=-1)
-    divergence = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(-1)
-    real = torch.arange(student.shape[1], device=student.device) < frame_counts[:, None]
-    return temperature**2 * (divergence * real).sum() / real.sum().clamp_min(1)

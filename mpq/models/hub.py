@@ -8,13 +8,14 @@ from pathlib import Path
 from mpq import conf
 from mpq.commands import script, setting
 from mpq.errors import UserError
+from mpq.models.kinds import kind_of
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before reporting that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def check_available(path: str) -> None:
-    """Raise UserError within seconds unless `path` is a CTC model's folder, in the local Hub cache, or on the Hub."""
+    """Raise UserError within seconds unless `path` is a speech model's folder, in the local Hub cache or on the Hub."""
     if folder := local_folder(path):
         _check_folder(path, folder)
     elif command := _training_command(path):
@@ -64,11 +65,15 @@ def _check_folder(path: str, folder: Path) -> None:
     if not _has_weights(folder):
         raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
     try:
-        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+        content = json.loads(config.read_text(encoding="utf-8"))
+        names = content.get("architectures") or []
     except (ValueError, AttributeError, OSError) as error:
         raise UserError(f"{config} is damaged: {error}") from None
-    if names and not any("CTC" in name for name in names):
-        raise UserError(f"{path} is not fine-tuned for CTC: its config.json names the architecture {', '.join(names)}")
+    if names and kind_of(content) is None:
+        raise UserError(
+            f"{path} is not fine-tuned for speech recognition (CTC, or sequence to sequence): its config.json names "
+            f"the architecture {', '.join(names)}"
+        )
 
 
 def _check_hub(path: str) -> None:

@@ -94,11 +94,6 @@ def labels(processor: Any, text: str) -> torch.Tensor:
     return torch.as_tensor(processor.tokenizer(spelling(processor, text)).input_ids, dtype=torch.long)
 
 
-def takes_waveform(processor: Any) -> bool:
-    """Return whether a model's inputs are the samples themselves rather than features."""
-    return processor.feature_extractor.model_input_names[0] == "input_values"
-
-
 _MARKED = re.compile(r"[<\[].+[>\]]")  # <pad>, [UNK]: tokens that are not text
 
 

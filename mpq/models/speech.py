@@ -1,36 +1,69 @@
-"""A speech model with its processor: all that the rest of this package needs to know about a model family.
+"""A speech recognition model with its processor: all that the rest of this package needs to know about its kind.
 
-Training, calibration, evaluation and deployment go through this class, so that a family is described in one place: how
-audio becomes inputs, how inputs become logits, the training loss, what a teacher provides to a student, and how logits
-become text. The family here is CTC (`mpq.models.ctc`).
+Training, calibration, searches, evaluation and deployment go through `SpeechModel`, so that nothing else asks which
+kind a model is of: how audio becomes inputs, what the model predicts, the training loss, what a teacher provides to a
+student, and how the outputs become text. The kinds are CTC (`mpq.models.ctc`) and sequence to sequence
+(`mpq.models.seq2seq`); `mpq.models.loading` chooses.
+
+A **position** is one prediction of a model: a frame of CTC, or the next token of a sequence-to-sequence model. Losses
+and divergences are means over positions that are not padding.
 """
 
 import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mpq.models import ctc, processor
+from mpq.models.reader import Reader
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Settings of `model` in the config that only some kinds use.
+
+    margin_seconds: silence after the batch's longest recording, for a model that was trained on 30 s of audio (None:
+    all of the 30 s). language: spoken in the recordings, for a multilingual model.
+    """
+
+    margin_seconds: float | None = None
+    language: str | None = None
+
+
+DEFAULT = Choices()
 
 
 @dataclass(frozen=True, eq=False)
-class SpeechModel:
-    """A `model` of transformers, and the `processor` (feature extractor, tokenizer) that it was trained with.
-
-    Data loading needs only the processor, so worker processes get no copy of the model (`mpq.models.processor`).
-    """
+class SpeechModel(ABC):
+    """A `model` of transformers, and the `processor` (feature extractor, tokenizer) that it was trained with."""
 
     model: Any
     processor: Any
+    choices: Choices = DEFAULT
+
+    OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]]
+    """Ends of the names of weights that a checkpoint may lack; they are then zero."""
+
+    @staticmethod
+    @abstractmethod
+    def prepare(model: Any) -> nn.Module:
+        """Return a model just loaded or made, ready for use, in eval mode."""
+
+    @staticmethod
+    @abstractmethod
+    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return a processor for a model with random weights, and the settings of its configuration that follow.
+
+        `architecture`: the other settings.
+        """
 
     @property
-    def takes_attention_mask(self) -> bool:
-        """Whether the model gets an attention mask for the padding; otherwise it treats the zeros as audio."""
-        return bool(self.processor.feature_extractor.return_attention_mask)
+    @abstractmethod
+    def reader(self) -> Reader:
+        """What turns audio and text into inputs and labels; it needs no model, so worker processes get no copy."""
 
     @property
     def sampling_rate(self) -> int:
@@ -42,12 +75,7 @@ class SpeechModel:
         """Where the parameters are."""
         return next(self.model.parameters()).device
 
-    @property
-    def stride(self) -> int | None:
-        """Samples from one output frame to the next; None if unknown."""
-        return ctc.stride(self.model)
-
-    def copy(self) -> "SpeechModel":
+    def copy(self) -> Self:
         """Return a copy of the model, with the same processor."""
         return replace(self, model=copy.deepcopy(self.model))
 
@@ -55,46 +83,46 @@ class SpeechModel:
         """Move the model to the GPU unless `accelerator` (Lightning's word) is "cpu" or there is none."""
         self.model.to("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
 
+    @abstractmethod
     def freeze_feature_encoder(self) -> None:
-        """Exclude the convolutions on the audio from training; a model that takes features has none."""
-        if hasattr(self.model, "freeze_feature_encoder"):
-            self.model.freeze_feature_encoder()
+        """Exclude the convolutions on the audio from training."""
 
-    def inputs(self, samples: np.ndarray) -> Tensor:
-        """Return the model's inputs `[time]` or `[time, features]` for one recording of `samples` at its rate."""
-        return processor.inputs(self.processor, samples)
+    @abstractmethod
+    def positions(self, lengths: Tensor, label_counts: Tensor) -> Tensor:
+        """Return the number of positions `[batch]` for inputs of `lengths` and `label_counts`, both `[batch]`."""
 
-    def frames(self, lengths: Tensor) -> Tensor:
-        """Return the number of output frames `[batch]` for inputs of `lengths` `[batch]`."""
-        return ctc.frames(self.model, lengths)
+    @abstractmethod
+    def loss_units(self, positions: Tensor) -> Tensor:
+        """Return the number of utterances or positions that `loss` is a mean over, for `positions` `[batch]`."""
 
-    def logits(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Return the logits `[batch, frames, vocabulary]` for padded `inputs` `[batch, time]` of `lengths` `[batch]`.
+    @abstractmethod
+    def logits(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
+        """Return the logits `[batch, positions, vocabulary]` for padded `inputs` `[batch, time, ...]` of `lengths`.
 
-        Inputs shorter than the convolutions' receptive field are zero-padded to it, although `frames` is 0 for them.
+        `labels`: `[batch, tokens]`, -100 for padding.
         """
-        shortest = ctc.reach(self.model)
-        if inputs.shape[1] < shortest:
-            inputs = F.pad(inputs, [0, 0] * (inputs.ndim - 2) + [0, shortest - inputs.shape[1]])
-        mask = None
-        if self.takes_attention_mask:
-            lengths = lengths.clamp_min(shortest)
-            mask = (torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]).long()
-        return self.model(**{self.model.main_input_name: inputs}, attention_mask=mask).logits
 
-    def loss(self, outputs: Tensor, frame_counts: Tensor, labels: Tensor) -> Tensor:
-        """Return the task's loss for a batch's `logits`, `frames` and labels (`mpq.models.ctc.ctc_loss`)."""
-        return ctc.ctc_loss(self.model, outputs, frame_counts, labels)
+    @abstractmethod
+    def loss(self, outputs: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+        """Return the task's loss for a batch's `logits`, `positions` and labels, a mean over `loss_units`."""
 
-    def targets(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+    @abstractmethod
+    def without_padding(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Return `inputs` as if their utterances were a batch of their own."""
+
+    @abstractmethod
+    def real_rows(self, rows: tuple[int, ...], positions: Tensor) -> Tensor | None:
+        """Return which rows are not padding, boolean, for a layer's input whose leading dimensions are `rows`.
+
+        None if every row counts. `positions`: of the batch, `[batch]`.
+        """
+
+    @abstractmethod
+    def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
+        """Return the text of each row, decoded greedily, without a language model."""
+
+    def targets(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         """Return the logits as a student's targets: without gradients, after moving the model to the inputs' device."""
         self.model.to(inputs.device)
         with torch.no_grad():
-            return self.logits(inputs, lengths)
-
-    def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
-        """Return the text of each row, decoded greedily (likeliest character per frame), without a language model."""
-        best = self.logits(inputs, lengths).argmax(-1).cpu()
-        counts = self.frames(lengths).tolist()
-        decode = self.processor.tokenizer.decode
-        return [decode(characters[:count]) for characters, count in zip(best, counts, strict=True)]
+            return self.logits(inputs, lengths, labels)

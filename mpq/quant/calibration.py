@@ -43,22 +43,22 @@ class Calibration:
         return self.speech.model
 
     def logits(self, batch: Batch) -> Tensor:
-        """Return the model's output before softmax `[batch, frames, vocabulary]`."""
+        """Return the model's output before softmax `[batch, positions, vocabulary]`."""
         self.audio_seconds += batch.seconds
-        return self.speech.logits(batch.inputs, batch.lengths)
+        return self.speech.logits(batch.inputs, batch.lengths, batch.labels)
 
-    def frame_counts(self, batch: Batch) -> Tensor:
-        """Return the number of frames `[batch]` without padding."""
-        return self.speech.frames(batch.lengths)
+    def positions(self, batch: Batch) -> Tensor:
+        """Return the number of positions (frames or tokens) `[batch]` without padding."""
+        return self.speech.positions(batch.lengths, batch.label_counts)
 
     def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradient of the mean loss over all utterances with respect to each of `weights`."""
-        total = sum(len(batch.ids) for batch in self.batches)
+        """Return the gradient of the mean loss over all batches with respect to each of `weights`."""
+        units = [int(self.speech.loss_units(self.positions(batch))) for batch in self.batches]
         gradient = [torch.zeros_like(weight) for weight in weights]
         with torch.enable_grad():
-            for batch in self.batches:
-                loss = self.speech.loss(self.logits(batch), self.frame_counts(batch), batch.labels)
-                parts = torch.autograd.grad(loss * (len(batch.ids) / total), weights)
+            for batch, count in zip(self.batches, units, strict=True):
+                loss = self.speech.loss(self.logits(batch), self.positions(batch), batch.labels)
+                parts = torch.autograd.grad(loss * (count / sum(units)), weights)
                 for sum_, part in zip(gradient, parts, strict=True):
                     sum_ += part
         return gradient
@@ -94,21 +94,20 @@ class Calibration:
     def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
         """Run the model on all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
 
-        Padded frames are left out of inputs that have one row per output frame.
+        Padding is left out where the kind of model tells it (`SpeechModel.real_rows`).
         """
-        counts = torch.zeros(0)
+        positions = torch.zeros(0)
 
         def hook(number: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
             inputs = args[0]
-            if inputs.shape[:-1] == (len(counts), counts.max()):
-                inputs = inputs[torch.arange(inputs.shape[1], device=inputs.device) < counts[:, None]]
-            see(number, inputs.flatten(0, -2))
+            real = self.speech.real_rows(tuple(inputs.shape[:-1]), positions)
+            see(number, (inputs if real is None else inputs[real]).flatten(0, -2))
 
         handles = [m.register_forward_pre_hook(partial(hook, number)) for number, m in enumerate(modules)]
         try:
             with parametrize.cached():  # the quantized weights stay the same from batch to batch
                 for batch in self.batches:
-                    counts = self.frame_counts(batch)
+                    positions = self.positions(batch)
                     self.logits(batch)
         finally:
             for handle in handles:

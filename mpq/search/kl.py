@@ -1,4 +1,4 @@
-"""Sensitivity as output divergence: how far quantizing one unit moves the frame posteriors."""
+"""Sensitivity as output divergence: how far quantizing one unit moves the posteriors of frames or tokens."""
 
 from collections.abc import Sequence
 from typing import final
@@ -6,17 +6,17 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mpq.models.ctc import kl_divergence
+from mpq.models.divergence import kl_divergence
 from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
 
 
 @final
 class KLSensitivity(MeasuredSearch):
-    """KL(full precision || model with only one unit at b bits), in nats per frame, averaged over all frames.
+    """KL(full precision || model with only one unit at b bits), in nats per position, averaged over all of them.
 
     Follows the performance sensitivity of Xu et al., "Mixed precision low-bit quantization of neural network language
-    models for speech recognition" (arXiv 2112.11438), without its ADMM training. Padded frames don't count. The cost is
+    models for speech recognition" (arXiv 2112.11438), without its ADMM training. Padding doesn't count. The cost is
     U * C + 1 forward passes over the utterances.
     """
 
@@ -40,10 +40,10 @@ class KLSensitivity(MeasuredSearch):
 
 
 def _divergence(calibration: Calibration, references: Sequence[Tensor]) -> Tensor:
-    """Return KL(reference || current model), averaged over the frames of all batches."""
-    total, frames = torch.zeros((), dtype=torch.float64, device=references[0].device), 0
+    """Return KL(reference || current model), averaged over the positions of all batches."""
+    total, count = torch.zeros((), dtype=torch.float64, device=references[0].device), 0
     for batch, reference in zip(calibration.batches, references, strict=True):
-        counts = calibration.frame_counts(batch)
+        counts = calibration.positions(batch)
         total = total + kl_divergence(calibration.logits(batch), reference, counts).double() * counts.sum()
-        frames = frames + counts.sum()
-    return total / frames
+        count = count + counts.sum()
+    return total / count

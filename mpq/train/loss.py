@@ -1,8 +1,9 @@
-"""The training loss: CTC, and the divergence from the full-precision teacher.
+"""The training loss: the task's own (CTC, or cross-entropy of the next token), and the divergence from the teacher.
 
 *Shares.* An update's gradient is the mean over its batches (as in Lightning and DDP), but CTC is a mean over utterances
-and KL a mean over frames, and batches differ in both. So each batch's means are multiplied by its share of all
-utterances or frames, times the number of batches: the update then equals that of one big batch, however it is split.
+and KL a mean over frames or tokens, and batches differ in both. So each batch's means are multiplied by its share of
+all utterances or positions, times the number of batches: the update then equals that of one big batch, however it is
+split.
 
 *Cached posteriors* (`distill.keep=true`). The teacher's posteriors are kept on disk, for later epochs and other runs.
 The teacher runs on each utterance alone, so a cached posterior is independent of the batch, and an update is the same
@@ -30,16 +31,16 @@ from mpq.data.corpus import Corpus
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.files import replacing
-from mpq.models.ctc import kl_divergence
+from mpq.models.divergence import kl_divergence
 from mpq.models.speech import SpeechModel
 
 
 @dataclass(frozen=True)
 class Share:
-    """The factors (scalars) for a batch's mean over `utterances` and its mean over `frames`."""
+    """The factors (scalars) for a batch's mean over `loss_units` and its mean over `positions`."""
 
-    utterances: Tensor
-    frames: Tensor
+    loss_units: Tensor
+    positions: Tensor
 
 
 def share_of(batch: Batch, student: SpeechModel, batches: int, everyones: Callable[[Tensor], Tensor]) -> Share | None:
@@ -49,16 +50,17 @@ def share_of(batch: Batch, student: SpeechModel, batches: int, everyones: Callab
     """
     if batches == 1:
         return None
-    update = batch.lengths if batch.update_lengths is None else batch.update_lengths
-    total = everyones(_counts(student, update)).clamp_min(1)  # 0 if all files of all batches were left out
-    utterances, frames = batches * _counts(student, batch.lengths) / total
-    return Share(utterances, frames)
+    lengths = batch.lengths if batch.update_lengths is None else batch.update_lengths
+    label_counts = batch.label_counts if batch.update_label_counts is None else batch.update_label_counts
+    # 0 if all files of all batches were left out
+    total = everyones(_counts(student, lengths, label_counts)).clamp_min(1)
+    return Share(*(batches * _counts(student, batch.lengths, batch.label_counts) / total))
 
 
-def _counts(student: SpeechModel, lengths: Tensor) -> Tensor:
-    """Return the numbers of utterances and output frames [2] for inputs of `lengths` [utterances]."""
-    frames = student.frames(lengths).sum()
-    return torch.stack([torch.full_like(frames, len(lengths)), frames]).float()
+def _counts(student: SpeechModel, lengths: Tensor, label_counts: Tensor) -> Tensor:
+    """Return the numbers of loss units and positions [2] for inputs and labels of these lengths [utterances]."""
+    positions = student.positions(lengths, label_counts)
+    return torch.stack([student.loss_units(positions), positions.sum()]).float()
 
 
 def no_loss(module: nn.Module) -> Tensor:
@@ -78,32 +80,32 @@ class Posteriors:
         self._teacher = teacher
         teacher.model.eval()
 
-    def __call__(self, batch: Batch, frames: int) -> Tensor:
-        """Return log posteriors `[batch, frames, vocabulary]`, float32, zeros after an utterance's end.
+    def __call__(self, batch: Batch, longest: int) -> Tensor:
+        """Return log posteriors `[batch, longest, vocabulary]`, float32, zeros after an utterance's last position.
 
         Raises: UserError if computed posteriors can't be written.
         """
         rows = []
-        for row, count in enumerate(self._teacher.frames(batch.lengths).tolist()):
+        for row, count in enumerate(self._teacher.positions(batch.lengths, batch.label_counts).tolist()):
             kept = self._read(batch.ids[row], count)
             rows.append(self._make(batch, row, count) if kept is None else kept.to(batch.inputs.device))
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return nn.functional.pad(padded, (0, 0, 0, frames - padded.shape[1]))
+        return nn.functional.pad(padded, (0, 0, 0, longest - padded.shape[1]))
 
-    def _read(self, name: str, frames: int) -> Tensor | None:
+    def _read(self, name: str, count: int) -> Tensor | None:
         """Return the cached posteriors of the utterance; None if there is no file or it is damaged."""
         try:
             kept = load_file(self._path(name)).get(_KEY)
         except (OSError, SafetensorError):
             return None
-        fits = kept is not None and kept.dtype == torch.float32 and kept.ndim == 2 and len(kept) == frames
+        fits = kept is not None and kept.dtype == torch.float32 and kept.ndim == 2 and len(kept) == count
         return kept if fits else None
 
-    def _make(self, batch: Batch, row: int, frames: int) -> Tensor:
+    def _make(self, batch: Batch, row: int, count: int) -> Tensor:
         """Run the teacher on one utterance of the batch, without its padding, and cache its posteriors."""
-        length = batch.lengths[row : row + 1]
-        outputs = self._teacher.targets(batch.inputs[row : row + 1, : int(length)], length)
-        posteriors = outputs[0, :frames].float().log_softmax(-1)
+        inputs, length, labels = (x[row : row + 1] for x in (batch.inputs, batch.lengths, batch.labels))
+        outputs = self._teacher.targets(self._teacher.without_padding(inputs, length), length, labels)
+        posteriors = outputs[0, :count].float().log_softmax(-1)
         path = self._path(batch.ids[row])
         try:
             with replacing(path) as temporary:
@@ -138,7 +140,7 @@ def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision
 
 
 class Loss:
-    """`ctc_weight` x CTC + `kl_weight` x KL(teacher || student).
+    """`ctc_weight` x the task's loss (CTC or cross-entropy) + `kl_weight` x KL(teacher || student).
 
     There is one copy of the teacher, in eval mode, which runs without gradients. This class is not an `nn.Module`, so
     the teacher is neither trained nor checkpointed.
@@ -179,18 +181,18 @@ class Loss:
         self, student: SpeechModel, batch: Batch, share: Share | None = None
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the student's loss on `batch`, weighted by its `share` of an update if given, and parts to log."""
-        outputs = student.logits(batch.inputs, batch.lengths)
-        frame_counts = student.frames(batch.lengths)
+        outputs = student.logits(batch.inputs, batch.lengths, batch.labels)
+        positions = student.positions(batch.lengths, batch.label_counts)
         parts = {}
         loss = outputs.new_zeros((), dtype=torch.float32)
         if self._weights[0] > 0:
-            parts["ctc"] = student.loss(outputs, frame_counts, batch.labels)
-            loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.utterances * parts["ctc"])
+            parts["ctc"] = student.loss(outputs, positions, batch.labels)
+            loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.loss_units * parts["ctc"])
         if self._teacher is not None:
             if self._posteriors is None:
-                targets = self._teacher.targets(batch.inputs, batch.lengths)
+                targets = self._teacher.targets(batch.inputs, batch.lengths, batch.labels)
             else:
                 targets = self._posteriors(batch, outputs.shape[1])
-            parts["kl"] = kl_divergence(outputs, targets, frame_counts, self._temperature)
-            loss = loss + self._weights[1] * (parts["kl"] if share is None else share.frames * parts["kl"])
+            parts["kl"] = kl_divergence(outputs, targets, positions, self._temperature)
+            loss = loss + self._weights[1] * (parts["kl"] if share is None else share.positions * parts["kl"])
         return loss, {name: part.detach() for name, part in parts.items()}

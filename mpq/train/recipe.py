@@ -40,7 +40,7 @@ def run_recipe(
 
     Raises: UserError if a stage's settings can't be used.
     """
-    dataset = SpeechDataset(corpus.train, teacher.processor, cfg.data.on_bad_audio)
+    dataset = SpeechDataset(corpus.train, teacher.reader, cfg.data.on_bad_audio)
     if cfg.recipe.stages:
         dataset.check_labels(teacher.model.config.vocab_size)
     run = RunContext(dataset, machine_of(cfg.trainer), cfg.seed, folder, _ledger(folder), logger)

@@ -16,7 +16,7 @@ from mpq.checkpoint.packed import save_packed
 from mpq.checkpoint.size import bits_and_size, file_bytes, searched_average, size_of, tensor_bytes
 from mpq.checkpoint.tensors import count_parameters, stored_tensors
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.sites import Site, attach, find_sites, fold_weight_norm, quantizers_of
 
 # total, searched, other modules with their norms and biases, the rest; and the ideal ratio at 3.5 bits
@@ -138,7 +138,7 @@ SEARCHED = "*encoder.layers.*"
 
 @pytest.fixture
 def model():
-    return ctc.from_scratch(ARCHITECTURE, seed=0)
+    return loading.from_scratch(ARCHITECTURE, seed=0)
 
 
 def test_a_plain_model_has_32_bits_and_no_target(model, tmp_path):

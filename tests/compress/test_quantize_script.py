@@ -16,7 +16,7 @@ from mpq.checkpoint.packed import load_packed
 from mpq.compress.output import summary
 from mpq.compress.quantize_now import quantize_now
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.sites import find_sites
 from mpq.search.assignment import average_bits
 from mpq.settings import REPOSITORY
@@ -58,7 +58,7 @@ def test_without_data_the_command_leaves_a_folder_that_loads(model_folder, here,
     average = average_bits({site.name: bits[site.name] for site in searched}, searched)
     assert 3.1 < average <= 3.3 and f"{average:.3f} per weight" in out
     assert {bits[name] for name in bits if name not in {site.name for site in searched}} == {8}
-    float_model, _ = ctc.load(str(model_folder))
+    float_model, _ = loading.load(str(model_folder))
     errors = (packed(audio).logits - float_model(audio).logits).square().mean().sqrt()
     assert 0 < errors < float_model(audio).logits.std()
 

@@ -16,7 +16,7 @@ from mpq.checkpoint.requantize import load_quantized, packed_start
 from mpq.compress.rebudget import config, reassign, rebudget
 from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import find_sites
 from mpq.record.search import StageSearch, read_search
@@ -104,7 +104,7 @@ def test_packing_alone_keeps_what_stays_and_rounds_the_teacher_where_it_does_not
     assert target - 0.5 < average <= target and average == made.bits.average
     card = (made.folder / "README.md").read_text()
     assert f"seed0 target_bits={target:g} calibrate=false` makes the same model" in card and "license: mit" in card
-    teacher, _ = ctc.load(str(model_folder))
+    teacher, _ = loading.load(str(model_folder))
     changed = {name for name in before if before[name][0] != after[name][0]}
     assert changed and changed <= {site.name for site in searched} and processor is not None
     for name in before.keys() - changed:
@@ -186,6 +186,6 @@ def test_what_cannot_be_done_is_one_sentence(run, here, words):
 
 
 def test_a_folder_of_another_model_is_refused(run):
-    other, _ = ctc.load(str(REPOSITORY / "mpq/models/tiny_wav2vec2"))
+    other, _ = loading.load(str(REPOSITORY / "mpq/models/tiny_wav2vec2"))
     with pytest.raises(UserError, match="is not a compressed form of this model"):
         packed_start(run / "model", None, other, "*encoder.layers.*", QuantizerSettings())

@@ -17,8 +17,8 @@ from mpq.deploy.onnx_export import describe, export
 from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models import ctc
+from mpq.models.ctc import CtcModel
 from mpq.models.processor import letters_processor
-from mpq.models.speech import SpeechModel
 from mpq.quant.activations import attach_activations
 from mpq.quant.sites import attach, find_sites
 
@@ -78,7 +78,7 @@ def logits_and_text(folder, waveforms):
     lengths = torch.tensor([len(waveform) for waveform in heard])
     batch = torch.nn.utils.rnn.pad_sequence(heard, batch_first=True)
     with torch.no_grad():
-        logits = SpeechModel(model, processor).logits(batch, lengths)
+        logits = CtcModel(model, processor).logits(batch, lengths)
     frames = ctc.frames(model, lengths).tolist()
     logits = [row[:count].numpy() for row, count in zip(logits, frames, strict=True)]
     return logits, [processor.tokenizer.decode(row.argmax(-1)) for row in logits]

@@ -11,8 +11,8 @@ from torch import nn
 
 from mpq.deploy import graph
 from mpq.deploy.slices import in_slices, norm_ahead
+from mpq.models.ctc import CtcModel
 from mpq.models.processor import letters_processor
-from mpq.models.speech import SpeechModel
 
 STEPS = [(10, 5), (3, 2), (2, 2)]
 
@@ -45,7 +45,7 @@ def random_encoder(norm="group", bias=False):
 
 
 def program(model):
-    return graph.float_graph(SpeechModel(model, letters_processor(1_000)), opset=25)
+    return graph.float_graph(CtcModel(model, letters_processor(1_000)), opset=25)
 
 
 def run(traced, audio):

@@ -16,7 +16,7 @@ import mpq
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.data import audio
 from mpq.deploy.transcribe import open_recognizer
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.settings import REPOSITORY
 
 SCRIPT = REPOSITORY / "scripts" / "transcribe.py"
@@ -33,7 +33,7 @@ def theirs():
 def packed(tmp_path_factory):
     """The shipped model at 4 bits."""
     folder = tmp_path_factory.mktemp("packed") / "model"
-    model, processor = ctc.load(str(TINY))
+    model, processor = loading.load(str(TINY))
     mpq.quantize(model, 4)
     save_packed(folder, model, processor)  # pyright: ignore[reportArgumentType]
     return folder
@@ -179,7 +179,7 @@ def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, t
 
 
 def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_path, speech):
-    model, processor = ctc.load(str(TINY))
+    model, processor = loading.load(str(TINY))
     torch.nn.init.constant_(model.get_parameter("lm_head.bias"), torch.nan)
     for part in (model, processor):
         part.save_pretrained(tmp_path / "model")

@@ -12,8 +12,8 @@ import mpq  # noqa: F401  (before transformers' models: it makes torchaudio impo
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.evaluate.transcribe import transcribe
+from mpq.models.ctc import CtcModel
 from mpq.models.processor import letters_processor
-from mpq.models.speech import SpeechModel
 
 torch.set_num_threads(1)
 GROUP_NORM = {"feat_extract_norm": "group"}
@@ -63,7 +63,7 @@ def by_hand(model, processor, utterance):
 @pytest.mark.parametrize("settings", [GROUP_NORM, LAYER_NORM])
 def test_one_at_a_time_is_what_the_processor_writes(utterances, settings):
     model, processor = talkative_model(**settings), processor_of(settings is LAYER_NORM)
-    found, skipped = transcribe(SpeechModel(model, processor), utterances, audio_seconds=0.01)
+    found, skipped = transcribe(CtcModel(model, processor), utterances, audio_seconds=0.01)
     assert list(found) == [utterance.id for utterance in utterances] and not skipped
     assert found == {utterance.id: by_hand(model, processor, utterance) for utterance in utterances}
     assert all(len(text) > 3 for text in found.values())
@@ -75,7 +75,7 @@ def test_it_is_what_transformers_pipeline_writes(utterances):
         "automatic-speech-recognition", model=model, tokenizer=processor.tokenizer, device="cpu",
         feature_extractor=processor.feature_extractor,
     )  # fmt: skip
-    found, _ = transcribe(SpeechModel(model, processor), utterances[:2], audio_seconds=0.01)
+    found, _ = transcribe(CtcModel(model, processor), utterances[:2], audio_seconds=0.01)
     for utterance in utterances[:2]:
         samples, rate = soundfile.read(utterance.path, dtype="float32")
         assert found[utterance.id] == pipeline({"raw": samples, "sampling_rate": rate})["text"]
@@ -83,8 +83,8 @@ def test_it_is_what_transformers_pipeline_writes(utterances):
 
 def test_with_a_mask_batches_do_not_matter(utterances):
     model, processor = talkative_model(**LAYER_NORM), processor_of(True)
-    alone, _ = transcribe(SpeechModel(model, processor), utterances, audio_seconds=0.01)
-    together, _ = transcribe(SpeechModel(model, processor), utterances, audio_seconds=100.0)
+    alone, _ = transcribe(CtcModel(model, processor), utterances, audio_seconds=0.01)
+    together, _ = transcribe(CtcModel(model, processor), utterances, audio_seconds=100.0)
     same = sum(alone[name] == together[name] for name in alone)
     assert same >= 6  # a tie of two characters may fall the other way
 
@@ -95,8 +95,8 @@ def test_of_equal_length_batches_do_not_matter_without_a_mask(tmp_path):
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.random.standard_normal(8_000), 16_000, subtype="FLOAT")
         made.append(Utterance(str(number), "test", "1", tmp_path / f"{number}.wav", "A", 0.5))
     model, processor = talkative_model(**GROUP_NORM), processor_of(False)
-    alone, _ = transcribe(SpeechModel(model, processor), made, audio_seconds=0.01)
-    together, _ = transcribe(SpeechModel(model, processor), made, audio_seconds=100.0)
+    alone, _ = transcribe(CtcModel(model, processor), made, audio_seconds=0.01)
+    together, _ = transcribe(CtcModel(model, processor), made, audio_seconds=100.0)
     assert sum(alone[name] == together[name] for name in alone) >= 2
 
 
@@ -110,7 +110,7 @@ def test_no_frame_of_the_padding_is_read(utterances):
         model.lm_head.bias.zero_()
         model.lm_head.bias[5] = 1.0  # every frame says E, padding too
     processor.tokenizer.decode = lambda tokens: "E" * len(tokens)
-    found, _ = transcribe(SpeechModel(model, processor), utterances, audio_seconds=100.0)
+    found, _ = transcribe(CtcModel(model, processor), utterances, audio_seconds=100.0)
     for utterance in utterances:
         frames = int(ctc.frames(model, torch.tensor([round(utterance.seconds * 16_000)])))
         assert len(found[utterance.id]) == frames
@@ -125,7 +125,7 @@ def test_hypotheses_are_upper_case(utterances, tmp_path):
         tokenizer=transformers.Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"), word_delimiter_token="|"),
     )
     assert by_hand(model, lower, utterances[0]).islower()
-    found, want = (transcribe(SpeechModel(model, processor), utterances, 30.0) for processor in (lower, upper))
+    found, want = (transcribe(CtcModel(model, processor), utterances, 30.0) for processor in (lower, upper))
     assert found == want
 
 
@@ -133,20 +133,20 @@ def test_bad_files_stop_or_are_counted(utterances):
     soundfile.write(utterances[2].path, np.zeros(8_000), 16_000)
     model, processor = talkative_model(**GROUP_NORM), processor_of(False)
     with pytest.raises(UserError, match=r"2\.wav is silent.*on_bad_audio=skip"):
-        transcribe(SpeechModel(model, processor), utterances, 1.0)
-    found, skipped = transcribe(SpeechModel(model, processor), utterances, 1.0, on_bad_audio="skip")
+        transcribe(CtcModel(model, processor), utterances, 1.0)
+    found, skipped = transcribe(CtcModel(model, processor), utterances, 1.0, on_bad_audio="skip")
     assert list(found) == ["0", "1", "3", "4", "5", "6"]
     assert len(skipped) == 1 and "2.wav is silent" in skipped[0]
     with pytest.raises(UserError, match=r"none of the 1 files can be transcribed; the first: .*2\.wav is silent"):
-        transcribe(SpeechModel(model, processor), utterances[2:3], 1.0, on_bad_audio="skip")
+        transcribe(CtcModel(model, processor), utterances[2:3], 1.0, on_bad_audio="skip")
 
 
 def test_dropout_is_off_and_nothing_is_learned(utterances):
     model, processor = talkative_model(**GROUP_NORM, hidden_dropout=0.5), processor_of(False)
     model.train()
-    first = transcribe(SpeechModel(model, processor), utterances, 5.0)
+    first = transcribe(CtcModel(model, processor), utterances, 5.0)
     model.train()
-    assert transcribe(SpeechModel(model, processor), utterances, 5.0) == first
+    assert transcribe(CtcModel(model, processor), utterances, 5.0) == first
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -158,5 +158,5 @@ def test_audio_shorter_than_the_convolutions_reach_is_heard_as_nothing(tmp_path)
         soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.random.standard_normal(samples), 16_000, subtype="FLOAT")
         made.append(Utterance(str(number), "test", "1", tmp_path / f"{number}.wav", "A", samples / 16_000))
     for audio_seconds in (0.01, 100.0):
-        found, _ = transcribe(SpeechModel(model, processor), made, audio_seconds)
+        found, _ = transcribe(CtcModel(model, processor), made, audio_seconds)
         assert found["0"] and found["1"] == ""

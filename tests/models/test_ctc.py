@@ -8,7 +8,7 @@ from tiny_speech import speech_of
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import ctc, loading
 
 torch.set_num_threads(1)
 
@@ -105,7 +105,7 @@ def test_models_that_hear_features(rng):
 
 def test_from_scratch_follows_its_seed():
     architecture = {"model_type": "hubert", **SIZES}
-    models = [ctc.from_scratch(architecture, seed)[0] for seed in (3, 3, 4)]
+    models = [loading.from_scratch(architecture, seed)[0] for seed in (3, 3, 4)]
     weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert models[0].config.vocab_size == 32 and models[0].config.pad_token_id == 0 and not models[0].training
@@ -116,7 +116,7 @@ def test_from_scratch_follows_its_seed():
 @pytest.mark.parametrize("model_type", ["wav2vec3", "bert", None])
 def test_an_unknown_model_type_lists_the_known(model_type):
     with pytest.raises(UserError, match=rf"model_type={model_type} .*must be one of .*hubert, .*wav2vec2, .*wavlm"):
-        ctc.from_scratch({"model_type": model_type}, 0)
+        loading.from_scratch({"model_type": model_type}, 0)
 
 
 def test_the_accelerator_can_be_refused():

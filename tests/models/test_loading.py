@@ -12,7 +12,8 @@ from tiny_models import edit_config, lower_case_processor, random_model, saved
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
+from mpq.models.hub import check_available
 from mpq.models.processor import letters_processor
 
 
@@ -30,7 +31,7 @@ def folder(tmp_path):
 
 def refused(path) -> str:
     with pytest.raises(UserError) as caught:
-        ctc.load(str(path))
+        loading.load(str(path))
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
@@ -38,7 +39,7 @@ def refused(path) -> str:
 @pytest.mark.parametrize("model_type", ["wav2vec2", "hubert", "wavlm"])
 def test_loads_what_save_pretrained_wrote(tmp_path, model_type):
     model = random_model(model_type)
-    again, processor = ctc.load(str(saved(tmp_path / "model", model)))
+    again, processor = loading.load(str(saved(tmp_path / "model", model)))
     assert not again.training and type(again) is type(model)
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
@@ -47,12 +48,12 @@ def test_loads_what_save_pretrained_wrote(tmp_path, model_type):
 
 
 def test_a_half_precision_checkpoint_becomes_float32(tmp_path):
-    model, _ = ctc.load(str(saved(tmp_path / "model", random_model().half())))
+    model, _ = loading.load(str(saved(tmp_path / "model", random_model().half())))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_a_lower_case_vocabulary(tmp_path):
-    _, processor = ctc.load(str(saved(tmp_path / "model", random_model(), lower_case_processor(tmp_path))))
+    _, processor = loading.load(str(saved(tmp_path / "model", random_model(), lower_case_processor(tmp_path))))
     assert "e" in processor.tokenizer.get_vocab() and "E" not in processor.tokenizer.get_vocab()
 
 
@@ -81,7 +82,9 @@ def test_no_tokenizer(folder):
 def test_no_ctc_head(tmp_path):
     """A pre-trained model, whose config says what it is, and one whose config claims a head that is not there."""
     folder = saved(tmp_path / "model", random_model().wav2vec2)
-    assert "not fine-tuned for CTC: its config.json names the architecture Wav2Vec2Model" in refused(folder)
+    assert "not fine-tuned for speech recognition (CTC, or sequence to sequence): its config.json names" in refused(
+        folder
+    )
     edit_config(folder, architectures=None, vocab_size=32)
     assert "not fine-tuned for CTC: its weights lack lm_head" in refused(folder)
 
@@ -91,7 +94,7 @@ def test_no_speech_model(tmp_path):
         vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
     folder = saved(tmp_path / "model", transformers.BertModel(config))
-    assert "not fine-tuned for CTC" in refused(folder)
+    assert "not fine-tuned for speech recognition" in refused(folder)
     edit_config(folder, architectures=None)
     assert "not a CTC speech model that transformers can load" in refused(folder)
 
@@ -142,7 +145,7 @@ def test_a_cached_model_needs_no_network(empty_cache, folder, monkeypatch):
     cached(empty_cache, folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "socket", None)  # whoever asks the network fails
-    model, _ = ctc.load("someone/model")
+    model, _ = loading.load("someone/model")
     assert model.config.vocab_size == 32
 
 
@@ -186,20 +189,20 @@ def hub(monkeypatch):
 
 def test_the_hub_has_it(hub):
     hub.answer = (200, {"Content-Type": "application/json"})
-    ctc.check_available("someone/model")
+    check_available("someone/model")
 
 
 def test_the_hub_has_it_not(hub):
     hub.answer = (404, {"X-Error-Code": "RepoNotFound"})
     with pytest.raises(UserError, match="the Hub has no model someone/model, or it is private"):
-        ctc.check_available("someone/model")
+        check_available("someone/model")
 
 
 def test_the_hub_never_answers(hub, monkeypatch):
     monkeypatch.setattr("mpq.models.hub._HUB_SECONDS", 0.5)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"the Hub gave no answer \(ReadTimeout\)"):
-        ctc.check_available("someone/model")
+        check_available("someone/model")
     assert time.monotonic() - start < 20  # one wait of half a second, and no retries for minutes
 
 
@@ -207,4 +210,4 @@ def test_there_is_no_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="the Hub gave no answer"):
-        ctc.check_available("someone/model")
+        check_available("someone/model")

@@ -20,7 +20,7 @@ from mpq.checkpoint.packed import load_packed
 from mpq.checkpoint.packing import packed_bytes
 from mpq.conf import CONF
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.result import from_json
 from mpq.record.run_folder import load_records
@@ -234,6 +234,6 @@ def test_overwriting_replaces_the_record_and_the_model(tmp_path, model_folder, s
 
 def test_the_teacher_that_is_compressed_is_the_folders(run, model_folder):
     """The baseline is the model of `model.path` as it is."""
-    teacher, _ = ctc.load(str(model_folder))
+    teacher, _ = loading.load(str(model_folder))
     baseline, _ = stored.load_model(run.root / BASELINE / "seed0" / "model")
     assert all(torch.equal(one, other) for one, other in zip(teacher.parameters(), baseline.parameters(), strict=True))

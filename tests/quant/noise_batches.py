@@ -6,12 +6,14 @@ from torch import nn
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.data.dataset import Batch
-from mpq.models import ctc
+from mpq.models import loading
 
 
 def noise_model(model_type: str, **changes: object) -> nn.Module:
     """Return a model of two layers whose outputs differ between frames."""
-    model, _ = ctc.from_scratch({**ARCHITECTURE, "model_type": model_type, **changes}, int(torch.randint(2**31, ())))
+    model, _ = loading.from_scratch(
+        {**ARCHITECTURE, "model_type": model_type, **changes}, int(torch.randint(2**31, ()))
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:

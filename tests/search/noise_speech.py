@@ -9,7 +9,8 @@ from torch import nn
 
 from mpq.data.dataset import SpeechDataset
 from mpq.data.librispeech import Utterance
-from mpq.models import ctc
+from mpq.models import loading
+from mpq.models.ctc import CtcReader
 from mpq.models.processor import letters_processor
 from mpq.train.optimization import Optimization
 
@@ -33,7 +34,7 @@ ARCHITECTURE = {
 def model(seed: int, layers: int = 2) -> nn.Module:
     """A random model whose outputs differ between frames; its weights are of unequal sizes and spreads."""
     torch.set_num_threads(1)
-    made, _ = ctc.from_scratch({**ARCHITECTURE, "num_hidden_layers": layers}, seed)
+    made, _ = loading.from_scratch({**ARCHITECTURE, "num_hidden_layers": layers}, seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if parameter.ndim == 2:
@@ -52,7 +53,7 @@ def dataset(folder: Path, utterances: int, seed: int) -> SpeechDataset:
         soundfile.write(path, samples, 16_000)
         text = "".join(rng.choice(list("ABCDE"), 4))
         made.append(Utterance(str(number), "train", "s", path, text, len(samples) / 16_000))
-    return SpeechDataset(made, letters_processor(), "stop")
+    return SpeechDataset(made, CtcReader(letters_processor()), "stop")
 
 
 def optimization(updates: int, **changes: object) -> Optimization:

@@ -13,7 +13,7 @@ from mpq import settings
 from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
-from mpq.models.speech import SpeechModel
+from mpq.models.ctc import CtcModel
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import average_bits, from_json
 from mpq.search.kl import KLSensitivity
@@ -40,7 +40,7 @@ class Experiment:
         self.folder, seed = folder, int(np.random.default_rng().integers(2**31))
         print("seed:", seed)
         dataset = noise_speech.dataset(folder / "audio", 6, seed)
-        self.processor = dataset._processor
+        self.processor = dataset.reader.processor
         self.corpus = Corpus("noise", "", dataset.utterances, {}, [])
         self.teacher = noise_speech.model(seed, layers)
 
@@ -50,7 +50,7 @@ class Experiment:
             cfg = settings.settle(compose("config", [*SMALL, *overrides]))
         settings.check_target(cfg)
         teacher = copy.deepcopy(self.teacher)
-        made = run_recipe(cfg, SpeechModel(teacher, self.processor), self.corpus, self.folder / name, False)
+        made = run_recipe(cfg, CtcModel(teacher, self.processor), self.corpus, self.folder / name, False)
         assert all(torch.equal(v, self.teacher.state_dict()[k]) for k, v in teacher.state_dict().items())
         return made
 

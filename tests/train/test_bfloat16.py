@@ -49,6 +49,6 @@ def test_the_packed_model_is_the_one_that_was_trained(model_folder, speech_folde
     fit(module, "tiny", settings, BF16, tmp_path / "work", logger=False)
     model, inputs = module.model.eval(), torch.randn(2, 16_000)
     assert not torch.equal(model.lm_head.bias, teacher.lm_head.bias)
-    packed.save_model(tmp_path / "model", model, dataset._processor)
+    packed.save_model(tmp_path / "model", model, dataset.reader.processor)
     with torch.no_grad():
         assert torch.equal(packed.load_model(tmp_path / "model")[0](inputs).logits, model(inputs).logits)

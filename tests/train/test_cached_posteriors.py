@@ -11,16 +11,16 @@ from mpq.data.corpus import Corpus
 from mpq.data.dataset import Batch
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import ctc, loading
+from mpq.models.ctc import CtcModel
 from mpq.models.processor import letters_processor
-from mpq.models.speech import SpeechModel
 from mpq.train.loss import Loss, Posteriors, folder_of
 
 LAYER_NORM = {**ARCHITECTURE, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 
 
 def model_of(architecture):
-    made = ctc.from_scratch(architecture, seed=torch.seed() % 2**32)[0]
+    made = loading.from_scratch(architecture, seed=torch.seed() % 2**32)[0]
     with torch.no_grad():
         made.lm_head.weight.mul_(30)  # so that posteriors differ between frames
     return made.eval()
@@ -129,12 +129,12 @@ def test_the_folder_is_named_by_all_that_the_posteriors_depend_on(tmp_path):
     configured.config.layer_norm_eps *= 2
     other.feature_extractor.do_normalize = not processor.feature_extractor.do_normalize
     folders = [
-        folder_of(tmp_path, SpeechModel(teacher, processor), corpus, "32-true"),
-        folder_of(tmp_path, SpeechModel(heavier, processor), corpus, "32-true"),
-        folder_of(tmp_path, SpeechModel(configured, processor), corpus, "32-true"),
-        folder_of(tmp_path, SpeechModel(teacher, other), corpus, "32-true"),
-        folder_of(tmp_path, SpeechModel(teacher, processor), corpus_of("ab", "1"), "32-true"),
-        folder_of(tmp_path, SpeechModel(teacher, processor), corpus, "bf16-mixed"),
+        folder_of(tmp_path, CtcModel(teacher, processor), corpus, "32-true"),
+        folder_of(tmp_path, CtcModel(heavier, processor), corpus, "32-true"),
+        folder_of(tmp_path, CtcModel(configured, processor), corpus, "32-true"),
+        folder_of(tmp_path, CtcModel(teacher, other), corpus, "32-true"),
+        folder_of(tmp_path, CtcModel(teacher, processor), corpus_of("ab", "1"), "32-true"),
+        folder_of(tmp_path, CtcModel(teacher, processor), corpus, "bf16-mixed"),
     ]
     assert len(set(folders)) == len(folders)
     assert all(folder.parent == tmp_path for folder in folders)

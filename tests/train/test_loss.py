@@ -8,8 +8,8 @@ from tiny_speech import ARCHITECTURE, speech_of
 
 from mpq.data.dataset import Batch
 from mpq.errors import UserError
-from mpq.models import ctc
-from mpq.models.ctc import kl_divergence
+from mpq.models import loading
+from mpq.models.divergence import kl_divergence
 from mpq.train.loss import Loss
 
 
@@ -54,7 +54,7 @@ def test_a_batch_without_a_frame_gives_zero():
 
 @pytest.fixture(scope="module")
 def model():
-    return ctc.from_scratch(ARCHITECTURE, seed=torch.seed() % 2**32)[0]
+    return loading.from_scratch(ARCHITECTURE, seed=torch.seed() % 2**32)[0]
 
 
 def random_batch():

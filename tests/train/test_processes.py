@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_speech import ARCHITECTURE, speech_of
 from tiny_stage import assert_equal_states, load, module_of, optimization, state
 
-from mpq.models import ctc
+from mpq.models import ctc, loading
 from mpq.search.gumbel import GumbelSearch
 from mpq.train import processes
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
@@ -48,7 +48,7 @@ def write(folder, seconds, rng, silent=()):
 def folders(tmp_path_factory):
     """A model that is told where padding begins, speech, and speech of which one file is bad."""
     folder, rng = tmp_path_factory.mktemp("padded"), np.random.default_rng()
-    model, processor = ctc.from_scratch({**ARCHITECTURE, **PADDED}, seed=0)
+    model, processor = loading.from_scratch({**ARCHITECTURE, **PADDED}, seed=0)
     processor.feature_extractor.return_attention_mask = True
     model.save_pretrained(folder / "model")
     processor.save_pretrained(folder / "model")
@@ -168,7 +168,7 @@ def test_shares_of_cut_batches_add_up_to_the_big_one(folders):
     from mpq.data.dataset import collate
 
     torch.manual_seed(0)
-    student = ctc.from_scratch({**ARCHITECTURE, **PADDED}, seed=1)[0].double()
+    student = loading.from_scratch({**ARCHITECTURE, **PADDED}, seed=1)[0].double()
     speech = speech_of(student, True)
     loss = Loss(0.7, 1.3, 1.5, speech_of(teacher.double(), True))
     cuts = [[0, 1], [2], [], [3, 4]]

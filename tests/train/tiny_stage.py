@@ -6,8 +6,8 @@ import torch
 
 from mpq.data.dataset import SpeechDataset
 from mpq.data.librispeech import read_split
-from mpq.models import ctc
-from mpq.models.speech import SpeechModel
+from mpq.models import loading
+from mpq.models.ctc import CtcModel, CtcReader
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites
 from mpq.train.epoch import Epochs
@@ -43,8 +43,8 @@ def optimization(**changes):
 
 def load(model_folder, speech_folder, on_bad_audio="stop"):
     """The teacher and the training utterances."""
-    teacher, processor = ctc.load(str(model_folder))
-    return teacher, SpeechDataset(read_split(speech_folder, "train").utterances, processor, on_bad_audio)
+    teacher, processor = loading.load(str(model_folder))
+    return teacher, SpeechDataset(read_split(speech_folder, "train").utterances, CtcReader(processor), on_bad_audio)
 
 
 def student_of(teacher, search=None, target=3.5, seed=0):
@@ -60,9 +60,9 @@ def student_of(teacher, search=None, target=3.5, seed=0):
 
 def module_of(teacher, dataset, settings, search=None, seed=0, loss=None):
     student, precisions = student_of(teacher, search, seed=seed)
-    loss = loss or Loss(1.0, 1.0, 1.0, SpeechModel(teacher, dataset._processor))
+    loss = loss or Loss(1.0, 1.0, 1.0, CtcModel(teacher, dataset.reader.processor))
     epochs = Epochs(dataset, settings, seed)
-    return TrainingModule(SpeechModel(student, dataset._processor), loss, epochs, precisions)
+    return TrainingModule(CtcModel(student, dataset.reader.processor), loss, epochs, precisions)
 
 
 def train(module, settings, folder):

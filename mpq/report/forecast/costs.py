@@ -52,7 +52,7 @@ def count(model: str) -> Count:
         raise UserError(f"model={model} has no architecture to count; choose one of {', '.join(known)}")
     import torch
 
-    from mpq.models.ctc import from_scratch
+    from mpq.models.loading import from_scratch
 
     with torch.device("meta"):
         network: Any = from_scratch(architecture, seed=0)[0].eval()

@@ -1,0 +1,113 @@
+"""Loads a fine-tuned speech recognition model of either kind, or makes one with random weights.
+
+The model is loaded by its kind's auto class of transformers and the processor by `AutoProcessor`, from a folder or the
+Hub; nothing here depends on a model family's name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from mpq.errors import UserError, first_line
+from mpq.models.ctc import CtcModel
+from mpq.models.hub import check_available, local_folder
+from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ, classes, kind_of
+from mpq.models.processor import load_processor
+from mpq.models.seq2seq import Seq2SeqModel
+from mpq.models.speech import DEFAULT, Choices, SpeechModel
+
+_KINDS: dict[str, type[SpeechModel]] = {CTC: CtcModel, SEQ2SEQ: Seq2SeqModel}
+
+
+def speech_model(model: Any, processor: Any, choices: Choices = DEFAULT) -> SpeechModel:
+    """Return `model` and its `processor` as the `SpeechModel` of its kind.
+
+    Raises: UserError if the model lacks something that its kind needs, or a choice does not suit it.
+    """
+    config = {"architectures": [type(model).__name__], "model_type": model.config.model_type}
+    return _KINDS[kind_of(config) or CTC](model, processor, choices)
+
+
+def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
+    """Return the fine-tuned model at `path` (a folder or a Hub name) in eval mode, and its processor.
+
+    A model in the local Hub cache is read from there without contacting the Hub. A mask embedding that the checkpoint
+    lacks is set to zero.
+
+    Raises: UserError if there is no such model, it has no trained head or no processor, or it is damaged.
+    """
+    check_available(path)
+    import transformers
+    from transformers.utils import logging
+
+    source = str(local_folder(path) or path)
+    kind = _kind_at(path, source)
+    if local_folder(path):
+        logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # hides its table of mismatched tensors; the errors below say what matters
+    try:
+        auto = getattr(transformers, AUTO_CLASSES[kind])
+        model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    except Exception as error:  # transformers may raise anything on damaged files
+        reason = first_line(error)
+        if "ignore_mismatched_sizes" in reason:
+            reason = "the shapes of its weights differ from those in its config.json"
+        raise UserError(f"{path} is not a {kind} speech model that transformers can load: {reason}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    missing, optional = sorted(info["missing_keys"]), _KINDS[kind].OPTIONAL_WEIGHTS
+    if untrained := [name for name in missing if not name.endswith(optional)]:
+        raise UserError(f"{path} is not fine-tuned for {kind}: its weights lack {', '.join(untrained[:3])}")
+    for name in missing:
+        model.get_parameter(name).data.zero_()  # else transformers draws it at each load, and no two loads are equal
+    return _KINDS[kind].prepare(model), _load_processor(path, source)
+
+
+def _kind_at(path: str, source: str) -> str:
+    """Return the kind that the model's config.json names; CTC where it names none, for the loader's own message."""
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source)
+    except Exception as error:  # whatever it is, the user needs the same advice
+        raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
+    return kind_of(config) or CTC
+
+
+def _load_processor(path: str, source: str) -> Any:
+    mend = "add the files that its processor's save_pretrained writes"
+    try:
+        processor = load_processor(source)
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
+        raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
+    for part in ("feature_extractor", "tokenizer"):
+        if not hasattr(processor, part):
+            raise UserError(f"{path} has no {part}: {mend}")
+    return processor
+
+
+def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:
+    """Return a model with random weights and a processor for it: over letters for CTC, over bytes for the other kind.
+
+    `architecture`: `model_type` and the arguments of its transformers configuration.
+
+    Raises: UserError if transformers has no model of that type of either kind.
+    """
+    import transformers
+
+    arguments = dict(architecture)
+    model_type = arguments.pop("model_type", None)
+    kind = kind_of({"model_type": model_type})
+    if kind is None:
+        choices = ", ".join(classes(CTC))
+        raise UserError(
+            f"model.architecture.model_type={model_type} has no CTC model; it must be one of {choices}, or whisper"
+        )
+    processor, own = _KINDS[kind].processor_from_scratch(arguments)
+    config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
+    torch.manual_seed(seed)
+    model = getattr(transformers, AUTO_CLASSES[kind]).from_config(config)
+    return _KINDS[kind].prepare(model), processor
