@@ -144,11 +144,11 @@ def check_target(cfg: DictConfig) -> None:
     check_stages(cfg.recipe.stages)
     for name, stage in cfg.recipe.stages.items():
         if stage.search:
-            candidates, search = stage.search.get("candidates"), get_class(stage.search._target_)
+            search = get_class(stage.search._target_)
             if not issubclass(search, PrecisionSearch):
                 own = f"recipe.stages.{name}.search._target_={stage.search._target_}"
                 raise UserError(f"{own} must be a class derived from mpq.search.base.PrecisionSearch")
-            search.check_budget(cfg.target_bits, None if candidates is None else list(candidates))
+            search.check_budget(cfg.target_bits, stage.search)
 
 
 def hub_name(cfg: DictConfig) -> str | None:

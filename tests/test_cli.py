@@ -34,6 +34,11 @@ from mpq.guard import explain
             ["stages.one_stage.search.foo; GumbelSearch has", "share"],
         ),
         ("recipe.stages.one_stage.search.freeze_at=2", ["freeze_at=2"]),
+        ("recipe.stages.one_stage.search.descend=2", ["descend=2 must be null or a share of the search's updates"]),
+        (
+            "recipe.stages.one_stage.search.descend=0.5 recipe.stages.one_stage.search.descend_from=3",
+            ["descend_from=3 must be at least target_bits=3.5"],
+        ),
         ("+recipe.stages.one_stage.foo=1", ["there is no setting recipe.stages.one_stage.foo; a stage has", "updates"]),
         ("+recipe.stages.two.updates=1", ["recipe.stages.two must set search, start_from; the stages are one_stage"]),
         ("+trainer.foo=1", ["there is no setting trainer.foo; trainer has accelerator", "updates"]),

@@ -7,7 +7,7 @@ uniform precision, a given assignment, measured sensitivities and learned logits
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -36,18 +36,18 @@ class PrecisionSearch(nn.Module, ABC):
     unit_of: Tensor  # each site's unit [S]
 
     @classmethod
-    def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
-        """Refuse a target average that this search can't meet, before it is constructed.
+    def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
+        """Refuse a target average that this search can't meet, before it is bound.
 
         Args:
             target: average bits per weight.
-            candidates: the bits in its settings; None if they name none, in which case only `bind` can check.
+            settings: the arguments of its constructor; if they name no candidates, only `bind` can check.
 
         Raises:
             UserError: with the range that the candidates allow.
         """
-        if candidates is not None:
-            check_target(target, check_candidates(candidates))
+        if settings.get("candidates") is not None:
+            check_target(target, check_candidates(list(settings["candidates"])))
 
     @final
     def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:

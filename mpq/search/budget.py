@@ -6,7 +6,8 @@ push all sites to the lowest candidate before the task's gradient has any effect
     lambda_l = softmax((a_l + g_l - nu * b) / T),  with the one nu at which sum_l n_l lambda_l . b / sum_l n_l = target,
 
 so that the expected average is the target at every temperature, and a site gains bits only where others give some up.
-`nu` is a smooth function of the logits, and its gradient (implicit function theorem) is part of theirs.
+`nu` is a smooth function of the logits, and its gradient (implicit function theorem) is part of theirs. The target may
+change from update to update (`descended`).
 """
 
 from collections.abc import Sequence
@@ -38,6 +39,11 @@ def solve(
     """
     noisy = logits if noise is None else logits + noise
     return log_solve(noisy, sizes, candidates, target, temperature).exp().to(logits.dtype)
+
+
+def descended(start: float, target: float, progress: float) -> float:
+    """Return the average bits after a share `progress` of the way down from `start` to `target`, linear in bits."""
+    return target if progress >= 1 else start + (target - start) * progress
 
 
 def log_solve(

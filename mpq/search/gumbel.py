@@ -1,7 +1,7 @@
 """Precisions learned by gradient: Gumbel-Softmax over each site's candidates, with the budget met by construction."""
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mpq.errors import UserError
 from mpq.search.allocate import check_candidates
 from mpq.search.base import PrecisionSearch
-from mpq.search.budget import log_solve, solve
+from mpq.search.budget import descended, log_solve, solve
 from mpq.search.share import check_share
 
 
@@ -24,6 +24,7 @@ class GumbelSearch(PrecisionSearch):
 
     logits: nn.Parameter  # [U, C], U units (mpq.search.share)
     temperature: Tensor  # of the last step started; a buffer, so that a resumed run has the same probabilities
+    budget: Tensor  # likewise: the average bits that this step's probabilities have, the target once it has come down
 
     def __init__(
         self,
@@ -34,6 +35,8 @@ class GumbelSearch(PrecisionSearch):
         hard: bool = False,
         cotrain: float = 0.0,
         share: str = "tensor",
+        descend: float | None = None,
+        descend_from: float | None = None,
     ) -> None:
         """Set the search up.
 
@@ -48,6 +51,11 @@ class GumbelSearch(PrecisionSearch):
                 drawn at random, at every site. The weights learn each precision without a mixture; the logits do not
                 change.
             share: which sites are decided together (`mpq.search.share`).
+            descend: share of the search's updates, in (0, 1], over which the budget comes down to the target, linearly
+                in bits; None holds the target from the first update. A mixture at a low budget can undo what a
+                model knows before the search has learned where low precisions do little harm.
+            descend_from: average bits of the first update, from the target up to the largest candidate; None is the
+                largest candidate.
 
         Raises:
             UserError: a value outside these ranges.
@@ -61,13 +69,28 @@ class GumbelSearch(PrecisionSearch):
             raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
         if not 0 <= cotrain < 1:
             raise UserError(f"cotrain={cotrain} must be a share of the search's updates, at least 0 and below 1")
+        _check_descent(descend, descend_from, self._candidates[-1])
+        self._descend = descend
+        self._descend_from = self._candidates[-1] if descend_from is None else descend_from
         self.share = check_share(share)
         self._first, self._last, self._freeze_at, self._hard, self._cotrain = first, last, freeze_at, hard, cotrain
         self._learning_rate = logit_learning_rate
 
+    @classmethod
+    def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
+        """Raise UserError unless the candidates span the target and the budget starts no lower."""
+        super().check_budget(target, settings)
+        if settings.get("descend_from") is not None:
+            _check_start(settings["descend_from"], target)
+
     def _start(self) -> None:
+        if self._descend is not None:
+            _check_start(self._descend_from, self.target)
         self.logits = nn.Parameter(torch.zeros(len(self.units), len(self._candidates)))
         self.register_buffer("temperature", torch.tensor(self._first, dtype=torch.float64))
+        # Without a descent it is constant, and not saved: checkpoints stay as they were before there was one.
+        budget = torch.tensor(float(self.target), dtype=torch.float64)
+        self.register_buffer("budget", budget, persistent=self._descend is not None)
 
     def learning_rate(self) -> float:
         """Return the logits' learning rate."""
@@ -83,9 +106,14 @@ class GumbelSearch(PrecisionSearch):
 
     def start_step(self, step: int, total: int) -> Tensor | None:
         """Return the lambdas [U, C], or None once frozen; (seed, step) seeds the noise, the same in every process."""
-        progress = min(1.0, step / max(1, self._search_steps(total) - 1))
+        last = self._search_steps(total) - 1
+        progress = min(1.0, step / max(1, last))
         temperature = self._first * (self._last / self._first) ** progress
         self.temperature.fill_(temperature)
+        budget = self.target
+        if self._descend is not None and step < last:
+            budget = descended(self._descend_from, self.target, progress / self._descend)
+        self.budget.fill_(budget)
         if self.frozen(step, total):
             return None
         rng = np.random.default_rng([self.seed, step])
@@ -93,7 +121,7 @@ class GumbelSearch(PrecisionSearch):
         if rng.random() < self._cotrain:
             everywhere = torch.full(noise.shape[:1], int(rng.integers(noise.shape[1])), device=noise.device)
             return nn.functional.one_hot(everywhere, noise.shape[1]).to(noise)
-        lambdas = solve(self.logits, self.sizes, self._candidates, self.target, temperature, noise)
+        lambdas = solve(self.logits, self.sizes, self._candidates, budget, temperature, noise)
         if not self._hard:
             return lambdas
         chosen = nn.functional.one_hot(lambdas.argmax(dim=-1), len(self._candidates))
@@ -101,12 +129,36 @@ class GumbelSearch(PrecisionSearch):
 
     @torch.no_grad()
     def scores(self) -> Tensor:
-        """Return the learned log-probabilities [U, C] at the current temperature."""
+        """Return the learned log-probabilities [U, C] at the current temperature and the target.
+
+        At the target even while the budget is above it, since the assignment has to meet the target.
+        """
         return log_solve(self.logits, self.sizes, self._candidates, self.target, self.temperature)
 
+    @torch.no_grad()
     def probabilities(self) -> Tensor:
-        """Return the softmax without noise; its expected average is the target."""
-        return self.scores().exp()
+        """Return the softmax without noise; its expected average is the budget of the last step started."""
+        return log_solve(self.logits, self.sizes, self._candidates, float(self.budget), self.temperature).exp()
 
     def _search_steps(self, total: int) -> int:
         return max(1, round(self._freeze_at * total))
+
+
+def _check_descent(descend: float | None, descend_from: float | None, highest: int) -> None:
+    """Raise UserError for a value that no target could go with."""
+    if descend is None and descend_from is not None:
+        raise UserError(f"descend_from={descend_from} has no effect without descend, a share of the search's updates")
+    if descend is not None and (type(descend) not in (int, float) or not 0 < descend <= 1):
+        raise UserError(f"descend={descend} must be null or a share of the search's updates above 0 and at most 1")
+    if descend_from is not None and (type(descend_from) not in (int, float) or not descend_from <= highest):
+        raise UserError(
+            f"descend_from={descend_from} must be null or a number of bits up to {highest}, the largest candidate"
+        )
+
+
+def _check_start(descend_from: float, target: float) -> None:
+    """Raise UserError if the budget would have to rise."""
+    if descend_from < target:
+        raise UserError(
+            f"descend_from={descend_from} must be at least target_bits={target}: the budget only comes down"
+        )

@@ -1,7 +1,7 @@
 """Uniform precision: every searched site at the same bits."""
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class UniformSearch(DecidedSearch):
     """Gives every site the target itself, which must be a whole number of bits."""
 
     @classmethod
-    def check_budget(cls, target: float, candidates: Sequence[int] | None) -> None:
+    def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
         """Raise UserError unless the target is a whole number from 1 to 8."""
         check_uniform(target)
 

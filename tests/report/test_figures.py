@@ -11,6 +11,7 @@ from example_tree import MODEL, write_tree
 from mpq.errors import UserError
 from mpq.evaluate.bootstrap import difference_interval
 from mpq.record.result import CharacterChange
+from mpq.record.search import Snapshot, StageSearch
 from mpq.report.figures import bit_map, searches, time_bars, wer_size
 from mpq.report.figures.bit_map import place, projections
 from mpq.report.figures.gallery import _intervals, draw_all, pictures
@@ -173,6 +174,17 @@ def test_probabilities_of_a_measured_search_are_not_drawn(root):
     names = [picture.name for picture in pictures("tiny", root)]
     assert f"{MODEL}_3p5bit_probabilities" in names and f"{MODEL}_uniform_4bit_probabilities" not in names
     assert searches.learned([]) is None
+
+
+@pytest.mark.parametrize("averages", [(3.0, 3.0, 3.0), (7.1, 4.9, 3.0)])
+def test_a_budget_that_came_down_is_written_above_the_updates(averages):
+    shots = tuple(Snapshot(10 * k, 1.0, 1.0, a, ((0.5, 0.5),)) for k, a in enumerate(averages, 1))
+    stage = StageSearch("one_stage", "gumbel", (2, 8), 3.0, ("m.layers.0.q_proj.weight",), (4,), shots)
+    with style():
+        figure = searches.draw_probabilities("m", stage)
+    for panel in figure.axes[:2]:
+        labels = [[label.get_text() for label in axes.get_xticklabels()] for axes in panel.child_axes]
+        assert labels == ([["7.1", "4.9", "3"]] if averages[0] > 3 else [])
 
 
 def test_the_same_records_give_the_same_bytes(root, tmp_path):

@@ -89,6 +89,43 @@ def test_gumbel_meets_the_target_at_every_step():
         assert search.expected_bits() == pytest.approx(3.5, rel=1e-6)
 
 
+@pytest.mark.parametrize(("descend", "start"), [(0.5, None), (1.0, None), (0.25, 6.5), (0.01, 8), (1, 3.5)])
+def test_the_budget_comes_down_to_the_target_and_stays_there(descend, start):
+    search = learned(freeze_at=0.5, temperature=(1.0, 0.1), descend=descend, descend_from=start)
+    bits, sizes = torch.tensor([2.0, 4.0, 8.0]).double(), search.sizes
+    held, shown = [], []
+    for step in range(41):
+        lambdas = search.start_step(step, 82)
+        assert lambdas is not None and torch.equal(lambdas, search.start_step(step, 82))
+        lambdas.square().sum().backward()
+        assert search.logits.grad.isfinite().all()
+        held.append(float((lambdas.detach().double() @ bits * sizes).sum() / sizes.sum()))
+        shown.append(search.expected_bits())
+        assert search.scores().exp().double() @ bits @ sizes.double() / sizes.sum() == pytest.approx(3.5, rel=1e-9)
+    first = 8.0 if start is None else start
+    schedule = [first + (3.5 - first) * min(1.0, step / (40 * descend)) for step in range(41)]
+    assert held == pytest.approx(schedule, rel=1e-6)  # of float32 lambdas
+    assert shown == pytest.approx(schedule, rel=1e-9)
+    assert schedule[0] == first and schedule[-1] == 3.5
+    assert search.start_step(41, 82) is None and search.expected_bits() == pytest.approx(3.5, rel=1e-9)
+
+
+def test_a_search_of_one_update_is_at_its_target():
+    search = learned(freeze_at=1.0, descend=1.0)
+    search.start_step(0, 1)
+    assert search.expected_bits() == pytest.approx(3.5, rel=1e-9)
+
+
+def test_the_assignment_meets_the_target_while_the_budget_is_above_it():
+    search, plain = learned(descend=1.0), bound(GumbelSearch())
+    plain.logits.data.copy_(search.logits)
+    for each in (search, plain):
+        each.start_step(1, 100)
+    assert search.expected_bits() > 7
+    assert search.assignment() == plain.assignment()
+    assert average_bits(search.assignment(), SITES) <= 3.5
+
+
 def test_temperature_falls_geometrically_and_then_the_precisions_stand():
     search = learned(freeze_at=0.5, temperature=(1.0, 0.01))
     seen = []
@@ -99,10 +136,12 @@ def test_temperature_falls_geometrically_and_then_the_precisions_stand():
     assert seen == pytest.approx([1, 10**-0.5, 0.1, 10**-1.5, 0.01] + [0.01] * 5)
 
 
-def test_a_resumed_search_continues_as_the_first():
-    search, resumed = learned(), bound(GumbelSearch())
+@pytest.mark.parametrize("options", [{}, {"descend": 0.9}])
+def test_a_resumed_search_continues_as_the_first(options):
+    search, resumed = learned(**options), bound(GumbelSearch(**options))
     search.start_step(3, 10)
     resumed.load_state_dict(search.state_dict())
+    assert ("budget" in search.state_dict()) == bool(options)  # else the checkpoints of older versions would not load
     assert torch.equal(search.probabilities(), resumed.probabilities())
     assert search.assignment() == resumed.assignment()
 
@@ -146,6 +185,13 @@ def test_the_logits_have_their_own_learning_rate():
         ({"temperature": (1.0, 0.0)}, "above 0"),
         ({"freeze_at": 0.0}, "freeze_at=0.0"),
         ({"freeze_at": 1.5}, "freeze_at=1.5"),
+        ({"descend": 0}, "descend=0 must be null or a share of the search's updates above 0 and at most 1"),
+        ({"descend": 1.2}, "descend=1.2"),
+        ({"descend": True}, "descend=True"),
+        ({"descend": "half"}, "descend=half"),
+        ({"descend": 0.5, "descend_from": 8.5}, "descend_from=8.5 must be null or a number of bits up to 8"),
+        ({"descend": 0.5, "descend_from": "8"}, "descend_from=8 must be null or a number"),
+        ({"descend_from": 6}, "descend_from=6 has no effect without descend"),
     ],
 )
 def test_gumbel_refuses(options, message):
@@ -156,5 +202,7 @@ def test_gumbel_refuses(options, message):
 def test_binding_refuses():
     with pytest.raises(UserError, match=r"target_bits=1.5 must be between 2 and 8"):
         bound(GumbelSearch(), target=1.5)
+    with pytest.raises(UserError, match=r"descend_from=3 must be at least target_bits=3.5: the budget only comes down"):
+        bound(GumbelSearch(descend=0.5, descend_from=3))
     with pytest.raises(UserError, match="no site to search"):
         GumbelSearch().bind([], 3.5, 0)

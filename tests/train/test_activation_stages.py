@@ -1,7 +1,9 @@
 """Quantized activations in every system, from the config to the model read back from its file."""
 
 import copy
+import pkgutil
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -14,6 +16,7 @@ from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.models.processor import letters_processor
 from mpq.quant.activations import activation_quantizers_of
+from mpq.record.ledger import Ledger
 from mpq.train.recipe import run_recipe
 
 SMALL = (
@@ -33,15 +36,17 @@ def compress(model_folder, speech_folder, tmp_path):
     teacher, dataset = load(model_folder, speech_folder)
     corpus = Corpus("Mini-Speech", "", dataset.utterances, {}, [])
 
-    def run(recipe, kind):
+    def run(recipe, kind, *more):
         settings.register_resolvers()
         with initialize_config_dir(str(CONF), version_base=None):
-            overrides = [*SMALL, f"recipe={recipe}", f"quantizer.activations={kind}"]
+            overrides = [*SMALL, f"recipe={recipe}", f"quantizer.activations={kind}", *more]
             cfg = settings.settle(compose("config", overrides))
-        made = run_recipe(cfg, speech_of(copy.deepcopy(teacher)), corpus, tmp_path / recipe, False)
-        assert cfg.exp.endswith(f"_a8_{kind}")
+        folder = tmp_path / "_".join([recipe, kind, *more])
+        made = run_recipe(cfg, speech_of(copy.deepcopy(teacher)), corpus, folder, False)
+        assert cfg.exp.endswith("4bit" if kind == "none" else f"_a8_{kind}")
         return made
 
+    run.utterances = dataset.utterances
     return run
 
 
@@ -70,3 +75,48 @@ def test_a_resumed_run_has_the_scales_that_training_left(compress):
     start = activation_quantizers_of(untrained)
     # They were learned; in so small a model the gradient of one or another can vanish, so not each of them has moved.
     assert any(not torch.equal(one[name].log_scales, start[name].log_scales) for name in one)
+
+
+@pytest.mark.parametrize(("percentile", "passes"), [(99.9, 2), (100, 1)])
+@pytest.mark.parametrize("recipe", ["ptq_rtn", "ptq_gptq_kl"])  # alone, and beside what the search and GPTQ hear
+def test_the_audio_that_static_scales_hear_is_counted(compress, recipe, percentile, passes):
+    drawn = np.random.default_rng(0).permutation(len(compress.utterances))[:3]
+    once = sum(compress.utterances[k].seconds for k in drawn)
+    plain, static = (
+        compress(recipe, kind, f"quantizer.activation_percentile={percentile}")[-1].time().stages[0].audio_seconds
+        for kind in ("none", "static")
+    )
+    assert static - plain == pytest.approx(passes * once) and (plain > 0) == (recipe != "ptq_rtn")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parts"),
+    [
+        ("ptq_gptq_kl", ["stage.draw_batches", "stage.attach", "kl.measure", "static_scales", "gptq.calibrate"]),
+        ("one_stage", ["stage.draw_batches", "stage.attach", "static_scales", "stage.fit"]),
+    ],
+)
+def test_everything_that_a_stage_does_is_timed(compress, monkeypatch, recipe, parts):
+    """On a clock that only these parts move, all of whose seconds must be in the ledger."""
+    now, seen = [0.0], []
+    places = {
+        "static_scales": "mpq.quant.activation_scales.static_scales",
+        "kl.measure": "mpq.search.measured.MeasuredSearch.measure",
+        "gptq.calibrate": "mpq.quant.gptq.Gptq.calibrate",
+    }
+
+    def slowed(part, function):
+        def run(*args, **kwargs):
+            now[0] += 100.0
+            seen.append(part)
+            return function(*args, **kwargs)
+
+        return run
+
+    for part in parts:
+        path = places.get(part, f"mpq.train.{part}")
+        monkeypatch.setattr(path, slowed(part, pkgutil.resolve_name(path)))
+    monkeypatch.setattr("mpq.train.recipe.Ledger", lambda: Ledger(lambda: now[0], lambda: now[0]))
+    (stage,) = compress(recipe, "static")[-1].time().stages
+    assert set(seen) == set(parts)
+    assert stage.seconds == stage.processor_seconds == 100.0 * len(seen)

@@ -90,13 +90,14 @@ def kill(_):
     raise KilledError
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulate):
+@pytest.mark.parametrize(("accumulate", "descend"), [(1, None), (2, None), (1, 0.8)])
+def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulate, descend):
     teacher, dataset = loaded
     settings = optimization(updates=11, accumulate=accumulate, dropout=True)
 
     def module(loss=None):
-        return module_of(teacher, dataset, settings, GumbelSearch(freeze_at=0.7), seed=3, loss=loss)
+        search = GumbelSearch(freeze_at=0.7, descend=descend)
+        return module_of(teacher, dataset, settings, search, seed=3, loss=loss)
 
     want = train(module(), settings, tmp_path / "whole")
     for update in (3, 7, 2):  # before the first checkpoint, after it, and again after the resumption
@@ -106,6 +107,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulat
     assert got.trainer.global_step == 11
     assert_equal_states(state(got), state(want))
     assert got.audio_seconds == want.audio_seconds > 0
+    assert got.trajectory == want.trajectory
     again = train(module(), settings, tmp_path / "killed")  # killed after the stage's end: only the outcome is loaded
     assert_equal_states(state(again), state(want))
 

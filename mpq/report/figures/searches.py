@@ -32,12 +32,24 @@ def draw_probabilities(title: str, stage: StageSearch) -> Figure:
         axes.set_title(f"{bits} bits")
         axes.set_xlabel("update")
         bare(axes)
+        _show_budget(axes, shots)
     _label(panels[0], [place(stage.sites[i]) for i in order])
     panels[0].set_ylim(len(order), 0)
     figure.colorbar(panels[0].collections[0], ax=panels, label="probability", shrink=0.8)
     figure.suptitle(f"{title}: probability of each precision")
     panels[0].set_ylabel("layer, projection")
     return figure
+
+
+def _show_budget(axes: Axes, shots: Sequence[Snapshot]) -> None:
+    """Write the average bits above the updates, at most six times, if the budget came down during the search."""
+    average = [shot.expected_bits for shot in shots if shot.expected_bits is not None]
+    if len(average) < len(shots) or max(average) - min(average) < 0.01:
+        return
+    shown = shots[:: -(-len(shots) // 6)]
+    above = axes.secondary_xaxis("top")
+    above.set_xticks([shot.update for shot in shown], [f"{shot.expected_bits:.2g}" for shot in shown], fontsize=8)
+    above.set_xlabel("average bits", fontsize=8)
 
 
 def _snapshots(stage: StageSearch) -> list[Snapshot]:
