@@ -28,14 +28,14 @@ def run_name(
 ) -> str:
     """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
 
-    `infix` is the recipe's: empty for one-stage; `fp32` replaces infix and bits for full precision. Quantized
-    `activations` (static, dynamic), data other than the model's own and smoke runs add a suffix, so that different runs
-    never share a name.
+    `infix` is the recipe's: empty for one-stage; one that begins with `fp32` is of a recipe at full precision, whose
+    name has no bits. Quantized `activations` (static, dynamic), data other than the model's own and smoke runs add a
+    suffix, so that different runs never share a name.
     """
     words = [model]
     if infix:
         words.append(infix)
-    if infix != "fp32":
+    if not infix.startswith("fp32"):
         words.append(f"{bits:g}bit".replace(".", "p"))
         words += [] if activations == "none" else [f"a8_{activations}"]
     if data_root and Path(data_root) != _own_root(model):
@@ -127,7 +127,7 @@ def random_weights(cfg: DictConfig) -> bool:
 
 def needs_baseline(cfg: DictConfig) -> bool:
     """Return whether the run is compared with the full-precision model; every system except that one is."""
-    return conf.method(cfg.recipe) != conf.FULL_PRECISION
+    return cfg.recipe.name != conf.FULL_PRECISION
 
 
 def data_name(cfg: DictConfig) -> str:
