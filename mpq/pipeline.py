@@ -25,7 +25,7 @@ from mpq.models.loading import from_scratch, load, speech_model
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
-from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time
+from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time, references_name
 from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
 from mpq.report.card import card
@@ -38,6 +38,7 @@ from mpq.train import processes
 from mpq.train.machine import check as check_machine
 from mpq.train.machine import machine_of
 from mpq.train.recipe import learned, run_recipe
+from mpq.train.teacher_labels import TRANSCRIPTS, check_labels
 
 
 def run(cfg: DictConfig) -> Result | None:
@@ -53,6 +54,7 @@ def run(cfg: DictConfig) -> Result | None:
     check_starts(cfg.recipe.stages)
     check_logger(cfg.logger)
     check_data(**_data(cfg))
+    check_labels(cfg.data.get("labels", TRANSCRIPTS))
     if not settings.random_weights(cfg):
         check_available(settings.model_path(cfg))
     return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg)
@@ -63,7 +65,7 @@ def follow(cfg: DictConfig) -> None:
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
     if folder.finished(cfg):
         return
-    corpus = open_corpus(**_data(cfg), cache=cfg.cache)
+    corpus = _corpus(cfg)
     teacher = _teacher(cfg)
     with processes.together(cfg, folder.work):
         run_recipe(cfg, teacher, corpus, folder.work, logger=False)
@@ -82,15 +84,15 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
 
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))
-    corpus = open_corpus(**_data(cfg), cache=cfg.cache)
+    corpus = _corpus(cfg)
     tell_left_out(corpus.skipped)
-    baseline = _run(settings.full_precision(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
+    baseline = _run(_baseline(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
         bits, size, time, assignment, teacher = compress(cfg, corpus, folder, logger, baseline)
-        references, hypotheses, skipped = _transcribe(cfg, corpus, folder)
+        references, hypotheses, skipped, normalizer = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
             seed=cfg.seed,
@@ -104,8 +106,16 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
             significance=baseline and _compare(cfg, baseline, corpus, references, hypotheses),
             time=time,
             provenance=provenance.collect(
-                Data(settings.data_name(cfg), corpus.hash, corpus.synthetic, skipped), teacher=teacher
+                Data(
+                    settings.data_name(cfg),
+                    corpus.hash,
+                    corpus.synthetic,
+                    skipped,
+                    cfg.data.get("utterances_per_speaker"),
+                ),
+                teacher=teacher,
             ),
+            normalizer=normalizer,
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
@@ -113,6 +123,15 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
         folder.end(result)  # before the dashboard, whose failures must not cost the record
         log_result(logger, result, stages)
     return result
+
+
+def _baseline(cfg: DictConfig) -> DictConfig:
+    """Return the config of the 32-bit baseline: of the one on all utterances where its record exists."""
+    baseline = settings.full_precision(cfg)
+    recorded = RunFolder(cfg.root, baseline.exp, baseline.seed).settings()
+    if recorded and recorded.get("data.utterances_per_speaker", "None") == "None":
+        OmegaConf.update(baseline, "data.utterances_per_speaker", None, force_add=True)
+    return baseline
 
 
 def compress(
@@ -163,16 +182,20 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
         )
 
 
-def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int]:
-    """Evaluate the model that is on disk; return references, hypotheses and the number of files left out."""
+def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, str | None]:
+    """Evaluate the model that is on disk.
+
+    Return references, hypotheses, the number of files left out, and the normaliser of the texts.
+    """
     speech = speech_model(*load_model(folder.model), _choices(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
     tell_left_out(skipped)
     references = references_of(corpus.test, hypotheses, speech.reader)
     write_hypotheses(folder.hypotheses, hypotheses)
-    add_references(references_file(cfg.root, settings.data_name(cfg)), references)
-    return references, hypotheses, len(corpus.skipped) + len(skipped)
+    normalizer = speech.reader.normalizer
+    add_references(references_file(cfg.root, references_name(settings.data_name(cfg), normalizer)), references)
+    return references, hypotheses, len(corpus.skipped) + len(skipped), normalizer
 
 
 def _compare(
@@ -180,7 +203,8 @@ def _compare(
 ) -> dict[str, Significance]:
     before = read_hypotheses(RunFolder.of(cfg.root, baseline).hypotheses)
     name = Baseline(baseline.exp, baseline.seed)
-    return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed)
+    part = cfg.data.get("utterances_per_speaker") is not None
+    return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed, part)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -189,3 +213,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 
 def _data(cfg: DictConfig) -> dict[str, Any]:
     return {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
+
+
+def _corpus(cfg: DictConfig) -> Corpus:
+    return open_corpus(**_data(cfg), cache=cfg.cache, utterances_per_speaker=cfg.data.get("utterances_per_speaker"))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,12 @@ def open_corpus(
     test: Sequence[str],
     on_bad_audio: str,
     cache: str | Path,
+    utterances_per_speaker: int | None = None,
 ) -> Corpus:
     """Read the data; make the embedded corpus first if it is requested and does not exist yet.
 
-    A split in both `train` and `test` is divided, so that no training utterance is used for evaluation.
+    A split in both `train` and `test` is divided, so that no training utterance is used for evaluation. Of the test
+    sets, the first `utterances_per_speaker` are kept, in the order of their names (None: all).
 
     Raises: UserError if a split is missing, or at a bad file under `on_bad_audio="stop"`.
     """
@@ -95,9 +98,27 @@ def open_corpus(
         name=corpus_name(root),
         hash=_hash(splits.values(), folder) if root else synthetic.content_hash(folder),
         train=[utterance for split in train for utterance in parts[split][0]],
-        test={split: parts[split][1] for split in test},
+        test={split: first_of_each(parts[split][1], utterances_per_speaker) for split in test},
         skipped=[message for split in splits.values() for message in split.skipped],
     )
+
+
+def first_of_each(utterances: Sequence[Utterance], count: int | None) -> list[Utterance]:
+    """Return the first `count` utterances of each speaker (None: all), in the given order.
+
+    Raises: UserError if `count` is not a positive whole number.
+    """
+    if count is None:
+        return list(utterances)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UserError(f"data.utterances_per_speaker={count} must be a whole number of 1 or more, or null for all")
+    seen = Counter[str]()
+    kept = []
+    for utterance in utterances:
+        seen[utterance.speaker] += 1
+        if seen[utterance.speaker] <= count:
+            kept.append(utterance)
+    return kept
 
 
 def _hash(splits: Iterable[Split], folder: Path) -> str:

@@ -4,7 +4,7 @@ Each utterance goes through the model's feature extractor alone, so that its inp
 utterances of the batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -59,6 +59,10 @@ class Batch:
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
 
 
+Labeller = Callable[[Sequence[Utterance], bool], Mapping[str, str]]
+"""Returns texts to train on by utterance id; the flag says whether to stop at a bad file."""
+
+
 class SpeechDataset(Dataset[dict[str, Any]]):
     """Utterances, decoded and turned into model inputs on access.
 
@@ -66,13 +70,28 @@ class SpeechDataset(Dataset[dict[str, Any]]):
     something is said there, and the reference keeps the character, so that it counts as a word error.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], reader: Reader, on_bad_audio: str) -> None:
+    def __init__(
+        self, utterances: Sequence[Utterance], reader: Reader, on_bad_audio: str, labeller: Labeller | None = None
+    ) -> None:
+        """Take what to read, how, and the `labeller` whose texts, if given, are the labels instead of transcripts."""
         self.utterances = list(utterances)
         self.reader = reader
         self.stop = on_bad_audio == "stop"
+        self._labeller = labeller
+        self._texts: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the labeller, which may hold a model: processes that decode audio only need its texts."""
+        return {**self.__dict__, "_labeller": None}
+
+    def label(self, indices: Iterable[int]) -> None:
+        """Have the labeller write the texts of these utterances, unless they are known."""
+        if self._labeller is not None:
+            unknown = [self.utterances[index] for index in dict.fromkeys(indices)]
+            self._texts |= self._labeller([u for u in unknown if u.id not in self._texts], self.stop)
 
     def multiple_of(self, seconds: float) -> int:
         """Return how many samples of a waveform last `seconds`, at least one; 1 for a model that takes features."""
@@ -102,7 +121,7 @@ class SpeechDataset(Dataset[dict[str, Any]]):
             "id": utterance.id,
             "inputs": inputs,
             "length": length,
-            "labels": self.reader.labels(utterance.text),
+            "labels": self.reader.labels(self._texts.get(utterance.id, utterance.text)),
             "seconds": len(samples) / rate,
         }
 
@@ -159,9 +178,11 @@ def loader(
 
     Iterating raises UserError at a bad file if the dataset's `on_bad_audio` is "stop".
     """
+    batches = list(batches)
+    dataset.label(index for batch in batches for index in batch)
     made = _Loader(
         dataset,
-        batch_sampler=list(batches),  # type: ignore[arg-type]  # any iterable of index lists works
+        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of index lists works
         collate_fn=partial(collate, multiple=multiple),
         num_workers=workers,
         pin_memory=pin,

@@ -10,6 +10,7 @@ from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
 from mpq.evaluate.wer import (
     character_errors_per_utterance,
+    error_kinds,
     total_characters,
     total_words,
     word_errors_per_utterance,
@@ -49,7 +50,9 @@ def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
         words = word_errors_per_utterance(texts, hypotheses[name])
         letters = character_errors_per_utterance(texts, hypotheses[name])
         characters = replace(total_characters(*letters), interval=difference_interval(*letters))
-        scores[name] = replace(total_words(*words), characters=characters, interval=difference_interval(*words))
+        kinds = error_kinds(texts, hypotheses[name])
+        interval = difference_interval(*words)
+        scores[name] = replace(total_words(*words), characters=characters, interval=interval, **kinds)
     return scores
 
 
@@ -60,8 +63,11 @@ def compare_sets(
     hypotheses: Texts,
     sets: Mapping[str, list[Utterance]],
     seed: int,
+    part: bool = False,
 ) -> dict[str, Significance]:
     """Return MAPSSWE and the speaker-blocked bootstrap interval for every set.
+
+    `part`: the system was evaluated on part of the utterances; only these are compared.
 
     Raises: UserError if the baseline's record lacks a set.
     """
@@ -73,6 +79,7 @@ def compare_sets(
                 "with overwrite=true"
             )
         speakers = {u.id: u.speaker for u in sets[name] if u.id in texts}
-        found = compare(texts, baseline_hypotheses[name], hypotheses[name], speakers, seed)
+        before = {key: text for key, text in baseline_hypotheses[name].items() if key in texts} if part else None
+        found = compare(texts, before or baseline_hypotheses[name], hypotheses[name], speakers, seed)
         verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p, found.characters)
     return verdicts

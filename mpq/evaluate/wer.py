@@ -61,6 +61,23 @@ def word_errors_per_utterance(
     return _errors(truths, guesses, jiwer.process_words), words
 
 
+def error_kinds(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, int]:
+    """Return how many word errors are `insertions`, `deletions` and `substitutions`, and the number of `loops`.
+
+    A loop is a hypothesis of more than twice as many words as its reference: a decoder that repeats itself.
+
+    Raises:
+        UserError: the ids differ.
+    """
+    check_ids(references, hypotheses)
+    truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
+    pairs = list(zip(truths, guesses, strict=True))
+    wrong = [pair for pair in pairs if pair[0] != pair[1]]
+    output = jiwer.process_words([truth for truth, _ in wrong], [guess for _, guess in wrong]) if wrong else None
+    counts = {name: getattr(output, name, 0) for name in ("insertions", "deletions", "substitutions")}
+    return counts | {"loops": sum(len(guess.split()) > 2 * len(truth.split()) for truth, guess in pairs)}
+
+
 def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterErrors:
     """Count the character errors of a set; both arguments map utterance ids to text.
 

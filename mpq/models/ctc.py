@@ -59,10 +59,10 @@ class CtcModel(SpeechModel):
         return model.eval()
 
     @staticmethod
-    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Return the processor over letters, and the size of its vocabulary and its padding token."""
         made = processor.letters_processor()
-        return made, {"vocab_size": len(made.tokenizer), "pad_token_id": 0}
+        return made, {"vocab_size": len(made.tokenizer), "pad_token_id": 0}, {}
 
     @property
     def reader(self) -> CtcReader:
@@ -130,6 +130,10 @@ class CtcModel(SpeechModel):
         counts = self.frames(lengths).tolist()
         decode = self.processor.tokenizer.decode
         return [decode(characters[:count]) for characters, count in zip(best, counts, strict=True)]
+
+    def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
+        """Return `transcribe`'s texts."""
+        return [*self.transcribe(inputs, lengths)]
 
 
 def frames(model: Any, lengths: Tensor) -> Tensor:

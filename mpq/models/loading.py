@@ -106,8 +106,10 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
         raise UserError(
             f"model.architecture.model_type={model_type} has no CTC model; it must be one of {choices}, or whisper"
         )
-    processor, own = _KINDS[kind].processor_from_scratch(arguments)
+    processor, own, generation = _KINDS[kind].processor_from_scratch(arguments)
     config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
     torch.manual_seed(seed)
     model = getattr(transformers, AUTO_CLASSES[kind]).from_config(config)
+    for name, value in generation.items():  # not its update(), which sets only what it knows
+        setattr(model.generation_config, name, value)
     return _KINDS[kind].prepare(model), processor

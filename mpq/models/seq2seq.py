@@ -92,13 +92,15 @@ class Seq2SeqModel(SpeechModel):
         return model.eval()
 
     @staticmethod
-    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Return a processor over bytes and the settings of a configuration that follow from it."""
+    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Return a processor over bytes, and the numbers of its special tokens."""
         processor = bytes_processor(architecture.get("num_mel_bins", 80))
         token = processor.tokenizer.convert_tokens_to_ids
         end = processor.tokenizer.eos_token_id
         special = {"pad_token_id": end, "bos_token_id": end, "eos_token_id": end}
-        return processor, {**special, "decoder_start_token_id": token("<|startoftranscript|>")}
+        special["decoder_start_token_id"] = token("<|startoftranscript|>")
+        without_times = {"no_timestamps_token_id": token("<|notimestamps|>"), "is_multilingual": False}
+        return processor, special, special | without_times | {"return_timestamps": False}
 
     @property
     def reader(self) -> Seq2SeqReader:
@@ -176,16 +178,20 @@ class Seq2SeqModel(SpeechModel):
 
     def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
         """Return the text of each row: the likeliest token at each step, by transformers' own greedy search."""
-        return [text or "" for text, _ in self.generate(inputs, lengths)]
+        return [text for text, _ in self._generate(inputs, lengths)]
 
-    def generate(self, inputs: Tensor, lengths: Tensor) -> list[tuple[str, bool]]:
+    def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
+        """Return `transcribe`'s texts; None for a loop, which ran out of positions."""
+        return [text if ended else None for text, ended in self._generate(inputs, lengths)]
+
+    def _generate(self, inputs: Tensor, lengths: Tensor) -> list[tuple[str, bool]]:
         """Return the text of each row, and whether the model ended it before running out of positions."""
         from transformers.generation.utils import GenerationMixin
 
         prompt = torch.tensor(self.prompt, device=inputs.device).expand(len(inputs), -1)
         longest = self.model.config.max_target_positions
         with torch.no_grad(), self._context(inputs, lengths) as features:
-            made = GenerationMixin.generate(  # Whisper's own is for 30 s of audio only
+            made: Any = GenerationMixin.generate(  # pyright: ignore[reportAttributeAccessIssue]  # Whisper's own needs 30 s
                 self.model,
                 features,
                 attention_mask=torch.ones_like(features[:, 0], dtype=torch.long),  # unused; else it is missed
@@ -194,7 +200,7 @@ class Seq2SeqModel(SpeechModel):
                 num_beams=1,
                 max_length=longest,
             )
-        tokenizer, tokens = self.processor.tokenizer, made[:, prompt.shape[1] :].cpu()  # type: ignore[index]
+        tokenizer, tokens = self.processor.tokenizer, made[:, prompt.shape[1] :].cpu()
         ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
         texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return list(zip(texts, ended, strict=True))

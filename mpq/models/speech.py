@@ -54,10 +54,10 @@ class SpeechModel(ABC):
 
     @staticmethod
     @abstractmethod
-    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """Return a processor for a model with random weights, and the settings of its configuration that follow.
+    def processor_from_scratch(architecture: Mapping[str, Any]) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Return a processor for a model with random weights, and what follows for its config and generation config.
 
-        `architecture`: the other settings.
+        `architecture`: the other settings of its config.
         """
 
     @property
@@ -120,6 +120,10 @@ class SpeechModel(ABC):
     @abstractmethod
     def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
         """Return the text of each row, decoded greedily, without a language model."""
+
+    @abstractmethod
+    def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
+        """Return `transcribe`'s texts to train a student on; None where the model never ended its text."""
 
     def targets(self, inputs: Tensor, lengths: Tensor, labels: Tensor) -> Tensor:
         """Return the logits as a student's targets: without gradients, after moving the model to the inputs' device."""

@@ -36,9 +36,10 @@ class Site:
 def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
     """Return the sites of a model, plain or with quantizers attached, in the order of its modules.
 
-    A site is every parameter with at least two dimensions larger than 1. It is searched when it is the weight of an
-    `nn.Linear` whose module name matches the glob `searched` (an empty glob searches none). A tied parameter is one
-    site, under its first name.
+    A site is every parameter with at least two dimensions larger than 1, except a table of positions (Whisper), which
+    is added to the activations and multiplies nothing. It is searched when it is the weight of an `nn.Linear`
+    whose module name matches the glob `searched` (an empty glob searches none). A tied parameter is one site, under its
+    first name: Whisper's token embedding is searched where the glob matches the output layer (`*`).
 
     Raises:
         UserError: there is no site, or a non-empty glob matches no linear layer.
@@ -46,7 +47,7 @@ def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
     sites = []
     for places in tensor_places(model):
         weight = places[0].weight
-        if sum(size > 1 for size in weight.shape) >= 2:
+        if sum(size > 1 for size in weight.shape) >= 2 and not _is_position_table(places[0]):
             is_searched = any(_is_searched(place, searched) for place in places)
             sites.append(Site(places[0].name, tuple(weight.shape), weight.numel(), is_searched))
     if not sites:
@@ -149,6 +150,10 @@ def _candidates(site: Site, candidates: Sequence[int] | Mapping[str, int], fixed
 def _is_searched(place: Place, searched: str) -> bool:
     is_linear_weight = isinstance(place.module, nn.Linear) and place.tensor_name == "weight"
     return is_linear_weight and fnmatchcase(place.path, searched)
+
+
+def _is_position_table(place: Place) -> bool:
+    return isinstance(place.module, nn.Embedding) and place.path.endswith("embed_positions")
 
 
 def _checked(place: Place) -> Tensor:

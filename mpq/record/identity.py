@@ -22,7 +22,7 @@ from mpq import conf
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer"}  # unused without stages
+_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}  # unused without stages
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
 _PARTS = ("search", "calibrate")  # the parts of a stage that have a class and a file in conf/search, conf/calibrate

@@ -69,6 +69,17 @@ class Ledger:
             self._read_clock()
             self._running = None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave a block out of the running stage's seconds; without a running stage, do nothing."""
+        before = {name: clock() for name, clock in self._clocks.items()}
+        try:
+            yield
+        finally:
+            if self._running:
+                for name, clock in self._clocks.items():
+                    self._running[1][name] -= clock() - before[name]
+
     def own_processor_seconds(self) -> float:
         """Return this process's processor-seconds since the running stage began or resumed; 0 without one."""
         return self._clocks["processor_seconds"]() - self._processor_at_start if self._running else 0.0

@@ -32,7 +32,8 @@ class WordErrors:
     """Word errors of one evaluation set: `wer` in percent = 100 errors / words.
 
     `characters`: the character errors of the same texts; `interval`: the bootstrap 95 % interval of `wer` over
-    utterances, percent (None in records older than these fields).
+    utterances, percent. `insertions`, `deletions`, `substitutions`: what the errors are; `loops`: hypotheses of more
+    than twice as many words as their reference, as of a decoder that repeats itself. (None in older records.)
     """
 
     wer: float
@@ -41,6 +42,10 @@ class WordErrors:
     utterances: int
     characters: CharacterErrors | None = None
     interval: tuple[float, float] | None = None
+    insertions: int | None = None
+    deletions: int | None = None
+    substitutions: int | None = None
+    loops: int | None = None
 
 
 @dataclass(frozen=True)
@@ -129,13 +134,15 @@ class Time:
 class Data:
     """The data by name and content hash; `synthetic` says whether it is synthetic speech (None: not stated).
 
-    `skipped` is the number of bad files that were left out (`on_bad_audio=skip`).
+    `skipped` is the number of bad files that were left out (`on_bad_audio=skip`). `utterances_per_speaker`: how many of
+    each speaker were evaluated (None: all).
     """
 
     name: str
     hash: str
     synthetic: bool | None = None
     skipped: int = 0
+    utterances_per_speaker: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,13 +176,14 @@ class Provenance:
 class Result:
     """One run; `wer` and `significance` map an evaluation set's name to its figures (None for a baseline).
 
-    `scale`: from the model's file in `conf/model/`; "own" for a user's model, which has no such file.
+    `scale`: from the model's file in `conf/model/`; "own" for a user's model, which has no such file. `normalizer`:
+    what references and hypotheses went through before they were compared (None: they are only spelled alike).
     """
 
     schema: int = SCHEMA
     exp: str
     seed: int
-    scale: Literal["tiny", "mini", "paper", "own"]
+    scale: Literal["tiny", "mini", "real", "paper", "own"]
     smoke: bool
     model: str
     recipe: str
@@ -185,17 +193,33 @@ class Result:
     significance: dict[str, Significance] | None = None
     time: Time
     provenance: Provenance
+    normalizer: str | None = None
     __pydantic_config__ = STRICT
+
+    @property
+    def references(self) -> str:
+        """The name of the file of references (`run_folder.references_file`): of the data, in their normal form."""
+        return references_name(self.provenance.data.name, self.normalizer)
 
     def to_json(self) -> str:
         """Return the text of `result.json`; raises ValueError for a value that JSON can't represent (NaN, infinity)."""
         content = asdict(self)
         if self.significance is None:
             del content["significance"]
+        # A field that is None is left out, so that an old record, when rewritten, stays identical.
+        if self.normalizer is None:
+            del content["normalizer"]
+        if self.provenance.data.utterances_per_speaker is None:
+            del content["provenance"]["data"]["utterances_per_speaker"]
         for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:
             for key in [key for key, value in figures.items() if value is None]:
-                del figures[key]  # so that an old record, when rewritten, stays identical
+                del figures[key]
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def references_name(data: str, normalizer: str | None) -> str:
+    """Return the name of the references of `data` after the `normalizer`: texts differ between normal forms."""
+    return data if normalizer is None else f"{data}-{normalizer.replace(' ', '_')}"
 
 
 def from_json(text: str, source: Path | str = "result.json") -> Result:

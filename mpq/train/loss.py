@@ -17,7 +17,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 
@@ -119,11 +119,13 @@ class Posteriors:
         return self._folder / f"{name}.safetensors"
 
 
-def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision: str) -> Path:
+def folder_of(
+    cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision: str, labels: str = "transcripts"
+) -> Path:
     """Return the folder in `cache` for this `teacher`'s posteriors on this `corpus`, in the trainer's `precision`.
 
-    Its name is a hash of all that the posteriors depend on: the teacher's weights and config, how its processor turns
-    audio into inputs, the data and the precision.
+    Its name is a hash of all that the posteriors depend on: the teacher's weights, config and choices, how its
+    processor turns audio into inputs, the data, the labels (`data.labels`), on which tokens depend, and the precision.
 
     Raises: UserError if two training utterances have the same name.
     """
@@ -135,7 +137,7 @@ def folder_of(cache: Path | str, teacher: SpeechModel, corpus: Corpus, precision
     config = json.loads(teacher.model.config.to_json_string(use_diff=False))
     config.pop("_name_or_path", None)  # from where the teacher was read
     extractor = teacher.processor.feature_extractor.to_json_string()
-    parts = [weights_digest(teacher.model), config, extractor, corpus.hash, precision]
+    parts = [weights_digest(teacher.model), config, extractor, corpus.hash, precision, labels, asdict(teacher.choices)]
     return Path(cache) / f"posteriors-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]}"
 
 

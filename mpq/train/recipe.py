@@ -13,6 +13,8 @@ from mpq import conf
 from mpq.checkpoint.requantize import packed_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
+from mpq.data.folder import tell_left_out
+from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
 from mpq.quant.quantizer import QuantizerSettings
@@ -27,6 +29,7 @@ from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
 from mpq.train.stage import run_stage
+from mpq.train.teacher_labels import TEACHER, TRANSCRIPTS, TeacherLabels
 
 
 def run_recipe(
@@ -40,10 +43,9 @@ def run_recipe(
 
     Raises: UserError if a stage's settings can't be used.
     """
-    dataset = SpeechDataset(corpus.train, teacher.reader, cfg.data.on_bad_audio)
-    if cfg.recipe.stages:
-        dataset.check_labels(teacher.model.config.vocab_size)
-    run = RunContext(dataset, machine_of(cfg.trainer), cfg.seed, folder, _ledger(folder), logger)
+    ledger = _ledger(folder)
+    dataset = _dataset(cfg, teacher, corpus, ledger)
+    run = RunContext(dataset, machine_of(cfg.trainer), cfg.seed, folder, ledger, logger)
     posteriors = _posteriors(cfg, teacher, corpus)
     student, assignment = teacher, {}
     for name, chosen in cfg.recipe.stages.items():
@@ -67,11 +69,37 @@ def _ledger(folder: Path) -> Ledger:
     return ledger
 
 
+def _dataset(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus, ledger: Ledger) -> SpeechDataset:
+    """Return the training data, with the labels that the settings choose.
+
+    Raises: UserError if an utterance is longer than the model can be trained on, and bad files are to stop the run.
+    """
+    longest, utterances = teacher.reader.longest_seconds, corpus.train
+    if cfg.recipe.stages and longest is not None:
+        too_long = [utterance for utterance in utterances if utterance.seconds > longest]
+        what = f"longer than the {longest:g} s of audio that the model takes"
+        if too_long and cfg.data.on_bad_audio == "stop":
+            raise UserError(
+                f"{too_long[0].id} lasts {too_long[0].seconds:.1f} s, {what} ({len(too_long)} such in all): leave such "
+                "utterances out of the training set with data.on_bad_audio=skip"
+            )
+        tell_left_out([f"{utterance.path} is {what}" for utterance in too_long])
+        utterances = [utterance for utterance in utterances if utterance.seconds <= longest]
+    labeller = None
+    if cfg.data.get("labels") == TEACHER:
+        labeller = TeacherLabels(teacher, cfg.cache, corpus.hash, cfg.trainer.accelerator, ledger.paused)
+    dataset = SpeechDataset(utterances, teacher.reader, cfg.data.on_bad_audio, labeller)
+    if cfg.recipe.stages and labeller is None:
+        dataset.check_labels(teacher.model.config.vocab_size)
+    return dataset
+
+
 def _posteriors(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus) -> Posteriors | None:
     """Return the teacher's posteriors on disk, if the settings keep them and a stage may need them."""
     if not (cfg.distill.get("keep") and cfg.distill.kl_weight and cfg.recipe.stages):
         return None
-    return Posteriors(folder_of(cfg.cache, teacher, corpus, cfg.trainer.precision), teacher)
+    labels = cfg.data.get("labels", TRANSCRIPTS)
+    return Posteriors(folder_of(cfg.cache, teacher, corpus, cfg.trainer.precision, labels), teacher)
 
 
 def _start(

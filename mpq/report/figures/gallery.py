@@ -113,7 +113,7 @@ def _word_intervals(baselines: Sequence[Result], root: Path) -> dict[str, tuple[
             return recorded
         try:
             hypotheses = read_hypotheses(RunFolder.of(root, run).hypotheses)
-            references = read_references(references_file(root, run.provenance.data.name))
+            references = read_references(references_file(root, run.references))
         except UserError:
             continue
         return {name: _interval(references[name], texts) for name, texts in hypotheses.items()}

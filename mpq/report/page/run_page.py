@@ -102,7 +102,7 @@ def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSea
 def _samples(folder: RunFolder, result: Result) -> list[SetSamples] | None:
     """Transcripts beside those of the baseline; None if texts are missing."""
     try:
-        references = read_references(references_file(folder.root, result.provenance.data.name))
+        references = read_references(references_file(folder.root, result.references))
         systems = {result.exp: read_hypotheses(folder.hypotheses)}
         tests = list((result.significance or {}).values())
         if tests:

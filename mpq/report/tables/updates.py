@@ -103,7 +103,7 @@ def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]
         for theirs in other.runs:
             paths = [RunFolder.of(root, run).hypotheses for run in (theirs, mine)]
             if mine.seed == theirs.seed and all(map(has_hypotheses, paths)):
-                said = read_references(references_file(root, mine.provenance.data.name))
+                said = read_references(references_file(root, mine.references))
                 written = [read_hypotheses(path) for path in paths]
                 references = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
                 found[mine.seed] = (references, *written)
