@@ -110,6 +110,6 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
     config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
     torch.manual_seed(seed)
     model = getattr(transformers, AUTO_CLASSES[kind]).from_config(config)
-    for name, value in generation.items():  # not its update(), which sets only what it knows
-        setattr(model.generation_config, name, value)
+    if generation:
+        model.generation_config = transformers.GenerationConfig(**generation)
     return _KINDS[kind].prepare(model), processor
