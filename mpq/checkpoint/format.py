@@ -137,6 +137,9 @@ def complete_config(model: "PreTrainedModel", block: Mapping[str, Any]) -> dict[
     config = json.loads(model.config.to_json_string(use_diff=False))
     config.pop("_name_or_path", None)  # a path on the machine where it was loaded
     config |= {"architectures": [type(model).__name__], "dtype": "float32", "quantization_config": dict(block)}
+    for part in config.values():
+        if isinstance(part, dict) and "dtype" in part:  # an encoder's own configuration, whose dtype depends on history
+            part["dtype"] = "float32"
     config["quantization_config"]["config_sha256"] = _digest(config)
     return config
 

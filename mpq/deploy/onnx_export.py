@@ -108,7 +108,7 @@ def _write(program: "ir.Model", output: Path, processor: Any) -> None:
 
 
 # wav2vec2-conformer exports without an error but with wrong logits: its table of positions grows with the audio.
-_TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
+TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
 
 
 def describe(model: Any, processor: Any, layout: str, source: str) -> Description:
@@ -120,9 +120,9 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
     """
     if processor is None:
         raise UserError("the folder has no processor: add the files that its save_pretrained writes")
-    if model.config.model_type not in _TRIED:
+    if model.config.model_type not in TRIED:
         raise UserError(
-            f"export is tested only for the model types {', '.join(_TRIED)}, whose ONNX logits match PyTorch's; "
+            f"export is tested only for the model types {', '.join(TRIED)}, whose ONNX logits match PyTorch's; "
             f"this model is {model.config.model_type}"
         )
     speech, tokenizer = CtcModel(model, processor), processor.tokenizer

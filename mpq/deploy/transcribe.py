@@ -18,6 +18,7 @@ import numpy as np
 from mpq.data.audio import Recording
 from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
 from mpq.errors import UserError
+from mpq.models.processor import decode
 
 if TYPE_CHECKING:
     from mpq.deploy.runtime import Description
@@ -57,7 +58,7 @@ def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> 
     from transformers import Wav2Vec2CTCTokenizer
 
     if not frame_seconds or not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
-        return Transcript(_spaced(tokenizer.decode(characters)), None)
+        return Transcript(_spaced(decode(tokenizer, characters)), None)
     decoded: Any = tokenizer.decode(characters, output_word_offsets=True)
     words = tuple(
         Word(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mpq.errors import UserError
 from mpq.models import processor
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
@@ -52,7 +53,11 @@ class CtcModel(SpeechModel):
 
     @staticmethod
     def prepare(model: Any) -> nn.Module:
-        """Return `model` in eval mode, with the settings of its own loss that fine-tuning recipes use."""
+        """Return `model` in eval mode, with the settings of its own loss that fine-tuning recipes use.
+
+        Raises: UserError if its head has no output for the blank.
+        """
+        _check_blank(model.config)
         # They average over characters and must tolerate utterances with fewer frames than characters.
         model.config.ctc_loss_reduction = "mean"
         model.config.ctc_zero_infinity = True
@@ -75,9 +80,9 @@ class CtcModel(SpeechModel):
         return bool(self.processor.feature_extractor.return_attention_mask)
 
     @property
-    def stride(self) -> int | None:
-        """Samples from one output frame to the next; None if unknown."""
-        return stride(self.model)
+    def stride(self) -> int:
+        """Samples from one output frame to the next."""
+        return stride(self.model) * processor.hop(self.processor)
 
     def freeze_feature_encoder(self) -> None:
         """Exclude the convolutions on the audio from training; a model that takes features has none."""
@@ -128,8 +133,16 @@ class CtcModel(SpeechModel):
         """Return the text of each row: the likeliest character of each frame, without a language model."""
         best = self.logits(inputs, lengths).argmax(-1).cpu()
         counts = self.frames(lengths).tolist()
-        decode = self.processor.tokenizer.decode
-        return [decode(characters[:count]) for characters, count in zip(best, counts, strict=True)]
+        tokenizer = self.processor.tokenizer
+        return [processor.decode(tokenizer, row[:count]) for row, count in zip(best, counts, strict=True)]
+
+
+def _check_blank(config: Any) -> None:
+    if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
+        raise UserError(
+            f"the model has no CTC blank: pad_token_id={config.pad_token_id} in its config.json must be one of the "
+            f"head's {config.vocab_size} outputs, 0 to {config.vocab_size - 1}"
+        )
 
     def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
         """Return `transcribe`'s texts."""
@@ -152,10 +165,8 @@ def reach(model: Any, count: int = 1) -> int:
     return int(found.int().argmax()) + 1
 
 
-def stride(model: Any) -> int | None:
-    """Return the samples from one output frame to the next; None if a model of features doesn't state it."""
-    if model.main_input_name != "input_values":
-        return getattr(model.config, "inputs_to_logits_ratio", None)
+def stride(model: Any) -> int:
+    """Return the length of the inputs (samples, or frames of features) from one output frame to the next."""
     return reach(model, 9) - reach(model, 8)
 
 

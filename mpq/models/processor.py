@@ -83,15 +83,40 @@ def scored(vocabulary: Iterable[str], text: str) -> str:
 
 
 def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
-    """Return a model's inputs `[time]` or `[time, features]` for one recording, `samples` at the processor's rate."""
+    """Return a model's inputs `[time]` or `[time, features]` for one recording, `samples` at the processor's rate.
+
+    Frames of features that the extractor itself masks (Parakeet's last) are left out.
+    """
     extractor = processor.feature_extractor
-    features = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=False)
-    return torch.as_tensor(features[extractor.model_input_names[0]][0])
+    masked = not takes_waveform(processor)
+    found = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=masked)
+    values = torch.as_tensor(found[extractor.model_input_names[0]][0])
+    return values[: int(found["attention_mask"][0].sum())] if masked else values
+
+
+def hop(processor: Any) -> int:
+    """Return the samples from one of a model's inputs to the next: 1 for samples themselves."""
+    if takes_waveform(processor):
+        return 1
+    rate = processor.feature_extractor.sampling_rate
+    short, long = (len(inputs(processor, np.zeros(seconds * rate, dtype=np.float32))) for seconds in (1, 9))
+    return round(8 * rate / (long - short))
 
 
 def labels(processor: Any, text: str) -> torch.Tensor:
     """Return the tokens `[characters]` of `text`, spelled for the vocabulary; missing characters become unknown."""
-    return torch.as_tensor(processor.tokenizer(spelling(processor, text)).input_ids, dtype=torch.long)
+    found = processor.tokenizer(spelling(processor, text), add_special_tokens=False)  # CTC has no token for the end
+    return torch.as_tensor(found.input_ids, dtype=torch.long)
+
+
+def decode(tokenizer: Any, characters: Any) -> str:
+    """Return the text of the likeliest token per frame `[frames]`, as the processors' `batch_decode` does.
+
+    Special tokens stay in the text of a vocabulary of letters, but not in that of pieces: there `</s>` ends sentences.
+    """
+    from transformers import Wav2Vec2CTCTokenizer
+
+    return tokenizer.decode(characters, skip_special_tokens=not isinstance(tokenizer, Wav2Vec2CTCTokenizer))
 
 
 _MARKED = re.compile(r"[<\[].+[>\]]")  # <pad>, [UNK]: tokens that are not text

@@ -3,6 +3,7 @@
 This is a forward pre-hook on the layer, not a wrapper, so that the weight's quantizer and the names of all parameters
 stay as they are. A layer that is never called has no input to quantize: WavLM's attention reads the weights of
 `q_proj`, `k_proj`, `v_proj` and `out_proj` and passes them to PyTorch's attention, whose inputs therefore stay float.
+So do those of pointwise convolutions.
 """
 
 from collections.abc import Mapping

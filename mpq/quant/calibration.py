@@ -94,12 +94,13 @@ class Calibration:
     def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
         """Run the model on all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
 
-        Padding is left out where the kind of model tells it (`SpeechModel.real_rows`).
+        The modules are linear layers or pointwise convolutions (`mpq.quant.sites.is_linear`). Padding is left out where
+        the kind of model tells it (`SpeechModel.real_rows`).
         """
         positions = torch.zeros(0)
 
-        def hook(number: int, _: nn.Module, args: tuple[Tensor, ...]) -> None:
-            inputs = args[0]
+        def hook(number: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            inputs = args[0].mT if isinstance(module, nn.Conv1d) else args[0]
             real = self.speech.real_rows(tuple(inputs.shape[:-1]), positions)
             see(number, (inputs if real is None else inputs[real]).flatten(0, -2))
 

@@ -7,22 +7,22 @@ Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-tr
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import Grid
 from mpq.quant.places import Place, tensor_places
-from mpq.quant.sites import block_name
+from mpq.quant.sites import block_name, is_linear
 
 
 class Gptq:
     """Rewrites the quantized weights of linear layers so that the layers' outputs change least on calibration audio.
 
     It goes through the encoder layer by layer, so that each layer is fitted to the outputs of the quantized layers
-    before it. Scales stay as they are. Convolutions, and linear layers that are never called (WavLM reads
-    `q_proj.weight` without calling `q_proj`), stay rounded to nearest.
+    before it. Scales stay as they are. Convolutions with a kernel larger than 1, and linear layers that are never
+    called (WavLM reads `q_proj.weight` without calling `q_proj`), stay rounded to nearest.
     """
 
     def __init__(self, utterances: int, damping: float = 0.01, block: int = 128) -> None:
@@ -49,7 +49,7 @@ class Gptq:
         """
         layers: dict[str, list[list[Place]]] = {}
         for places in tensor_places(calibration.model):
-            if places[0].quantizer is not None and all(isinstance(place.module, nn.Linear) for place in places):
+            if places[0].quantizer is not None and all(is_linear(place.module) for place in places):
                 layers.setdefault(block_name(places[0].name), []).append(places)
         for sites in calibration.track(list(layers.values()), "GPTQ"):
             for places, hessian in zip(sites, _hessians(sites, calibration), strict=True):
@@ -61,8 +61,9 @@ class Gptq:
         if not hessian.isfinite().all():
             raise UserError(f"the inputs of {place.name} on the calibration audio are not finite: check the model")
         scale, grid = quantizer.scale(quantizer.bits), quantizer.grid(quantizer.bits)
-        codes = compensated_codes(place.weight, scale, grid, hessian, self.damping, self.block)
-        place.weight.copy_(dequantize(codes, scale, grid))
+        matrix = place.weight.flatten(1)  # a pointwise convolution's has a third dimension
+        codes = compensated_codes(matrix, scale.flatten(1), grid, hessian, self.damping, self.block)
+        place.weight.copy_(dequantize(codes.view_as(place.weight), scale, grid))
 
 
 def compensated_codes(

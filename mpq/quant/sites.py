@@ -37,9 +37,9 @@ def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
     """Return the sites of a model, plain or with quantizers attached, in the order of its modules.
 
     A site is every parameter with at least two dimensions larger than 1, except a table of positions (Whisper), which
-    is added to the activations and multiplies nothing. It is searched when it is the weight of an `nn.Linear`
-    whose module name matches the glob `searched` (an empty glob searches none). A tied parameter is one site, under its
-    first name: Whisper's token embedding is searched where the glob matches the output layer (`*`).
+    is added to the activations and multiplies nothing. It is searched when it is the weight of a linear layer
+    (`is_linear`) whose module name matches the glob `searched` (an empty glob searches none). A tied parameter is one
+    site, under its first name: Whisper's token embedding is searched where the glob matches the output layer (`*`).
 
     Raises:
         UserError: there is no site, or a non-empty glob matches no linear layer.
@@ -53,9 +53,22 @@ def find_sites(model: nn.Module, searched: str = SEARCHED) -> list[Site]:
     if not sites:
         raise UserError(f"{type(model).__name__} has no parameter to quantize (two dimensions larger than 1).")
     if searched and not any(site.searched for site in sites):
-        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        linear = [name for name, module in model.named_modules() if is_linear(module)]
         raise UserError(f"the glob {searched!r} matches no linear layer; the model's are, for example, {linear[:3]}.")
     return sites
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Return whether `module` multiplies every frame by its weight: an `nn.Linear`, or a pointwise `nn.Conv1d`.
+
+    Conformers (Parakeet, Lasr, wav2vec2-conformer, w2v-BERT) have two such convolutions in every layer, with a weight
+    `[out, in, 1]`. One with a `forward` of its own is left out, because its inputs may be arranged otherwise, as those
+    of Parakeet's head are.
+    """
+    if isinstance(module, nn.Conv1d):
+        plain = type(module).forward is nn.Conv1d.forward
+        return plain and (*module.kernel_size, *module.stride, module.groups) == (1, 1, 1)
+    return isinstance(module, nn.Linear)
 
 
 def attach(
@@ -148,8 +161,7 @@ def _candidates(site: Site, candidates: Sequence[int] | Mapping[str, int], fixed
 
 
 def _is_searched(place: Place, searched: str) -> bool:
-    is_linear_weight = isinstance(place.module, nn.Linear) and place.tensor_name == "weight"
-    return is_linear_weight and fnmatchcase(place.path, searched)
+    return place.tensor_name == "weight" and is_linear(place.module) and fnmatchcase(place.path, searched)
 
 
 def _is_position_table(place: Place) -> bool:

@@ -36,6 +36,18 @@ MEL = {
     "right_max_position_embeddings": 3,
     "max_source_positions": 60,
 }
+# Of models whose encoder has a configuration of its own; `num_mel_bins` values a frame, or four times that (Granite).
+ENCODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "num_mel_bins": 8,
+    "conv_kernel_size": 3,
+}
+PARAKEET = ENCODER | {"subsampling_conv_channels": 6, "max_position_embeddings": 60}
+LASR = ENCODER | {"subsampling_conv_channels": 6, "conv_kernel_size": 4, "subsampling_conv_kernel_size": 3}
+GRANITE = ENCODER | {"vocab_size": 12, "max_position_embeddings": 12, "context_size": 8, "subsample_layers": [0]}
 ADAPTER = {"add_adapter": True, "num_adapter_layers": 1, "output_hidden_size": 16}
 
 # Name -> model type and the arguments of its configuration. Variants stand where they compute something else.
@@ -60,12 +72,19 @@ FAMILIES = {
     "wav2vec2_bert": ("wav2vec2-bert", MEL),
     "wav2vec2_bert_relative": ("wav2vec2-bert", MEL | {"position_embeddings_type": "relative"}),
     "wav2vec2_bert_rotary": ("wav2vec2-bert", MEL | {"position_embeddings_type": "rotary"}),
+    "parakeet": ("parakeet_ctc", {"vocab_size": 12, "pad_token_id": 11, "encoder_config": PARAKEET}),
+    "lasr": ("lasr_ctc", {"vocab_size": 12, "encoder_config": LASR}),
+    "granite_speech": ("granite_speech5_ctc", {"vocab_size": 12, "encoder_config": GRANITE}),
 }
 
 
 def tiny_family(family: str) -> transformers.PreTrainedModel:
     """Return a model with fresh random numbers everywhere: zeros and ones would hide a weight's effect, or a mix-up."""
-    model_type, arguments = FAMILIES[family]
+    return tiny_model(*FAMILIES[family])
+
+
+def tiny_model(model_type: str, arguments: dict) -> transformers.PreTrainedModel:
+    """Return the model of `tiny_family` with other arguments."""
     config = transformers.AutoConfig.for_model(model_type, **arguments)
     model = transformers.AutoModelForCTC.from_config(config).eval()
     with torch.no_grad():
@@ -86,8 +105,17 @@ def quantized(model: transformers.PreTrainedModel) -> dict[str, WeightQuantizer]
 
 def random_input(model: transformers.PreTrainedModel) -> torch.Tensor:
     """Return audio `[2, samples]`, or filter banks `[2, frames, bins]` where the model wants those; some 20 frames."""
-    bins = getattr(model.config, "feature_projection_input_dim", None)
-    return torch.randn(2, 1600) if bins is None else torch.randn(2, 20, bins)
+    if model.main_input_name == "input_values":
+        return torch.randn(2, 1600)
+    return torch.randn(2, 80 if hasattr(model.config, "encoder_config") else 20, features(model.config))
+
+
+def features(config: transformers.PreTrainedConfig) -> int:
+    """Return the number of values in a frame of a model's inputs."""
+    encoder = getattr(config, "encoder_config", None)
+    if encoder is None:
+        return config.feature_projection_input_dim
+    return encoder.num_mel_bins * (4 if encoder.model_type.startswith("granite") else 1)
 
 
 def logits(model: transformers.PreTrainedModel, inputs: torch.Tensor) -> torch.Tensor:
