@@ -47,7 +47,8 @@ def _processor(folder: Path, model_type: str, config: Any) -> Any:
         bins = config.feature_projection_input_dim // 2
         extractor = transformers.SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins, stride=2)
         return transformers.Wav2Vec2BertProcessor(extractor, tokenizer)
-    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=config.feat_extract_norm == "layer")
+    masked = getattr(config, "feat_extract_norm", "layer") == "layer"
+    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked)
     return transformers.Wav2Vec2Processor(extractor, tokenizer)
 
 

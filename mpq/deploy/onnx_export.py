@@ -136,6 +136,7 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
         vocabulary=tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size))),
         blank=tokenizer.pad_token,
         word_delimiter=tokenizer.word_delimiter_token,
+        between_words=tokenizer.replace_word_delimiter_char,
         lower_case=bool(tokenizer.do_lower_case),
         frame_steps=_frame_steps(model.config),
         source=source,

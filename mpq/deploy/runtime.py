@@ -95,7 +95,8 @@ class OnnxRecognizer:
         """Return the text of the likeliest character per frame, as transformers' Wav2Vec2CTCTokenizer decodes it."""
         tokens = [self.description.vocabulary[index] for index, _ in groupby(characters)]
         letters = [token for token in tokens if token != self.description.blank]
-        text = "".join(" " if token == self.description.word_delimiter else token for token in letters).strip()
+        between, delimiter = self.description.between_words, self.description.word_delimiter
+        text = "".join(between if token == delimiter else token for token in letters).strip()
         return text.lower() if self.description.lower_case else text
 
     def _prepared(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -154,9 +155,10 @@ class Description:
     """layout: speed or memory. sampling_rate: in Hz. do_normalize: scale each recording to mean 0 and variance 1.
 
     attention_mask: whether the model has the input `attention_mask` (1 for audio, 0 for padding). vocabulary: the token
-    of each output. blank: the token that CTC drops; word_delimiter: the token between words. lower_case: whether text
-    is lower case. frame_steps: `(kernel, stride)` of each convolution over time, from which the number of samples gives
-    the number of frames. source: SHA-256 of the packed folder's tensors.
+    of each output. blank: the token that CTC drops; word_delimiter: the token between words, and between_words: what
+    stands there in the text. lower_case: whether text is lower case. frame_steps: `(kernel, stride)` of each
+    convolution over time, from which the number of samples gives the number of frames. source: SHA-256 of the packed
+    folder's tensors.
     """
 
     layout: str
@@ -170,6 +172,7 @@ class Description:
     frame_steps: Sequence[tuple[int, int]]
     source: str
     version: int = _VERSION
+    between_words: str = " "
 
     def frames(self, samples: int) -> int:
         """Return the number of output frames of a recording of `samples` samples."""

@@ -18,7 +18,6 @@ import numpy as np
 from mpq.data.audio import Recording
 from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
 from mpq.errors import UserError
-from mpq.models.processor import decode
 
 if TYPE_CHECKING:
     from mpq.deploy.runtime import Description
@@ -57,12 +56,16 @@ def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> 
     """
     from transformers import Wav2Vec2CTCTokenizer
 
+    from mpq.models.processor import decode
+
     if not frame_seconds or not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
         return Transcript(_spaced(decode(tokenizer, characters)), None)
     decoded: Any = tokenizer.decode(characters, output_word_offsets=True)
     words = tuple(
         Word(
-            found["word"], _seconds(found["start_offset"], frame_seconds), _seconds(found["end_offset"], frame_seconds)
+            found["word"].lower() if tokenizer.do_lower_case else found["word"],  # transformers forgets that
+            _seconds(found["start_offset"], frame_seconds),
+            _seconds(found["end_offset"], frame_seconds),
         )
         for found in decoded.word_offsets
     )
@@ -167,6 +170,7 @@ def _tokenizer(about: "Description") -> Any:
             str(file),
             pad_token=about.blank,
             word_delimiter_token=about.word_delimiter,
+            replace_word_delimiter_char=about.between_words,
             do_lower_case=about.lower_case,
         )
 

@@ -85,13 +85,16 @@ def scored(vocabulary: Iterable[str], text: str) -> str:
 def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
     """Return a model's inputs `[time]` or `[time, features]` for one recording, `samples` at the processor's rate.
 
-    Frames of features that the extractor itself masks (Parakeet's last) are left out.
+    For features, shorter audio than 50 ms is padded with zeros, since extractors fail on less than a window or two, and
+    frames that the extractor itself masks (Parakeet's last) are left out.
     """
     extractor = processor.feature_extractor
-    masked = not takes_waveform(processor)
-    found = extractor(samples, sampling_rate=extractor.sampling_rate, return_attention_mask=masked)
+    rate, features = extractor.sampling_rate, not takes_waveform(processor)
+    if features and len(samples) < rate // 20:
+        samples = np.pad(samples, (0, rate // 20 - len(samples)))
+    found = extractor(samples, sampling_rate=rate, return_attention_mask=features)
     values = torch.as_tensor(found[extractor.model_input_names[0]][0])
-    return values[: int(found["attention_mask"][0].sum())] if masked else values
+    return values[: int(found["attention_mask"][0].sum())] if features else values
 
 
 def hop(processor: Any) -> int:

@@ -74,14 +74,16 @@ def test_frames_are_counted_step_by_step():
     assert [description.frames(samples) for samples in (5, 10, 20, 21, 100)] == [0, 0, 1, 1, 9]
 
 
-@pytest.mark.parametrize("lower", [False, True])
-def test_text_is_the_tokenizers(lower, tmp_path):
-    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", replace(PLAIN, lower_case=lower)), threads=1)
+@pytest.mark.parametrize(("lower", "between"), [(False, " "), (True, " "), (False, ""), (True, "-")])
+def test_text_is_the_tokenizers(lower, between, tmp_path, monkeypatch):
+    monkeypatch.setattr(PROCESSOR.tokenizer, "do_lower_case", lower)
+    monkeypatch.setattr(PROCESSOR.tokenizer, "replace_word_delimiter_char", between)
+    described = replace(PLAIN, lower_case=lower, between_words=between)
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", described), threads=1)
     rng = np.random.default_rng()
     for _ in range(200):
         characters = rng.choice([0, 0, 4, 4, *range(32)], rng.integers(0, 30)).repeat(rng.integers(1, 3))
-        wanted = PROCESSOR.tokenizer.decode(characters)
-        assert recognizer.text(characters) == (wanted.lower() if lower else wanted)
+        assert recognizer.text(characters) == PROCESSOR.tokenizer.decode(characters)
 
 
 def test_transcribe_takes_the_likeliest_character(tmp_path):

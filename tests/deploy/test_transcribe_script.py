@@ -15,8 +15,9 @@ import transformers
 import mpq
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.data import audio
-from mpq.deploy.transcribe import open_recognizer
+from mpq.deploy.transcribe import open_recognizer, transcript
 from mpq.models import loading
+from mpq.models.processor import letters_processor
 from mpq.settings import REPOSITORY
 
 SCRIPT = REPOSITORY / "scripts" / "transcribe.py"
@@ -238,6 +239,15 @@ def test_the_chunks_are_transformers_own(tmp_path, theirs):
     assert got.text == " ".join(want.split())
     assert got.words and got.words[-1].end <= len(samples) / 16_000
     assert [word.word for word in got.words] == got.text.split()
+
+
+def test_words_are_spelled_as_the_text(monkeypatch):
+    """transformers' tokenizer lowers the text of `do_lower_case`, but not its words."""
+    tokenizer = letters_processor().tokenizer
+    monkeypatch.setattr(tokenizer, "do_lower_case", True)
+    found = transcript(np.array(tokenizer("SAID TWICE").input_ids), tokenizer, 0.02)
+    assert found.text == "said twice" and found.words is not None
+    assert [word.word for word in found.words] == ["said", "twice"]
 
 
 def test_help_is_quick():

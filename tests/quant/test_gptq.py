@@ -186,6 +186,35 @@ def test_layers_that_are_never_called_are_rounded_to_nearest():
     assert not torch.equal(layer.feed_forward.output_dense.weight, original.feed_forward.output_dense.weight)
 
 
+class Pointwise(torch.nn.Module):
+    """A linear layer as conformers have it: a convolution with a kernel of 1, over frames in the last dimension."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(linear.in_features, linear.out_features, 1)
+        with torch.no_grad():
+            self.conv.weight.copy_(linear.weight[:, :, None])
+            self.conv.bias.copy_(linear.bias)
+
+    def forward(self, hidden):
+        return self.conv(hidden.mT).mT
+
+
+def test_a_pointwise_convolution_is_fitted_as_a_linear_layer():
+    model, batches, codes = noise_model("wav2vec2"), noise_batches(equal=False), []
+    twin = copy.deepcopy(model)
+    for layer in twin.wav2vec2.encoder.layers:
+        layer.feed_forward.output_dense = Pointwise(layer.feed_forward.output_dense)
+    rounded = quantized(copy.deepcopy(twin))
+    for each in (model, twin):
+        Gptq(utterances=4).calibrate(Calibration(speech_of(quantized(each)), batches))
+    for each in (model, twin, rounded):
+        places = [place for name, place in sites(each).items() if "output_dense" in name]
+        codes.append(torch.cat([codes_of(place).flatten() for place in places]))
+    linear, pointwise, nearest = codes
+    assert (pointwise != linear).float().mean() < 0.01 < (pointwise != nearest).float().mean()
+
+
 def test_what_cannot_be_used_is_refused():
     for settings in ({"utterances": 0}, {"utterances": 1, "damping": 0.0}, {"utterances": 1, "block": 0}):
         with pytest.raises(UserError, match="to be positive"):

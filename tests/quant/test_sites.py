@@ -39,6 +39,29 @@ def test_the_rule():
     assert not any(site.searched for site in find_sites(Tied(), searched=""))
 
 
+class OwnForward(nn.Conv1d):
+    def forward(self, frames):
+        return super().forward(frames.mT).mT
+
+
+def test_pointwise_convolutions_are_searched_like_linear_layers():
+    kinds = {
+        "linear": nn.Linear(4, 6),
+        "pointwise": nn.Conv1d(4, 6, 1),
+        "normed": weight_norm(nn.Conv1d(4, 6, 1)),
+        "wide": nn.Conv1d(4, 6, 3),
+        "strided": nn.Conv1d(4, 6, 1, stride=2),
+        "grouped": nn.Conv1d(4, 6, 1, groups=2),
+        "own_forward": OwnForward(4, 6, 1),  # whose inputs may be arranged otherwise
+        "two_dimensions": nn.Conv2d(4, 6, 1),
+    }
+    model = nn.ModuleDict(kinds)
+    plain = find_sites(model, "*")
+    assert {site.name for site in plain if site.searched} == {f"{x}.weight" for x in ("linear", "pointwise", "normed")}
+    attach(model, plain, (4,))
+    assert find_sites(model, "*") == plain
+
+
 def test_tied_stay_tied():
     model = Tied()
     quantizers = attach(model, find_sites(model, "head"), (4,))
