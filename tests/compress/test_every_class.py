@@ -56,6 +56,7 @@ def test_it_is_compressed_without_data_with_recordings_and_with_transcripts(
     pointwise = {name for name in searched if model.get_parameter(name).ndim == 3}
     assert fixed_by_audio & searched and pointwise <= fixed_by_audio
     assert bool(pointwise) == (model_type in POINTWISE)
+    assert (model.main_input_name == "input_features") == (model_type in FEATURES)
     if model_type not in onnx_export.TRIED:
         with pytest.raises(UserError, match=f"this model is {model_type}"):
             onnx_export.export(rounded.folder, tmp_path / "model.onnx")
@@ -63,18 +64,15 @@ def test_it_is_compressed_without_data_with_recordings_and_with_transcripts(
 
 def table() -> str:
     """README's table: a row for every class, in the order of the alphabet."""
-    head = (
-        "| class | also searched | without data, with recordings, with transcripts | `run.py`, `transcribe.py` | ONNX |"
-    )
-    rows = [head, "|---|---|---|---|---|"]
+    rows = ["| class | input | precisions are searched for | `export.py` |", "|---|---|---|---|"]
     for model_type, name in sorted(MODEL_FOR_CTC_MAPPING_NAMES.items(), key=lambda item: item[1].lower()):
-        onnx = "yes" if model_type in onnx_export.TRIED else "no"
-        rows.append(
-            f"| `{name}` | {'pointwise convolutions' if model_type in POINTWISE else ''} | yes | yes | {onnx} |"
-        )
+        heard = "features" if model_type in FEATURES else "audio"
+        searched = "linear layers, pointwise convolutions" if model_type in POINTWISE else "linear layers"
+        rows.append(f"| `{name}` | {heard} | {searched} | {'yes' if model_type in onnx_export.TRIED else 'no'} |")
     return "\n".join(rows)
 
 
+FEATURES = {"granite_speech5_ctc", "lasr_ctc", "parakeet_ctc", "wav2vec2-bert"}
 POINTWISE = {"lasr_ctc", "parakeet_ctc", "wav2vec2-bert", "wav2vec2-conformer"}
 
 

@@ -108,5 +108,5 @@ def test_a_blank_beyond_the_head_is_refused(tmp_path):
     folder = family_folder(tmp_path / "model", "parakeet")
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"pad_token_id": 29', '"pad_token_id": 30'))
-    with pytest.raises(UserError, match="has no CTC blank: pad_token_id=30 .* must be one of the head's 30 outputs"):
+    with pytest.raises(UserError, match=r"has no CTC blank: pad_token_id=30 .* must be one of the head's 30 outputs"):
         ctc.load(str(folder))
