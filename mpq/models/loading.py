@@ -14,7 +14,7 @@ from mpq.errors import UserError, first_line
 from mpq.models.ctc import CtcModel
 from mpq.models.hub import check_available, local_folder
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ, classes, kind_of
-from mpq.models.processor import load_processor
+from mpq.models.processor import load_processor, takes_waveform
 from mpq.models.seq2seq import Seq2SeqModel
 from mpq.models.speech import DEFAULT, Choices, SpeechModel
 
@@ -94,7 +94,7 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
 
     `architecture`: `model_type` and the arguments of its transformers configuration.
 
-    Raises: UserError if transformers has no model of that type of either kind.
+    Raises: UserError if transformers has no model of that type of either kind, or a CTC model that takes features.
     """
     import transformers
 
@@ -110,6 +110,8 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
     config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
     torch.manual_seed(seed)
     model = getattr(transformers, AUTO_CLASSES[kind]).from_config(config)
+    if takes_waveform(processor) != (model.main_input_name == "input_values"):
+        raise UserError(f"model.architecture.model_type={model_type} takes features: start from a checkpoint of it")
     if generation:
         model.generation_config = transformers.GenerationConfig(**generation)
     return _KINDS[kind].prepare(model), processor

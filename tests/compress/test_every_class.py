@@ -13,7 +13,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 from mpq.checkpoint.packed import load_packed
 from mpq.compress.quantize_now import quantize_now
 from mpq.conf import REPOSITORY
+from mpq.data.audio import Recording
 from mpq.deploy import onnx_export
+from mpq.deploy.transcribe import open_recognizer
 from mpq.errors import UserError
 from mpq.models import ctc
 from mpq.quant.sites import find_sites
@@ -57,6 +59,8 @@ def test_it_is_compressed_without_data_with_recordings_and_with_transcripts(
     assert fixed_by_audio & searched and pointwise <= fixed_by_audio
     assert bool(pointwise) == (model_type in POINTWISE)
     assert (model.main_input_name == "input_features") == (model_type in FEATURES)
+    recognizer = open_recognizer(str(trained.folder), "cpu")
+    assert isinstance(recognizer.transcribe(Recording(16_000, [np.ones(16_000, dtype=np.float32)])).text, str)
     if model_type not in onnx_export.TRIED:
         with pytest.raises(UserError, match=f"this model is {model_type}"):
             onnx_export.export(rounded.folder, tmp_path / "model.onnx")

@@ -119,6 +119,11 @@ def test_an_unknown_model_type_lists_the_known(model_type):
         loading.from_scratch({"model_type": model_type}, 0)
 
 
+def test_a_model_of_features_is_not_made_from_scratch():
+    with pytest.raises(UserError, match="model_type=wav2vec2-bert takes features: start from a checkpoint of it"):
+        ctc.from_scratch({"model_type": "wav2vec2-bert", "num_hidden_layers": 1, "hidden_size": 16}, 0)
+
+
 def test_the_accelerator_can_be_refused():
     speech = speech_of(torch.nn.Linear(1, 1))
     speech.to_accelerator("cpu")
