@@ -17,7 +17,7 @@ from mpq.data.audio import Recording
 from mpq.deploy import onnx_export
 from mpq.deploy.transcribe import open_recognizer
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 from mpq.quant.sites import find_sites
 
 FIRST = {model_type: family for family, (model_type, _) in reversed(FAMILIES.items())}  # of each type
@@ -53,7 +53,7 @@ def test_it_is_compressed_without_data_with_recordings_and_with_transcripts(
     assert trained.result.significance is not None  # so it was compared with the float model
     before, after = (load_packed(made.folder)[0].state_dict() for made in (rounded, fitted))
     fixed_by_audio = {name for name, tensor in before.items() if not tensor.equal(after[name])}
-    model, _ = ctc.load(folder)
+    model, _ = loading.load(folder)
     searched = {site.name for site in find_sites(model, "*encoder.layer*") if site.searched}
     pointwise = {name for name in searched if model.get_parameter(name).ndim == 3}
     assert fixed_by_audio & searched and pointwise <= fixed_by_audio

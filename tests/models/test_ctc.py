@@ -121,7 +121,7 @@ def test_an_unknown_model_type_lists_the_known(model_type):
 
 def test_a_model_of_features_is_not_made_from_scratch():
     with pytest.raises(UserError, match="model_type=wav2vec2-bert takes features: start from a checkpoint of it"):
-        ctc.from_scratch({"model_type": "wav2vec2-bert", "num_hidden_layers": 1, "hidden_size": 16}, 0)
+        loading.from_scratch({"model_type": "wav2vec2-bert", "num_hidden_layers": 1, "hidden_size": 16}, 0)
 
 
 def test_the_accelerator_can_be_refused():

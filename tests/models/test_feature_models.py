@@ -12,9 +12,9 @@ from mpq.data.audio import Recording
 from mpq.deploy.chunks import chunked_logits
 from mpq.deploy.transcribe import open_recognizer
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import ctc, loading
+from mpq.models.loading import speech_model
 from mpq.models.processor import inputs, labels
-from mpq.models.speech import SpeechModel
 
 STRIDES = {"wav2vec2_bert": 320, "parakeet": 1280, "lasr": 640, "granite_speech": 640}  # samples a frame
 RATE = 16_000
@@ -49,7 +49,7 @@ def transformers_own(folder, waveforms):
 
 def test_a_batch_gives_the_logits_and_the_text_of_transformers(folder, family):
     """Granite's extractor mirrors the end of the audio, so its last frames depend on the batch: there one by one."""
-    speech = SpeechModel(*ctc.load(str(folder)))
+    speech = speech_model(*loading.load(str(folder)))
     waveforms = [noise(seconds) for seconds in np.random.default_rng().uniform(0.4, 1.5, 3)]
     heard = [speech.inputs(waveform) for waveform in waveforms]
     lengths = torch.tensor([len(values) for values in heard])
@@ -67,7 +67,7 @@ def test_a_batch_gives_the_logits_and_the_text_of_transformers(folder, family):
 
 
 def test_labels_are_the_characters_alone(folder):
-    _, processor = ctc.load(str(folder))
+    _, processor = loading.load(str(folder))
     numbers = labels(processor, "AB C")
     assert processor.tokenizer.decode(numbers, group_tokens=False).strip() == "AB C"
     assert not {processor.tokenizer.eos_token_id, processor.tokenizer.unk_token_id} & set(numbers.tolist())
@@ -99,7 +99,7 @@ def test_the_shortest_recordings(folder):
 
 def test_a_frame_of_each_stride(folder, family):
     """A second more of audio is as many frames more as `stride` says."""
-    speech = SpeechModel(*ctc.load(str(folder)))
+    speech = speech_model(*loading.load(str(folder)))
     short, long = (speech.frames(torch.tensor([len(inputs(speech.processor, noise(s)))])) for s in (2, 34))
     assert int(long - short) == 32 * RATE // speech.stride
 
@@ -109,4 +109,4 @@ def test_a_blank_beyond_the_head_is_refused(tmp_path):
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"pad_token_id": 29', '"pad_token_id": 30'))
     with pytest.raises(UserError, match=r"has no CTC blank: pad_token_id=30 .* must be one of the head's 30 outputs"):
-        ctc.load(str(folder))
+        loading.load(str(folder))

@@ -13,7 +13,7 @@ from tiny_run import run_here
 
 from mpq.conf import REPOSITORY
 from mpq.errors import UserError
-from mpq.models import ctc
+from mpq.models import loading
 
 ROWS = {
     "wav2vec2-base-960h": "wav2vec2_base_3p5bit",  # lacks a tensor, which the 100h file of the paper's row does not
@@ -25,7 +25,7 @@ MASK = "masked_spec_embed"
 @pytest.mark.parametrize("name", NAMES)
 def test_it_loads_with_the_weights_of_its_file(name, tmp_path):
     tensors = hub_folder(tmp_path / name, name)
-    model, processor = ctc.load(str(tmp_path / name))
+    model, processor = loading.load(str(tmp_path / name))
     found = model.state_dict()
     assert found.keys() == tensors.keys()
     for key, tensor in tensors.items():
@@ -88,7 +88,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
     hub_folder(tmp_path / "model", "wav2vec2-base-100h")
     torch.save({"lm_head.bias": Touch(tmp_path / "was here")}, tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(UserError) as refused:
-        ctc.load(str(tmp_path / "model"))
+        loading.load(str(tmp_path / "model"))
     assert len(str(refused.value).splitlines()) == 1
     assert not (tmp_path / "was here").exists()
     pickle.loads(pickle.dumps(Touch(tmp_path / "was here")))
