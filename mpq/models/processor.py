@@ -97,6 +97,11 @@ def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:
     return values[: int(found["attention_mask"][0].sum())] if features else values
 
 
+def takes_waveform(processor: Any) -> bool:
+    """Return whether a model's inputs are the samples themselves rather than features."""
+    return processor.feature_extractor.model_input_names[0] == "input_values"
+
+
 def hop(processor: Any) -> int:
     """Return the samples from one of a model's inputs to the next: 1 for samples themselves."""
     if takes_waveform(processor):

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpq.models.processor import takes_waveform
+
 
 @dataclass(frozen=True, eq=False)
 class Reader(ABC):
@@ -22,7 +24,7 @@ class Reader(ABC):
     @property
     def takes_waveform(self) -> bool:
         """Whether a model's inputs are the samples themselves rather than features."""
-        return self.processor.feature_extractor.model_input_names[0] == "input_values"
+        return takes_waveform(self.processor)
 
     @property
     @abstractmethod
