@@ -51,7 +51,7 @@ def test_a_batch_gives_the_logits_and_the_text_of_transformers(folder, family):
     """Granite's extractor mirrors the end of the audio, so its last frames depend on the batch: there one by one."""
     speech = speech_model(*loading.load(str(folder)))
     waveforms = [noise(seconds) for seconds in np.random.default_rng().uniform(0.4, 1.5, 3)]
-    heard = [speech.inputs(waveform) for waveform in waveforms]
+    heard = [speech.reader.inputs(waveform)[0] for waveform in waveforms]
     lengths = torch.tensor([len(values) for values in heard])
     padded = torch.nn.utils.rnn.pad_sequence(heard, batch_first=True)
     with torch.no_grad():
