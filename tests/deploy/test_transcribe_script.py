@@ -167,7 +167,7 @@ def not_ctc(folder):
         (lambda folder: edited(folder, quant_method="gptq"), "gptq"),
         (lambda folder: edited(folder, format_version=0), "version"),
         (cut, "model.safetensors"),
-        (not_ctc, "not fine-tuned for CTC"),
+        (not_ctc, "not fine-tuned for speech recognition"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
     ],
