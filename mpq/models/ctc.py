@@ -136,6 +136,10 @@ class CtcModel(SpeechModel):
         tokenizer = self.processor.tokenizer
         return [processor.decode(tokenizer, row[:count]) for row, count in zip(best, counts, strict=True)]
 
+    def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
+        """Return `transcribe`'s texts."""
+        return [*self.transcribe(inputs, lengths)]
+
 
 def _check_blank(config: Any) -> None:
     if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
@@ -143,10 +147,6 @@ def _check_blank(config: Any) -> None:
             f"the model has no CTC blank: pad_token_id={config.pad_token_id} in its config.json must be one of the "
             f"head's {config.vocab_size} outputs, 0 to {config.vocab_size - 1}"
         )
-
-    def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
-        """Return `transcribe`'s texts."""
-        return [*self.transcribe(inputs, lengths)]
 
 
 def frames(model: Any, lengths: Tensor) -> Tensor:
