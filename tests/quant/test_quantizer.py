@@ -46,13 +46,15 @@ def test_mixture_until_frozen(weight):
     want = mixture(weight, quantizer.log_scales.exp(), quantizer.lambdas, quantizer.grids)
     assert torch.equal(quantizer(weight), want)
     quantizer.freeze(4)
-    assert quantizer.bits == 4
+    assert quantizer.bits == 4 and quantizer.lambdas is None
     assert torch.equal(quantizer(weight), fake_quantize(weight, quantizer.scale(4), grid(4)))
 
 
 def test_scale_follows_the_weights_requires_grad(weight):
-    assert WeightQuantizer(weight, (4,)).log_scales.requires_grad
-    assert not WeightQuantizer(weight.requires_grad_(False), (4,)).log_scales.requires_grad
+    assert WeightQuantizer(weight, (4, 8)).keep(8).log_scales.requires_grad
+    frozen = WeightQuantizer(weight.requires_grad_(False), (4, 8))
+    assert not frozen.log_scales.requires_grad
+    assert not frozen.keep(8).log_scales.requires_grad
 
 
 def test_frozen_precision_travels_in_the_state(weight):

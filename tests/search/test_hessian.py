@@ -80,7 +80,9 @@ def test_the_estimate_converges_as_one_over_the_root_of_the_samples(seed):
 
 @pytest.fixture
 def calibration(tmp_path, seed):
-    batches = draw_batches(noise_speech.dataset(tmp_path, 4, seed), 4, 1.0, seed, torch.device("cpu"))
+    batches = draw_batches(
+        noise_speech.dataset(tmp_path, 5, seed), 5, 1.2, seed, torch.device("cpu")
+    )  # of unequal sizes
     assert len(batches) > 1
     return Calibration(speech_of(noise_speech.model(seed, layers=1)), batches, QuantizerSettings("per_tensor"))
 

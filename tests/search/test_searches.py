@@ -6,6 +6,7 @@ from examples import sites_of
 
 from mpq.errors import UserError
 from mpq.search.assignment import average_bits, to_json
+from mpq.search.budget import log_solve
 from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
 from mpq.search.uniform import UniformSearch
@@ -87,6 +88,10 @@ def test_gumbel_meets_the_target_at_every_step():
         lambdas = search.start_step(step, 20)
         assert float((lambdas.detach() @ bits * sizes).sum() / sizes.sum()) == pytest.approx(3.5, rel=1e-5)
         assert search.expected_bits() == pytest.approx(3.5, rel=1e-6)
+        with torch.no_grad():
+            known = log_solve(search.logits, sizes, (2, 4, 8), 3.5, 5.0 * 0.01 ** (step / 19))
+        torch.testing.assert_close(search.scores(), known)
+        torch.testing.assert_close(search.probabilities(), known.exp())
 
 
 @pytest.mark.parametrize(("descend", "start"), [(0.5, None), (1.0, None), (0.25, 6.5), (0.01, 8), (1, 3.5)])
