@@ -36,7 +36,7 @@ from mpq.checkpoint.tensors import check_scale, digest, put_tensor, read_tensors
 from mpq.errors import UserError, first_line
 from mpq.files import replacing
 from mpq.models.loading import load
-from mpq.models.processor import load_processor
+from mpq.models.processor import load_processor, save_processor
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
@@ -65,7 +65,7 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
     with replacing(folder) as temporary:
         temporary.mkdir()
         if processor is not None:
-            processor.save_pretrained(temporary)
+            save_processor(temporary, processor)
         if model.can_generate():
             model.generation_config.save_pretrained(temporary)
         save_file(stored, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -181,7 +181,7 @@ def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
         return
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
-        processor.save_pretrained(temporary)
+        save_processor(temporary, processor)
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Any]:
