@@ -19,7 +19,7 @@ from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.tensors import stored_tensors
 from mpq.errors import UserError
-from mpq.models.classes import auto_class
+from mpq.models.kinds import AUTO_CLASSES, classes
 from mpq.quant.sites import fold_weight_norm
 
 _LARGEST_SIZE = 1 << 20  # for an integer in config.json, unless the weights' file has more numbers
@@ -37,8 +37,8 @@ def check_fits(
     """Refuse a folder whose tensors do not match the model of `config` exactly in name, shape and dtype.
 
     Raises:
-        UserError: not a speech recognition model, a config that transformers rejects or whose sizes exceed the file's, a missing or
-            superfluous tensor, or one with a different shape or dtype.
+        UserError: not a speech recognition model, a config that transformers rejects or whose sizes exceed the file's,
+            a missing or superfluous tensor, or one with a different shape or dtype.
     """
     _check_sizes(config, len(stored), sum(tensor.numel() for tensor in stored.values()))
     with torch.device("meta"):
@@ -100,15 +100,16 @@ def _model_config(config: Mapping[str, Any]) -> tuple[Any, PreTrainedConfig]:
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise UserError(f"config.json names the model type {model_type!r}, which this transformers does not have")
     architectures = config.get("architectures")
-    if (auto := auto_class(model_type, architectures)) is None:
+    kind = next((kind for kind in AUTO_CLASSES if architectures == [classes(kind).get(model_type)]), None)
+    if kind is None:
         raise UserError(
-            "not a speech recognition model (CTC or sequence-to-sequence): "
-            f"config.json names {architectures} of type {model_type!r}"
+            f"not a speech recognition model ({' or '.join(AUTO_CLASSES)}): config.json names {architectures} of type "
+            f"{model_type!r}"
         )
     fields: dict[str, Any] = {key: value for key, value in config.items() if not key.endswith(_LEFT_OUT)}
     fields["dtype"] = "float32"
     try:
-        return getattr(transformers, auto), CONFIG_MAPPING[model_type](**fields)
+        return getattr(transformers, AUTO_CLASSES[kind]), CONFIG_MAPPING[model_type](**fields)
     except Exception as error:
         raise _refused(error) from error
 

@@ -3,8 +3,8 @@
 The buffers have the names of the file's tensors, so that a module's state dict matches the file. The weight is a
 property of a class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers differently.
 Reading `module.weight` (in a layer's forward, or in an attention that reads the weights of layers it never calls)
-returns a float tensor, bit for bit the one that `load_packed` would have stored. An embedding unpacks only the rows that
-it looks up: a decoder looks up one per token.
+returns a float tensor, bit for bit the one that `load_packed` would have stored. An embedding unpacks only the rows
+that it looks up: a decoder looks up one per token.
 """
 
 import math

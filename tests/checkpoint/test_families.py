@@ -49,7 +49,6 @@ def logits_without(model, name, inputs):
     return changed
 
 
-
 @pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_from_pretrained_gives_the_same_logits_and_save_pretrained_the_same_bytes(family, tmp_path):
