@@ -21,7 +21,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
 from mpq.models.hub import check_available, stated_licence
-from mpq.models.loading import from_scratch, load, speech_model
+from mpq.models.loading import from_scratch, kind_at, load, speech_model
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
@@ -119,7 +119,8 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
+        kind = kind_at(str(folder.model))
+        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence, kind))
         folder.end(result)  # before the dashboard, whose failures must not cost the record
         log_result(logger, result, stages)
     return result
