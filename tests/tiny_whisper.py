@@ -33,3 +33,24 @@ def tiny_whisper(seed=0):
             if not name.endswith("embed_positions.weight"):
                 weight.add_(torch.randn_like(weight) * 0.5)
     return model, processor
+
+
+def whisper():
+    """The model of another seed each time, and its processor."""
+    import torch
+
+    return tiny_whisper(torch.seed() % 2**32)
+
+
+def ends_at_once(model):
+    """Change the model so that it ends every text before its first token."""
+    import torch
+
+    end = model.generation_config.eos_token_id
+    model.generation_config.suppress_tokens = None
+    norm = model.model.decoder.layer_norm
+    with torch.no_grad():  # every position's last state is now the same, and likest the end
+        norm.weight.zero_()
+        model.proj_out.weight[end] = 10 * torch.randn(norm.bias.shape)
+        norm.bias.copy_(model.proj_out.weight[end])
+    return model

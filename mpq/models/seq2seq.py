@@ -70,7 +70,11 @@ class Seq2SeqReader(Reader):
     def scored(self, text: str) -> str:
         """Return `text` in Whisper's normal form (Radford et al. 2022, appendix C)."""
         tokenizer = self.processor.tokenizer
-        return (tokenizer.normalize(text) if self.english else tokenizer.basic_normalize(text)).strip()
+        if not self.english:
+            return tokenizer.basic_normalize(text).strip()
+        if tokenizer.english_spelling_normalizer is None:
+            raise UserError("the model has no normalizer.json: add that file of the model that it was made from")
+        return tokenizer.normalize(text).strip()
 
 
 @dataclass(frozen=True, eq=False)
