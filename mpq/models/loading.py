@@ -80,6 +80,13 @@ def kind_at(path: str) -> str:
     return kind_of(config) or CTC
 
 
+def longest_seconds(path: str) -> float | None:
+    """Return the longest recording, in seconds, that the model at `path` can be trained on; None without a limit."""
+    if kind_at(path) == CTC:
+        return None
+    return float(load_processor(str(local_folder(path) or path)).feature_extractor.chunk_length)
+
+
 def _load_processor(path: str, source: str) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:

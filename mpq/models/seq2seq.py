@@ -91,8 +91,8 @@ class Seq2SeqModel(SpeechModel):
         largest, known = max(self.prompt), len(self.processor.tokenizer)
         if largest >= known:  # transformers makes an empty tokenizer where the files are missing
             raise UserError(
-                f"the tokenizer has {known} tokens, but the model's prompt has token {largest}: add the tokenizer's files "
-                "(tokenizer.json, tokenizer_config.json) of the model that it was made from"
+                f"the tokenizer has {known} tokens, but the model's prompt has token {largest}: add the tokenizer's "
+                "files (tokenizer.json, tokenizer_config.json) of the model that it was made from"
             )
 
     @staticmethod
