@@ -21,7 +21,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
 from mpq.models.hub import check_available, stated_licence
-from mpq.models.loading import from_scratch, load, speech_model
+from mpq.models.loading import from_scratch, kind_at, load, speech_model
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
@@ -86,6 +86,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))
     corpus = _corpus(cfg)
     tell_left_out(corpus.skipped)
+    _check_lengths(cfg, corpus)
     baseline = _run(_baseline(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
@@ -119,10 +120,24 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence))
+        kind = kind_at(str(folder.model))
+        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence, kind))
         folder.end(result)  # before the dashboard, whose failures must not cost the record
         log_result(logger, result, stages)
     return result
+
+
+def _check_lengths(cfg: DictConfig, corpus: Corpus) -> None:
+    """Refuse to train on recordings that are longer than the model takes, unless bad files are to be left out."""
+    trained = cfg.recipe.stages and not settings.random_weights(cfg) and cfg.data.on_bad_audio == "stop"
+    longest = longest_seconds(settings.model_path(cfg)) if trained else None
+    too_long = [utterance for utterance in corpus.train if longest is not None and utterance.seconds > longest]
+    if too_long:
+        raise UserError(
+            f"{too_long[0].id} lasts {too_long[0].seconds:.1f} s, longer than the {longest:g} s of audio that the model "
+            f"takes ({len(too_long)} such in all): leave such utterances out of the training set with "
+            "data.on_bad_audio=skip"
+        )
 
 
 def _baseline(cfg: DictConfig) -> DictConfig:

@@ -1,4 +1,4 @@
-"""Compress a CTC model to a packed folder.
+"""Compress a speech recognition model (CTC, Whisper) to a packed folder.
 
 Without data its weights are rounded, in seconds to minutes. With recordings, GPTQ compensates for the rounding. With
 recordings and transcripts (*.trans.txt, as in LibriSpeech) the model is trained (on a CPU only a small one), and its
@@ -24,6 +24,7 @@ class Options:
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
     method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
     updates: int | None = option(None, "training updates of one_stage; default: 600 for a small model, 2000 for others")
+    language: str | None = option(None, "spoken in the recordings; only for a multilingual Whisper, which needs it")
 
 
 @command(Options)
@@ -32,7 +33,8 @@ def main(chosen: Options) -> None:
     from mpq.compress.output import summary
     from mpq.compress.quantize_now import quantize_now  # here, since --help need not wait for it
 
-    changes = {} if chosen.updates is None else {"trainer.updates": chosen.updates}
+    given = {"trainer.updates": chosen.updates, "model.language": chosen.language}
+    changes = {key: value for key, value in given.items() if value is not None}
     print(summary(quantize_now(chosen.model, chosen.bits, chosen.data, chosen.output, chosen.method, changes)))
 
 

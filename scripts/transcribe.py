@@ -27,7 +27,12 @@ class Options:
     )
     json: bool = option(False, "print one JSON object per line: file, seconds, text, times of the words")
     chunk_seconds: float = option(30.0, "length of the chunks into which longer recordings are split")
-    margin_seconds: float = option(5.0, "seconds dropped at each end of a chunk where it was split")
+    margin_seconds: float = option(
+        5.0,
+        "seconds dropped at each end of a chunk where it was split; Whisper's chunks don't overlap but end in a pause "
+        "in their last two margins",
+    )
+    language: str | None = option(None, "spoken in the recordings; only for a multilingual Whisper, which needs it")
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
 
@@ -37,7 +42,7 @@ def main(chosen: Options) -> int:
     from mpq.deploy.transcribe import open_recognizer, transcribe_files  # here, since --help need not wait for it
 
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
-    recognizer = open_recognizer(model, chosen.device)
+    recognizer = open_recognizer(model, chosen.device, chosen.language)
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)
     return 1 if bad else 0
 

@@ -14,7 +14,9 @@ from torch import nn
 
 from mpq import conf
 from mpq.checkpoint.packed import save_packed
+from mpq.errors import UserError
 from mpq.models import loading
+from mpq.models.kinds import CTC, kind_of
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 from mpq.quant.sites import attach, find_sites
 from mpq.search.allocate import allocate
@@ -26,12 +28,24 @@ def load_model(name: str) -> tuple[Any, Any]:
     """Return the model of `conf/model/<name>.yaml` and its processor: trained if it is shipped, else random.
 
     Raises:
-        UserError: the model is unknown.
+        UserError: the model is unknown, or not a CTC model.
     """
-    settings = conf.required("model", name)["model"]
+    settings = check(name)
     if (conf.REPOSITORY / settings["path"]).is_dir():
         return loading.load(str(conf.REPOSITORY / settings["path"]))
     return loading.from_scratch(settings["architecture"], seed=0)
+
+
+def check(name: str) -> dict[str, Any]:
+    """Return the settings of `conf/model/<name>.yaml`.
+
+    Raises:
+        UserError: there is no such file, or the model is of another kind, which most of the systems can't run.
+    """
+    settings = conf.required("model", name)["model"]
+    if kind_of(settings["architecture"]) != CTC:
+        raise UserError(f"model={name} must be a CTC model, such as tiny_wav2vec2: the benches run no other kind")
+    return settings
 
 
 def quantize_at(model: nn.Module, bits: float, clipping: Any = "minmax") -> dict[str, WeightQuantizer]:
@@ -71,6 +85,7 @@ class Files:
     """The files of one model in one folder."""
 
     def __init__(self, model: str, folder: Path) -> None:
+        check(model)
         torch.set_num_threads(1)  # making files takes many small steps, which more threads only slow down
         self.model = model
         self.folder = folder

@@ -18,6 +18,7 @@ import torch
 
 from mpq.bench.inference import why
 from mpq.bench.measuring import compared, interleave
+from mpq.bench.models import check
 from mpq.bench.options import Train as Options
 from mpq.bench.systems import usable_threads
 from mpq.bench.train_steps import SYSTEMS, Workload, chosen_device
@@ -38,6 +39,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         UserError: the model, a system or the value of device, bf16 or compile is unknown.
     """
     options = settled(options)
+    check(options.model)
     names = list(SYSTEMS) if options.systems == ("all",) else [REFERENCE, *options.systems]
     if unknown := [name for name in names if name not in SYSTEMS]:
         raise UserError(f"there is no system {unknown[0]!r}; choose among {', '.join(SYSTEMS)}")

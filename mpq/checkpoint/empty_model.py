@@ -10,14 +10,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_CTC_MAPPING, AutoModelForCTC, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mpq.checkpoint.activations import restore_activations
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.tensors import stored_tensors
 from mpq.errors import UserError
+from mpq.models.kinds import AUTO_CLASSES, classes
 from mpq.quant.sites import fold_weight_norm
 
 _LARGEST_SIZE = 1 << 20  # for an integer in config.json, unless the weights' file has more numbers
@@ -35,8 +37,8 @@ def check_fits(
     """Refuse a folder whose tensors do not match the model of `config` exactly in name, shape and dtype.
 
     Raises:
-        UserError: not a CTC model, a config that transformers rejects or whose sizes exceed the file's, a missing or
-            superfluous tensor, or one with a different shape or dtype.
+        UserError: not a speech recognition model, a config that transformers rejects or whose sizes exceed the file's,
+            a missing or superfluous tensor, or one with a different shape or dtype.
     """
     _check_sizes(config, len(stored), sum(tensor.numel() for tensor in stored.values()))
     with torch.device("meta"):
@@ -79,12 +81,12 @@ def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
     Call `check_fits` first.
 
     Raises:
-        UserError: not a CTC model, or a config that transformers rejects.
+        UserError: not a speech recognition model, or a config that transformers rejects.
     """
-    model_config = _model_config(config)
+    auto, model_config = _model_config(config)
     try:
         with no_init_weights():
-            model = AutoModelForCTC.from_config(model_config, trust_remote_code=False)
+            model = auto.from_config(model_config, trust_remote_code=False)
         fold_weight_norm(model)
     except Exception as error:  # constructors may raise anything on a damaged config
         raise _refused(error) from error
@@ -92,18 +94,22 @@ def empty_model(config: Mapping[str, Any]) -> PreTrainedModel:
     return model.eval()
 
 
-def _model_config(config: Mapping[str, Any]) -> PreTrainedConfig:
+def _model_config(config: Mapping[str, Any]) -> tuple[Any, PreTrainedConfig]:
+    """Return the auto class and the configuration of the model."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         raise UserError(f"config.json names the model type {model_type!r}, which this transformers does not have")
-    config_class = CONFIG_MAPPING[model_type]
-    ctc = MODEL_FOR_CTC_MAPPING.get(config_class, None)
-    if not isinstance(ctc, type) or config.get("architectures") != [ctc.__name__]:
-        raise UserError(f"not a CTC model: config.json names {config.get('architectures')} of type {model_type!r}")
+    architectures = config.get("architectures")
+    kind = next((kind for kind in AUTO_CLASSES if architectures == [classes(kind).get(model_type)]), None)
+    if kind is None:
+        raise UserError(
+            f"not a speech recognition model ({' or '.join(AUTO_CLASSES)}): config.json names {architectures} of type "
+            f"{model_type!r}"
+        )
     fields: dict[str, Any] = {key: value for key, value in config.items() if not key.endswith(_LEFT_OUT)}
     fields["dtype"] = "float32"
     try:
-        return config_class(**fields)
+        return getattr(transformers, AUTO_CLASSES[kind]), CONFIG_MAPPING[model_type](**fields)
     except Exception as error:
         raise _refused(error) from error
 

@@ -28,6 +28,7 @@ from mpq.checkpoint.packed_weights import hold_packed, hold_unpacked, is_packed
 from mpq.checkpoint.packing import pack
 from mpq.checkpoint.tensors import digest, put_tensor, stored_tensors
 from mpq.errors import UserError
+from mpq.models.kinds import AUTO_CLASSES, kind_of
 from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
@@ -45,9 +46,9 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     """
     config, sites, tied, stored = read_folder(folder)
     if config.get("architectures") != [type(model).__name__]:
-        raise UserError(
-            f"{folder} holds {config.get('architectures')}, not {type(model).__name__}: use AutoModelForCTC"
-        )
+        kind = kind_of(config)
+        advice = f": use {AUTO_CLASSES[kind]}" if kind else ""
+        raise UserError(f"{folder} holds {config.get('architectures')}, not {type(model).__name__}{advice}")
     norms = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module, "weight")}
     dimensions = {name: cast(Any, module.parametrizations)["weight"][0].dim for name, module in norms.items()}
     fold_weight_norm(model)

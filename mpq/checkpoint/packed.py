@@ -2,8 +2,8 @@
 
 The loader returns plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
 in training, so in float32 the logits are equal, not just close. Nothing in a folder is executed: the tensors are
-safetensors and the class comes from transformers' own list of CTC models. `save_model` and `load_model` also accept a
-model without quantizers, which they store as transformers does.
+safetensors and the class comes from transformers' own lists of speech recognition models. `save_model` and `load_model`
+also accept a model without quantizers, which they store as transformers does.
 """
 
 import json
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from mpq.checkpoint.activations import activations_entry
 from mpq.checkpoint.empty_model import check_fits, empty_model
@@ -32,10 +33,10 @@ from mpq.checkpoint.format import (
 )
 from mpq.checkpoint.packing import pack, unpack
 from mpq.checkpoint.tensors import check_scale, digest, put_tensor, read_tensors, stored_tensors
-from mpq.errors import UserError
+from mpq.errors import UserError, first_line
 from mpq.files import replacing
 from mpq.models.loading import load
-from mpq.models.processor import load_processor
+from mpq.models.processor import load_processor, save_processor
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import quantizers_of
@@ -51,7 +52,7 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
 
     Raises:
         UserError: no quantizer attached, a precision not chosen yet, a scale that is not a positive finite number, not
-            a CTC model of transformers, or `folder` exists and is not a packed folder.
+            a speech recognition model of transformers, or `folder` exists and is not a packed folder.
     """
     folder = Path(folder)
     if not _may_replace(folder):
@@ -64,7 +65,9 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
     with replacing(folder) as temporary:
         temporary.mkdir()
         if processor is not None:
-            processor.save_pretrained(temporary)
+            save_processor(temporary, processor)
+        if model.can_generate():
+            model.generation_config.save_pretrained(temporary)
         save_file(stored, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
         write_config(temporary / CONFIG_FILE, config)
         (temporary / WEIGHTS_FILE).chmod((temporary / CONFIG_FILE).stat().st_mode)  # safetensors makes it private
@@ -88,6 +91,8 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
         put_tensor(model, name, tensor)
     for name, source in tied.items():
         put_tensor(model, name, model.get_parameter(source))
+    if model.can_generate():
+        model.generation_config = _load_generation_config(folder)
     return model, _load_processor(folder)
 
 
@@ -157,8 +162,16 @@ def _load_processor(folder: Path) -> Any:
     try:
         return load_processor(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers may raise anything on damaged files
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-        raise UserError(f"the processor's files in {folder} are damaged: {reason}") from error
+        raise UserError(f"the processor's files in {folder} are damaged: {first_line(error)}") from error
+
+
+def _load_generation_config(folder: Path) -> GenerationConfig:
+    if not (folder / GENERATION_CONFIG_NAME).is_file():
+        raise UserError(f"{folder} is not complete: {GENERATION_CONFIG_NAME} is missing; copy the folder again")
+    try:
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # as above
+        raise UserError(f"{folder / GENERATION_CONFIG_NAME} is damaged: {first_line(error)}") from error
 
 
 def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
@@ -168,7 +181,7 @@ def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
         return
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
-        processor.save_pretrained(temporary)
+        save_processor(temporary, processor)
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Any]:

@@ -3,10 +3,12 @@
 The buffers have the names of the file's tensors, so that a module's state dict matches the file. The weight is a
 property of a class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers differently.
 Reading `module.weight` (in a layer's forward, or in an attention that reads the weights of layers it never calls)
-returns a float tensor, bit for bit the one that `load_packed` would have stored.
+returns a float tensor, bit for bit the one that `load_packed` would have stored. An embedding unpacks only the rows
+that it looks up: a decoder looks up one per token.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +26,8 @@ def unpack_codes(packed: Tensor, bits: int, shape: tuple[int, ...]) -> Tensor:
     Equivalent to `packing.unpack`, but with torch operations on bytes instead of numpy operations on words: it runs on
     the weights' device, and its working memory is one byte per code.
     """
+    if bits == 8:
+        return packed.view(torch.int8).view(shape)
     count = math.prod(shape)
     groups = -(-count // _GROUP)
     whole = F.pad(packed, (0, groups * bits - packed.numel())).view(groups, bits)
@@ -86,6 +90,18 @@ def hold_unpacked(model: nn.Module, name: str) -> None:
     module.register_buffer(scale_name(leaf), scale, persistent=False)
 
 
+def _look_up(module: nn.Embedding, ids: Tensor) -> Tensor:
+    """Replace the forward of `nn.Embedding`: return the rows `[*ids, columns]`."""
+    site = _properties(module)["weight"].site
+    rows, columns = site.shape
+    if columns % _GROUP or module.max_norm is not None:  # a row may begin inside a byte, or rows change when used
+        return nn.Embedding.forward(module, ids)
+    packed, scale = module.get_buffer(packed_name("weight")), module.get_buffer(scale_name("weight"))
+    chosen = F.embedding(ids, packed.view(rows, -1))
+    codes = unpack_codes(chosen.flatten(), site.bits, (*ids.shape, columns))
+    return dequantize(codes, scale if len(scale) == 1 else F.embedding(ids, scale), site.grid)
+
+
 def _properties(module: nn.Module) -> dict[str, _PackedWeight]:
     return {key: value for key, value in vars(type(module)).items() if isinstance(value, _PackedWeight)}
 
@@ -93,7 +109,10 @@ def _properties(module: nn.Module) -> dict[str, _PackedWeight]:
 def _set_properties(module: nn.Module, properties: dict[str, _PackedWeight]) -> None:
     """Give the module its own class with just these properties, or restore its plain class if there are none."""
     plain = vars(type(module)).get("_plain", type(module))
-    own = type(plain.__name__, (plain,), {**properties, "_plain": plain}) if properties else plain
+    attributes: dict[str, Any] = {**properties, "_plain": plain}
+    if plain.forward is nn.Embedding.forward:
+        attributes["forward"] = _look_up
+    own = type(plain.__name__, (plain,), attributes) if properties else plain
     module.__class__ = own  # pyright: ignore[reportAttributeAccessIssue]
 
 

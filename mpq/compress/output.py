@@ -16,6 +16,8 @@ from mpq.errors import UserError
 from mpq.evaluate.significance import in_words
 from mpq.files import replacing, write_text
 from mpq.models.hub import stated_licence
+from mpq.models.kinds import AUTO_CLASSES
+from mpq.models.loading import kind_at
 from mpq.record.result import Bits, Result, Significance, Size, WordErrors
 from mpq.record.run_folder import RunFolder
 from mpq.report.card import card_without_errors
@@ -67,7 +69,8 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
         folder.work.mkdir(parents=True)
         bits, size, _, sites, _ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
         base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
-        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, how_to_measure)
+        kind = kind_at(str(folder.model))
+        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, kind, how_to_measure)
         write_text(folder.model / "README.md", card_without_errors(*about))
         copy_model(folder.model, output)
     return bits, size
@@ -83,15 +86,15 @@ _HOW = {
 
 def summary(made: Quantized) -> str:
     """The summary that is printed at the end: files, size, bits, WER and how to use the model."""
-    size, bits = made.size, made.bits
+    size, bits, auto = made.size, made.bits, AUTO_CLASSES[kind_at(str(made.folder))]
     lines = [
         f"model   {made.folder} ({_HOW[made.method]})",
         f"size    {size.file_bytes / 1e6:.2f} MB, {size.file_ratio:.2f} times smaller than the float32 model's "
         f"{4 * size.parameters / 1e6:.2f} MB",
-        f"bits    {bits.average:.3f} per weight on average over the encoder's linear layers",
+        f"bits    {bits.average:.3f} per weight on average over the transformer's linear layers",
         *_words(made),
-        "load    import mpq; from transformers import AutoModelForCTC",
-        f"        model = AutoModelForCTC.from_pretrained({str(made.folder)!r})",
+        f"load    import mpq; from transformers import {auto}",
+        f"        model = {auto}.from_pretrained({str(made.folder)!r})",
         f"try     {script('transcribe', 'audio.wav', f'model={made.folder}')}",
     ]
     return "\n".join(lines)

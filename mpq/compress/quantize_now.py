@@ -5,26 +5,33 @@ rounding. With audio and transcripts, the paper's one stage trains the model, ev
 recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
 """
 
+import hashlib
+import json
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError, safe_open
 
 from mpq import conf, pipeline, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
-from mpq.data.librispeech import Found, find, recordings
+from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError
 from mpq.models.hub import check_available, local_folder
+from mpq.models.kinds import CTC
+from mpq.models.loading import kind_at
 from mpq.record.run_folder import RunFolder
 
 RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
-_SMALL = 80e6  # bytes: a smaller float model trains on a CPU in minutes, a larger one needs a GPU
-_ANY_ENCODER = "*encoder.layer*"  # of any family: layers, or layer as in SEW-D; only linear layers are looked at
+_SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
+_ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
+_ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and labels suit any sequence-to-sequence model
 _UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's rows use
 
 
@@ -60,9 +67,16 @@ def quantize_now(
         return Quantized(output, method, result.bits, result.size, result)
     audio = recordings(found.root) if found else None
     tell_left_out(audio.skipped if audio else [])
-    corpus = Corpus(data.name if data else "none", "", audio.utterances if audio else [], {}, [])
+    heard = audio.utterances if audio else []
+    corpus = Corpus(data.name if data else "none", _hash(heard), heard, {}, [])
     made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
     return Quantized(output, method, made, size, None)
+
+
+def _hash(recordings: list[Utterance]) -> str:
+    """What names these recordings in a cache of what a model wrote about them."""
+    files = [(str(recording.path.resolve()), recording.path.stat().st_size) for recording in recordings]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _how_to_measure(model: str, bits: float, method: str) -> str:
@@ -108,7 +122,8 @@ def _config(
 ) -> DictConfig:
     """The settled config of the run, as scripts/run.py would compose it from its command line."""
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
-    words += [f"model={name}"] if name else [f"trainer={'tiny' if _is_small(path) else 'paper'}"]
+    small, is_ctc = _is_small(path), name is None and kind_at(path) == CTC
+    words.append(f"trainer={'tiny' if small else 'paper'}" if is_ctc else f"model={name or _ANY_SEQ2SEQ}")
     settings.register_resolvers()
     with conf.composing():
         cfg = compose("config", words)
@@ -117,9 +132,10 @@ def _config(
         own |= {"data.root": str(found.root), "data.train": found.train, "data.test": found.test}
     if not name:
         called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
-        own |= {"model.name": called, "model.path": path, "model.searched": _ANY_ENCODER}
+        own |= {"model.name": called, "model.path": path}
+        own |= {"model.searched": _ANY_ENCODER} if is_ctc else {}
         own |= {"model.architecture": None}  # it would create random weights
-    if not _is_small(path):
+    if not small:
         own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
     for key, value in (own | changes).items():
         OmegaConf.update(cfg, key, value, force_add=True)
@@ -131,8 +147,16 @@ def _config(
 def _is_small(path: str) -> bool:
     """Whether the model is known to be small; one that is not downloaded yet counts as large."""
     folder = local_folder(path)
-    files = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")] if folder else []
-    return bool(files) and sum(file.stat().st_size for file in files) < _SMALL
+    if folder is None:
+        return False
+    count = sum(file.stat().st_size / 4 for file in folder.glob("pytorch_model*.bin"))
+    try:
+        for shard in folder.glob("*.safetensors"):
+            with safe_open(shard, framework="pt") as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except (SafetensorError, OSError):  # loading it will say what is wrong
+        return False
+    return 0 < count < _SMALL
 
 
 def _check_float(path: str) -> None:

@@ -123,7 +123,7 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
     if model.config.model_type not in TRIED:
         raise UserError(
             f"export is tested only for the model types {', '.join(TRIED)}, whose ONNX logits match PyTorch's; "
-            f"this model is {model.config.model_type}"
+            f"this model is {model.config.model_type}: use its folder, in scripts/transcribe.py or in transformers"
         )
     speech, tokenizer = CtcModel(model, processor), processor.tokenizer
     if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":

@@ -5,135 +5,57 @@ be read gets an error message of one line, and the others are transcribed.
 """
 
 import json
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import count
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from mpq.data.audio import Recording
-from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
-from mpq.errors import UserError
-
-if TYPE_CHECKING:
-    from mpq.deploy.runtime import Description
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mpq.data import audio
+from mpq.deploy.chunks import MARGIN, SECONDS
+from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
+from mpq.errors import UserError
+
+if TYPE_CHECKING:
+    from mpq.deploy.runtime import Description
+    from mpq.models.ctc import CtcModel
+    from mpq.models.speech import SpeechModel
 
 
-@dataclass(frozen=True)
-class Word:
-    """One word and its time, in seconds from the beginning of the recording."""
+def open_recognizer(model: str, accelerator: str = "auto", language: str | None = None) -> Recognizer:
+    """The recognizer of a packed folder, another speech model's folder, a Hub name, or an `.onnx` file.
 
-    word: str
-    start: float
-    end: float
+    `language`: of the recordings, for a multilingual model.
 
-
-@dataclass(frozen=True)
-class Transcript:
-    """The text of a recording; `words` is None if the model's tokenizer does not report where words begin."""
-
-    text: str
-    words: tuple[Word, ...] | None
-
-
-def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> Transcript:
-    """The text of the likeliest characters `[frames]`, one frame every `frame_seconds` (0: unknown, no word times).
-
-    A word lasts from the first frame of its first character to the last frame of its last one. CTC models emit a
-    character for a frame or two only, so these times lie within the spoken word rather than at its boundaries.
+    Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe.
     """
-    from transformers import Wav2Vec2CTCTokenizer
-
-    from mpq.models.processor import decode
-
-    if not frame_seconds or not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
-        return Transcript(_spaced(decode(tokenizer, characters)), None)
-    decoded: Any = tokenizer.decode(characters, output_word_offsets=True)
-    words = tuple(
-        Word(
-            found["word"].lower() if tokenizer.do_lower_case else found["word"],  # transformers forgets that
-            _seconds(found["start_offset"], frame_seconds),
-            _seconds(found["end_offset"], frame_seconds),
-        )
-        for found in decoded.word_offsets
-    )
-    return Transcript(_spaced(decoded.text), words)
+    return _onnx(Path(model)) if model.endswith(".onnx") else _torch(model, accelerator, language)
 
 
-def _seconds(frames: int, frame_seconds: float) -> float:
-    return round(int(frames) * frame_seconds, 3)
-
-
-def _spaced(text: str) -> str:
-    return " ".join(text.split())  # a pause can produce two word delimiters
-
-
-@dataclass(frozen=True)
-class Recognizer:
-    """`logits` maps samples `[time]` at `rate` Hz to frames `[frames, vocabulary]`, one frame every `step` samples.
-
-    If `step` is None (unknown), recordings are not split into chunks.
-    """
-
-    logits: Callable[[np.ndarray], np.ndarray]
-    tokenizer: Any
-    rate: int
-    step: int | None
-
-    def transcribe(self, recording: Recording, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
-        """Transcribe a recording at `rate` in chunks of `seconds` that overlap by two margins of `margin` seconds.
-
-        Raises: UserError if the two margins fill the chunk; BadAudioError if the recording can't be used.
-        """
-        if self.step is None:
-            parts = iter([self.logits(np.concatenate(list(recording.blocks)))])
-        else:
-            size, inner = round(seconds * self.rate), round(margin * self.rate)
-            parts = chunked_logits(self.logits, recording.blocks, recording.samples, size, inner, self.step)
-        characters = np.concatenate([_not_nan(frames).argmax(-1) for frames in parts])
-        return transcript(characters, self.tokenizer, (self.step or 0) / self.rate)
-
-
-def _not_nan(frames: np.ndarray) -> np.ndarray:
-    """The frames; raises UserError for NaN, which argmax would silently turn into an empty text."""
-    if np.isnan(frames).any():
-        raise UserError("the model's outputs are NaN: its weights are damaged, so download or train the model again")
-    return frames
-
-
-def open_recognizer(model: str, accelerator: str = "auto") -> Recognizer:
-    """The recognizer of a packed folder, another CTC model's folder, a Hub name, or an `.onnx` file.
-
-    Raises: UserError if the model is missing, damaged, or not a CTC model.
-    """
-    return _onnx(Path(model)) if model.endswith(".onnx") else _torch(model, accelerator)
-
-
-def _torch(name: str, accelerator: str) -> Recognizer:
-    import torch
-
+def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
     from mpq.checkpoint import packed
     from mpq.models.ctc import CtcModel
-    from mpq.models.loading import load
+    from mpq.models.loading import load, speech_model
+    from mpq.models.speech import Choices
 
     local = Path(name)
     model, processor = packed.load_model(local) if (local / "config.json").is_file() else load(name)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
-    speech = CtcModel(model.eval(), processor)
+    speech = speech_model(model.eval(), processor, Choices(language=language))
     speech.to_accelerator(accelerator)
+    return _frames(speech) if isinstance(speech, CtcModel) else _texts(speech)
+
+
+def _frames(speech: "CtcModel") -> FrameRecognizer:
+    import torch
 
     @torch.inference_mode()
     def logits(samples: np.ndarray) -> np.ndarray:
@@ -142,10 +64,24 @@ def _torch(name: str, accelerator: str) -> Recognizer:
         frames = speech.logits(inputs, lengths)
         return frames[0, : int(speech.frames(lengths)[0])].float().cpu().numpy()
 
-    return Recognizer(logits, processor.tokenizer, speech.sampling_rate, speech.stride)
+    return FrameRecognizer(logits, speech.processor.tokenizer, speech.sampling_rate, speech.stride)
 
 
-def _onnx(path: Path) -> Recognizer:
+def _texts(speech: "SpeechModel") -> TextRecognizer:
+    import torch
+
+    if bad := [name for name, weight in speech.model.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(f"{bad[0]} holds NaN or infinite values: download or train the model again")
+
+    @torch.inference_mode()
+    def text(samples: np.ndarray) -> str:
+        inputs, length = speech.reader.inputs(samples)
+        return speech.transcribe(inputs[None].to(speech.device), torch.tensor([length], device=speech.device))[0]
+
+    return TextRecognizer(text, speech.sampling_rate, speech.reader.longest_seconds)
+
+
+def _onnx(path: Path) -> FrameRecognizer:
     from mpq.deploy.runtime import OnnxRecognizer
 
     model = OnnxRecognizer(path)
@@ -156,7 +92,9 @@ def _onnx(path: Path) -> Recognizer:
         padded = np.pad(samples, (0, max(0, shortest - len(samples))))
         return model.logits([padded])[0][: about.frames(len(samples))]
 
-    return Recognizer(logits, _tokenizer(about), about.sampling_rate, prod(stride for _, stride in about.frame_steps))
+    return FrameRecognizer(
+        logits, _tokenizer(about), about.sampling_rate, prod(stride for _, stride in about.frame_steps)
+    )
 
 
 def _tokenizer(about: "Description") -> Any:
@@ -184,10 +122,10 @@ def transcribe_files(
 ) -> int:
     """Print the text of each file, or with `as_json` one JSON object per line; return how many files could not be read.
 
-    For one file only the text is printed, for several `<file><tab><text>`. Errors go to standard error. Chunks have
-    `seconds`; `margin` seconds are dropped at each end of a chunk that lies inside the recording.
+    For one file only the text is printed, for several `<file><tab><text>`. Errors go to standard error. `seconds` and
+    `margin`: as the recognizer takes them.
 
-    Raises: UserError if the two margins fill the chunk.
+    Raises: UserError if the two margins fill the chunk, or the model takes less than a chunk.
     """
     bad = 0
     for path in _tracked(paths):

@@ -43,7 +43,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     from transformers.utils import logging
 
     source = str(local_folder(path) or path)
-    kind = _kind_at(path, source)
+    kind = kind_at(path)
     if local_folder(path):
         logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
     verbosity = logging.get_verbosity()
@@ -66,15 +66,25 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     return _KINDS[kind].prepare(model), _load_processor(path, source)
 
 
-def _kind_at(path: str, source: str) -> str:
-    """Return the kind that the model's config.json names; CTC where it names none, for the loader's own message."""
+def kind_at(path: str) -> str:
+    """Return the kind of the model at `path`, a folder or a Hub name; CTC where its config.json names neither kind.
+
+    Raises: UserError if there is no config.json that can be read.
+    """
     from transformers import PreTrainedConfig
 
     try:
-        config, _ = PreTrainedConfig.get_config_dict(source)
+        config, _ = PreTrainedConfig.get_config_dict(str(local_folder(path) or path))
     except Exception as error:  # whatever it is, the user needs the same advice
         raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
     return kind_of(config) or CTC
+
+
+def longest_seconds(path: str) -> float | None:
+    """Return the longest recording, in seconds, that the model at `path` can be trained on; None without a limit."""
+    if kind_at(path) == CTC:
+        return None
+    return float(load_processor(str(local_folder(path) or path)).feature_extractor.chunk_length)
 
 
 def _load_processor(path: str, source: str) -> Any:

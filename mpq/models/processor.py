@@ -55,6 +55,16 @@ def load_processor(source: Path | str, **settings: Any) -> Any:
     return Wav2Vec2Processor(*parts)
 
 
+def save_processor(folder: Path, processor: Any) -> None:
+    """Write the files of a processor, all that `load_processor` needs for the same one."""
+    processor.save_pretrained(folder)
+    # Whisper's fast tokenizer of transformers 5.23 reads this file but doesn't write it, and then can't normalize.
+    words = getattr(getattr(processor, "tokenizer", None), "english_spelling_normalizer", None)
+    if words is not None:
+        text = json.dumps(words, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / "normalizer.json").write_text(f"{text}\n", encoding="utf-8")
+
+
 def spelling(processor: Any, text: str) -> str:
     """Return `text` as the tokenizer's vocabulary spells it: the one rule for labels, references and hypotheses.
 

@@ -70,21 +70,30 @@ class Seq2SeqReader(Reader):
     def scored(self, text: str) -> str:
         """Return `text` in Whisper's normal form (Radford et al. 2022, appendix C)."""
         tokenizer = self.processor.tokenizer
-        return (tokenizer.normalize(text) if self.english else tokenizer.basic_normalize(text)).strip()
+        if not self.english:
+            return tokenizer.basic_normalize(text).strip()
+        if tokenizer.english_spelling_normalizer is None:
+            raise UserError("the model has no normalizer.json: add that file of the model that it was made from")
+        return tokenizer.normalize(text).strip()
 
 
 @dataclass(frozen=True, eq=False)
 class Seq2SeqModel(SpeechModel):
     """A sequence-to-sequence model: its positions are the tokens of the text and the one that ends it.
 
-    Raises: UserError if the model lacks a generation config, or is multilingual and `choices.language` is not one of
-    its languages.
+    Raises: UserError if the model lacks a generation config or its tokenizer, or is multilingual and `choices.language`
+    is not one of its languages.
     """
 
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        self.prompt  # noqa: B018  (to refuse early)
+        largest, known = max(self.prompt), len(self.processor.tokenizer)
+        if largest >= known:  # transformers makes an empty tokenizer where the files are missing
+            raise UserError(
+                f"the tokenizer has {known} tokens, but the model's prompt has token {largest}: add the tokenizer's "
+                "files (tokenizer.json, tokenizer_config.json) of the model that it was made from"
+            )
 
     @staticmethod
     def prepare(model: Any) -> nn.Module:
@@ -133,8 +142,9 @@ class Seq2SeqModel(SpeechModel):
         token = f"<|{TO_LANGUAGE_CODE.get(str(chosen).lower(), str(chosen).lower())}|>"
         if token not in known:
             raise UserError(
-                f"model.language={chosen} must name the language of the recordings, since the model is multilingual: "
-                f"one of {', '.join(sorted(name.strip('<|>') for name in known))}"
+                "the model is multilingual, and the language of the recordings (model.language= for scripts/run.py, "
+                f"language= for the other scripts) must be one of {', '.join(sorted(n.strip('<|>') for n in known))}, "
+                f"but is {chosen}"
             )
         return token
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import yaml
 
 from mpq.markdown import table
+from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ
 from mpq.record.result import Bits, Result, Size
 from mpq.report.tables.recipes import label
 
@@ -23,28 +24,35 @@ With the package `mpq` installed:
 
 ```python
 import mpq  # teaches transformers to read this format
-from transformers import AutoModelForCTC, pipeline
+from transformers import AUTO_CLASS, pipeline
 
 recognise = pipeline("automatic-speech-recognition", model="FOLDER_OR_NAME")
-model = AutoModelForCTC.from_pretrained("FOLDER_OR_NAME")  # float32 in memory
-small = AutoModelForCTC.from_pretrained("FOLDER_OR_NAME", quantization_config=mpq.MpqConfig(keep_packed=True))  # slower
+model = AUTO_CLASS.from_pretrained("FOLDER_OR_NAME")  # float32 in memory
+packed = mpq.MpqConfig(keep_packed=True)
+small = AUTO_CLASS.from_pretrained("FOLDER_OR_NAME", quantization_config=packed)  # less memory, slower
 ```
 """
+_TAGS = {CTC: "ctc", SEQ2SEQ: "seq2seq"}
 
 
 def card(
-    result: Result, base_model: str | None, bits: Mapping[str, int], licence: Mapping[str, object] | None = None
+    result: Result,
+    base_model: str | None,
+    bits: Mapping[str, int],
+    licence: Mapping[str, object] | None = None,
+    kind: str = CTC,
 ) -> str:
     """The text of README.md for the model of `result`.
 
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
     for full precision. `licence`: the licence fields of the compressed model's own card, with the Hub's keys.
+    `kind`: of the model, a key of `AUTO_CLASSES`.
     """
     language = {} if result.scale == "own" else {"language": "en"}  # the language of the models of conf/model/
-    front = _front(licence, base_model, result.recipe) | language
-    loading = _LOADING_PACKED if bits else _LOADING
+    front = _front(licence, base_model, result.recipe, kind) | language
+    loading = _loading_packed(kind) if bits else _LOADING
     parts = (loading, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model))
-    return _joined(front, result.exp, _what(result) + "\n", *parts)
+    return _joined(front, result.exp, _what(result, kind) + "\n", *parts)
 
 
 def card_without_errors(
@@ -55,26 +63,31 @@ def card_without_errors(
     bits: Bits,
     size: Size,
     sites: Mapping[str, int],
+    kind: str,
     how: str,
 ) -> str:
     """The text of README.md for a compressed model that was not evaluated.
 
-    `name` and `recipe` are those of a `Result`, `licence` and `base_model` as in `card`.
+    `name` and `recipe` are those of a `Result`, `licence`, `base_model` and `kind` as in `card`.
     `sites`: searched site -> bits. `how`: the sentence that says how to measure its word error rate.
     """
-    what = f"A CTC speech recogniser of {size.parameters:,} parameters, {label(recipe)}, {_size(bits, size)}."
-    front = _front(licence, base_model, recipe)
+    what = f"A {kind} speech recogniser of {size.parameters:,} parameters, {label(recipe)}, {_size(bits, size)}."
+    front = _front(licence, base_model, recipe, kind)
     measured = f"WER not measured. {how}\n"
-    parts = (_LOADING_PACKED, measured, _precisions(sites), _licence(licence, base_model))
+    parts = (_loading_packed(kind), measured, _precisions(sites), _licence(licence, base_model))
     return _joined(front, name, what + "\n", *parts)
 
 
-def _front(licence: Mapping[str, object] | None, base_model: str | None, recipe: str) -> dict[str, object]:
+def _loading_packed(kind: str) -> str:
+    return _LOADING_PACKED.replace("AUTO_CLASS", AUTO_CLASSES[kind])
+
+
+def _front(licence: Mapping[str, object] | None, base_model: str | None, recipe: str, kind: str) -> dict[str, object]:
     front: dict[str, object] = {
         **(licence or {"license": "other"}),
         "library_name": "transformers",
         "pipeline_tag": "automatic-speech-recognition",
-        "tags": ["mpq", "ctc", recipe],
+        "tags": ["mpq", _TAGS[kind], recipe],
     }
     return front | ({"base_model": base_model} if base_model else {})
 
@@ -84,19 +97,19 @@ def _joined(front: Mapping[str, object], name: str, *parts: str) -> str:
     return "\n".join([head, f"# {name}\n", *(part for part in parts if part)])
 
 
-def _what(result: Result) -> str:
+def _what(result: Result, kind: str) -> str:
     size = result.size
     smoke = "**A smoke run: random weights, useful only for checking that every step runs.** " if result.smoke else ""
     speech = "synthetic speech (eSpeak NG)" if result.provenance.data.synthetic else "recorded speech"
-    kind = f"{smoke}A CTC speech recogniser of {size.parameters:,} parameters"
+    what = f"{smoke}A {kind} speech recogniser of {size.parameters:,} parameters"
     if result.bits.target is None:
-        return f"{kind}, full precision, 32 bits per weight, evaluated on {speech}."
-    return f"{kind}, {label(result.recipe)}, {_size(result.bits, size)}. Evaluated on {speech}."
+        return f"{what}, full precision, 32 bits per weight, evaluated on {speech}."
+    return f"{what}, {label(result.recipe)}, {_size(result.bits, size)}. Evaluated on {speech}."
 
 
 def _size(bits: Bits, size: Size) -> str:
     return (
-        f"{bits.average:.3f} bits per weight on average over the encoder's linear layers: "
+        f"{bits.average:.3f} bits per weight on average over the transformer's linear layers: "
         f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits"
     )
 

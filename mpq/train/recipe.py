@@ -14,7 +14,6 @@ from mpq.checkpoint.requantize import packed_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.data.folder import tell_left_out
-from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
 from mpq.quant.quantizer import QuantizerSettings
@@ -72,19 +71,14 @@ def _ledger(folder: Path) -> Ledger:
 def _dataset(cfg: DictConfig, teacher: SpeechModel, corpus: Corpus, ledger: Ledger) -> SpeechDataset:
     """Return the training data, with the labels that the settings choose.
 
-    Raises: UserError if an utterance is longer than the model can be trained on, and bad files are to stop the run.
+    Utterances that are longer than the model can be trained on are left out.
+
+    Raises: UserError if a transcript has a token that the model lacks.
     """
-    longest, utterances = teacher.reader.longest_seconds, corpus.train
-    if cfg.recipe.stages and longest is not None:
-        too_long = [utterance for utterance in utterances if utterance.seconds > longest]
-        what = f"longer than the {longest:g} s of audio that the model takes"
-        if too_long and cfg.data.on_bad_audio == "stop":
-            raise UserError(
-                f"{too_long[0].id} lasts {too_long[0].seconds:.1f} s, {what} ({len(too_long)} such in all): leave such "
-                "utterances out of the training set with data.on_bad_audio=skip"
-            )
-        tell_left_out([f"{utterance.path} is {what}" for utterance in too_long])
-        utterances = [utterance for utterance in utterances if utterance.seconds <= longest]
+    longest = teacher.reader.longest_seconds
+    utterances = [utterance for utterance in corpus.train if longest is None or utterance.seconds <= longest]
+    if len(utterances) < len(corpus.train):
+        tell_left_out([f"{u.path} is longer than {longest:g} s" for u in corpus.train if u.seconds > (longest or 0)])
     labeller = None
     if cfg.data.get("labels") == TEACHER:
         labeller = TeacherLabels(teacher, cfg.cache, corpus.hash, cfg.trainer.accelerator, ledger.paused)

@@ -126,8 +126,8 @@ def test_sites_that_do_not_fit(packed, fields, match):
         ({"hidden_size": "18"}, "transformers can build"),
         ({"hidden_act": "explode"}, "transformers can build"),
         ({"model_type": "wave2vec"}, "model type 'wave2vec'"),
-        ({"model_type": "bert"}, "not a CTC model"),
-        ({"architectures": ["Wav2Vec2ForSequenceClassification"]}, "not a CTC model"),
+        ({"model_type": "bert"}, "not a speech recognition model"),
+        ({"architectures": ["Wav2Vec2ForSequenceClassification"]}, "not a speech recognition model"),
     ],
 )
 def test_configs_that_do_not_fit(packed, fields, match):

@@ -5,7 +5,7 @@ import pytest
 from recordings import label, record, split_of, tone
 
 from mpq.data import corpus
-from mpq.data.corpus import check, corpus_name, divide, open_corpus
+from mpq.data.corpus import check, corpus_name, divide, first_of_each, open_corpus
 from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError
 
@@ -190,3 +190,18 @@ def test_no_audio_is_refused(tmp_path):
     (tmp_path / "x.trans.txt").unlink()
     with pytest.raises(UserError, match=r"no recording in .* can be read; the first: .*bad\.wav"):
         recordings(tmp_path)
+
+
+def test_the_first_utterances_of_each_speaker(root):
+    rng = np.random.default_rng()
+    speakers = [str(number) for number in rng.integers(4, size=30)]
+    made = [Utterance(str(k), "test", who, Path("x"), "A", 1.0) for k, who in enumerate(speakers)]
+    kept = first_of_each(made, 3)
+    wanted = [[u for u in made if u.speaker == who][:3] for who in set(speakers)]
+    assert {u.id for u in kept} == {u.id for us in wanted for u in us}
+    assert [u.id for u in kept] == [u.id for u in made if u in kept] and first_of_each(made, None) == made
+    for bad in (0, -1, 1.5, True, "all"):
+        with pytest.raises(UserError, match=f"data.utterances_per_speaker={bad} must be a whole number of 1 or more"):
+            first_of_each(made, bad)
+    both = open_corpus(str(root), None, ["train"], ["test"], "stop", "unused", utterances_per_speaker=1)
+    assert len(both.train) == 3 and len(both.test["test"]) == 1 and both.hash == opened(root).hash

@@ -9,6 +9,7 @@ from mpq.errors import UserError
 from mpq.evaluate.wer import (
     character_errors,
     character_errors_per_utterance,
+    error_kinds,
     total_words,
     word_errors,
     word_errors_per_utterance,
@@ -88,3 +89,16 @@ def test_lost_and_unknown_utterances_are_refused():
     for count in (word_errors, character_errors):
         with pytest.raises(UserError, match="all references are empty"):
             count({"u": ""}, {"u": "a"})
+
+
+def test_errors_by_kind_and_loops(texts):
+    references, hypotheses = texts
+    kinds = error_kinds(references, hypotheses)
+    total = word_errors(references, hypotheses)
+    assert kinds["insertions"] + kinds["deletions"] + kinds["substitutions"] == total.errors
+    more = sum(len(hypotheses[name].split()) - len(text.split()) for name, text in references.items())
+    assert kinds["insertions"] - kinds["deletions"] == more
+    assert error_kinds(references, references) == dict.fromkeys(kinds, 0)
+    said = {"a": "one two", "b": "one two", "c": "same"}
+    heard = {"a": "one two three four", "b": "one two three four five", "c": "same"}
+    assert error_kinds(said, heard) == {"insertions": 5, "deletions": 0, "substitutions": 0, "loops": 1}

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny_whisper import whisper
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -173,3 +174,19 @@ def test_refusals():
     nn.init.constant_(broken.head.weight, torch.nan)
     with pytest.raises(UserError, match=r"embedding\.weight holds NaN"):
         attach(broken, sites, (4,))
+
+
+def test_the_sites_of_whisper():
+    """The embedding, tied to the output layer, is one site; its positions and norms are none."""
+    model, _ = whisper()
+    sites = {site.name: site for site in find_sites(model, "*coder.layers.*")}
+    assert [name for name in sites if "positions" in name or "norm" in name] == []
+    embedding = "model.decoder.embed_tokens.weight"
+    others = [name for name, site in sites.items() if not site.searched]
+    assert others == ["model.encoder.conv1.weight", "model.encoder.conv2.weight", embedding]
+    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and name != "proj_out"]
+    assert sum(site.numel for site in sites.values() if site.searched) == sum(m.weight.numel() for m in layers)
+    assert {site.name for site in find_sites(model, "*") if site.searched} == {*sites} - {*others[:2]}
+    attach(model, sites.values(), (4,))
+    assert torch.equal(model.proj_out.weight, model.model.decoder.embed_tokens.weight)
+    assert {site.name for site in find_sites(model, "*coder.layers.*")} == {*sites}

@@ -137,3 +137,18 @@ def test_the_gpus_queue_is_emptied_before_the_clock_is_read(monkeypatch):
     assert calls == [0, "reset 0", 1, "reset 1", 0, 1]
     assert ledger.state()["stages"][0]["seconds"] == 21.0
     assert ledger.time().stages[0].peak_memory_bytes == 101
+
+
+def test_a_pause_does_not_count():
+    clock = Clock()
+    ledger = Ledger(clock, clock)
+    with ledger.paused():  # without a stage
+        clock.now += 100
+    with ledger.stage("train"):
+        clock.now += 1
+        with pytest.raises(KeyError), ledger.paused():
+            clock.now += 10
+            raise KeyError
+        clock.now += 2
+    (stage,) = ledger.time().stages
+    assert stage.seconds == 3 and stage.processor_seconds == 3

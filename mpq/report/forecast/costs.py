@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from mpq import conf
 from mpq.errors import UserError
+from mpq.models.kinds import CTC, kind_of
 from mpq.report.tables import paper
 from mpq.report.tables.column import Column
 from mpq.report.tables.parts import Block, with_values
@@ -45,11 +46,16 @@ class Count:
 
 @cache
 def count(model: str) -> Count:
-    """Count the operations of a model of `conf/model/` at its true dimensions; UserError for an unknown one."""
+    """Count the operations of a CTC model of `conf/model/` at its true dimensions.
+
+    Raises: UserError for an unknown model, or one of another kind.
+    """
     architecture = conf.model(model).get("architecture")
     if architecture is None:
         known = [name for name in conf.names("model") if "architecture" in conf.model(name)]
         raise UserError(f"model={model} has no architecture to count; choose one of {', '.join(known)}")
+    if kind_of(architecture) != CTC:
+        raise UserError(f"model={model} must be a CTC model: what it costs to write a text depends on the text")
     import torch
 
     from mpq.models.loading import from_scratch
