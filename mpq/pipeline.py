@@ -21,7 +21,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
 from mpq.models.hub import check_available, stated_licence
-from mpq.models.loading import from_scratch, kind_at, load, speech_model
+from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
@@ -134,8 +134,8 @@ def _check_lengths(cfg: DictConfig, corpus: Corpus) -> None:
     too_long = [utterance for utterance in corpus.train if longest is not None and utterance.seconds > longest]
     if too_long:
         raise UserError(
-            f"{too_long[0].id} lasts {too_long[0].seconds:.1f} s, longer than the {longest:g} s of audio that the model "
-            f"takes ({len(too_long)} such in all): leave such utterances out of the training set with "
+            f"{too_long[0].id} lasts {too_long[0].seconds:.1f} s, longer than the {longest:g} s of audio that the "
+            f"model takes ({len(too_long)} such in all): leave such utterances out of the training set with "
             "data.on_bad_audio=skip"
         )
 

@@ -18,7 +18,7 @@ ARCHITECTURE = {
 
 
 def tiny_whisper(seed=0):
-    """The model, with weights large enough that it writes different tokens and never the special ones, and its processor.
+    """The model, with weights so large that it writes different tokens and never the special ones, and its processor.
 
     Its texts end with its positions.
     """

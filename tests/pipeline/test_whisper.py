@@ -62,6 +62,25 @@ def test_a_run(tmp_path, whisper_folder, speech_folder, monkeypatch, capsys):
     assert [r["wer"]["clean"]["utterances"] for r in results.values()].count(4) == 1 and len(results) == 2
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("recipe=uniform", "target_bits=4", "quantizer.activations=static", "distill.keep=true"),
+        ("recipe=two_stage_hessian", "target_bits=3", "trainer.accumulate=2"),
+        ("recipe=one_stage", "target_bits=3", "data.labels=transcripts", 'model.searched="*"'),
+        ("recipe=ptq_gptq", "target_bits=4"),
+    ],
+)
+def test_recipes(tmp_path, whisper_folder, speech_folder, monkeypatch, capsys, more):
+    assert run_here(monkeypatch, *words(tmp_path, whisper_folder, speech_folder, *more)) == 0, capsys.readouterr().err
+    (path,) = (path for path in tmp_path.glob("*/seed0/result.json") if "fp32" not in str(path))
+    record = json.loads(path.read_text())
+    target = record["bits"]["target"]
+    assert record["bits"]["average"] <= target and record["wer"]["clean"]["utterances"] == 4
+    parameters = sum(parameter.numel() for parameter in whisper()[0].parameters())  # a tied tensor once
+    assert record["size"]["parameters"] == parameters
+
+
 def test_training_audio_that_is_too_long(tmp_path, whisper_folder, monkeypatch, capsys):
     import numpy as np
     import soundfile
