@@ -64,6 +64,8 @@ def explain(error: BaseException | None) -> str | None:
         return f"there is no {group}={choice}{_choose(error.options or [])}"
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} can't be read: settings are written key=value"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # model=7
+        return f"a file of a group can't be chosen by a number ({error}): name the file, --help lists them"
     if isinstance(error, OmegaConfBaseException) and error.parent_node is not None and error.key is not None:
         return _unknown_key(error)
     if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:

@@ -116,7 +116,7 @@ def _config(
     if found and found.transcribed:
         own |= {"data.root": str(found.root), "data.train": found.train, "data.test": found.test}
     if not name:
-        called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
+        called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower())[:64] or "model"
         own |= {"model.name": called, "model.path": path, "model.searched": _ANY_ENCODER}
         own |= {"model.architecture": None}  # it would create random weights
     if not _is_small(path):
