@@ -54,6 +54,7 @@ def run(cfg: DictConfig) -> Result | None:
     settings.check_target(cfg)
     check_starts(cfg.recipe.stages)
     check_logger(cfg.logger)
+    machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
     check_data(**_data(cfg))
     check_labels(cfg.data.get("labels", TRANSCRIPTS))
     if not settings.random_weights(cfg):
@@ -80,7 +81,10 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
     if done := folder.finished(cfg, needed):
         return done
     with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
-        return folder.finished(cfg, needed) or _make(cfg, folder)
+        try:
+            return folder.finished(cfg, needed) or _make(cfg, folder)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command resumes from the last checkpoint, if there is one") from None
 
 
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:

@@ -161,9 +161,9 @@ def check_target(cfg: DictConfig) -> None:
 
 
 def hub_name(cfg: DictConfig) -> str | None:
-    """The Hub name of the model that is compressed, or None where it is a folder or trained here."""
+    """The Hub name of the model that is compressed, without revision; None where it is a folder or trained here."""
     path = str(cfg.model.path)
-    return None if random_weights(cfg) or Path(path).exists() else path
+    return None if random_weights(cfg) or Path(path).exists() else path.partition("@")[0]
 
 
 START_FROM = ("teacher", "previous", "scratch")
