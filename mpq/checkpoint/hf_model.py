@@ -32,6 +32,9 @@ from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
 
+# Replaces masked frames in training. A model has it only if it masks, which from_pretrained(folder, mask_time_prob=...)
+# may switch on or off; transformers then draws it or leaves it out, as for a float model.
+_MASK = "masked_spec_embed"
 _ONE_FILE = 2**60  # bytes of a shard: more than any model has
 
 
@@ -52,7 +55,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     dimensions = {name: cast(Any, module.parametrizations)["weight"][0].dim for name, module in norms.items()}
     fold_weight_norm(model)
     restore_activations(model, config)
-    check_tensors(model, sites, tied, stored)
+    check_tensors(model, sites, tied, stored, optional=_MASK)
     for name, site in sites.items():
         packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
         hold_packed(model, name, site, packed, scale)
