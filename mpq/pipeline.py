@@ -22,6 +22,7 @@ from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import write_text
 from mpq.models.hub import check_available, stated_licence
 from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
+from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
@@ -53,6 +54,7 @@ def run(cfg: DictConfig) -> Result | None:
     settings.check_target(cfg)
     check_starts(cfg.recipe.stages)
     check_logger(cfg.logger)
+    machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
     check_data(**_data(cfg))
     check_labels(cfg.data.get("labels", TRANSCRIPTS))
     if not settings.random_weights(cfg):
@@ -79,7 +81,10 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
     if done := folder.finished(cfg, needed):
         return done
     with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
-        return folder.finished(cfg, needed) or _make(cfg, folder)
+        try:
+            return folder.finished(cfg, needed) or _make(cfg, folder)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command resumes from the last checkpoint, if there is one") from None
 
 
 def _make(cfg: DictConfig, folder: RunFolder) -> Result:
@@ -93,7 +98,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
         bits, size, time, assignment, teacher = compress(cfg, corpus, folder, logger, baseline)
-        references, hypotheses, skipped, normalizer = _transcribe(cfg, corpus, folder)
+        references, hypotheses, skipped, reader = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
             seed=cfg.seed,
@@ -116,7 +121,8 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
                 ),
                 teacher=teacher,
             ),
-            normalizer=normalizer,
+            normalizer=reader.normalizer,
+            spelling=reader.spelling,
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
@@ -197,10 +203,10 @@ def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> N
         )
 
 
-def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, str | None]:
+def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, Reader]:
     """Evaluate the model that is on disk.
 
-    Return references, hypotheses, the number of files left out, and the normaliser of the texts.
+    Return references, hypotheses, the number of files left out, and the model's reader, which compares the texts.
     """
     speech = speech_model(*load_model(folder.model), _choices(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
@@ -208,9 +214,9 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     tell_left_out(skipped)
     references = references_of(corpus.test, hypotheses, speech.reader)
     write_hypotheses(folder.hypotheses, hypotheses)
-    normalizer = speech.reader.normalizer
-    add_references(references_file(cfg.root, references_name(settings.data_name(cfg), normalizer)), references)
-    return references, hypotheses, len(corpus.skipped) + len(skipped), normalizer
+    name = references_name(settings.data_name(cfg), speech.reader.normalizer)
+    add_references(references_file(cfg.root, name), references)
+    return references, hypotheses, len(corpus.skipped) + len(skipped), speech.reader
 
 
 def _compare(

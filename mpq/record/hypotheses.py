@@ -56,7 +56,7 @@ def _merge(path: Path, references: Texts) -> None:
     for name, texts in references.items():
         for identity, text in texts.items():
             if merged.setdefault(name, {}).setdefault(identity, text) != text:
-                raise UserError(f"{path} has other words for {name} {identity}: give the corpus another data.name")
+                raise UserError(f"{path} has other words for {name} {identity}: give the folder data.root another name")
     if merged != known:
         write_text(path, _lines(merged, "reference"))
 

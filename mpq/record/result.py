@@ -178,6 +178,8 @@ class Result:
 
     `scale`: from the model's file in `conf/model/`; "own" for a user's model, which has no such file. `normalizer`:
     what references and hypotheses went through before they were compared (None: they are only spelled alike).
+    `spelling`: how they were brought to a CTC model's vocabulary (`mpq.models.processor.spelling_rule`; None for others
+    and in older records).
     """
 
     schema: int = SCHEMA
@@ -194,6 +196,7 @@ class Result:
     time: Time
     provenance: Provenance
     normalizer: str | None = None
+    spelling: str | None = None
     __pydantic_config__ = STRICT
 
     @property
@@ -209,6 +212,8 @@ class Result:
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
         if self.normalizer is None:
             del content["normalizer"]
+        if self.spelling is None:
+            del content["spelling"]
         if self.provenance.data.utterances_per_speaker is None:
             del content["provenance"]["data"]["utterances_per_speaker"]
         for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:

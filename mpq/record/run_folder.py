@@ -5,7 +5,9 @@ hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run 
 defined only here.
 """
 
+import logging
 import shutil
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from mpq.record.hypotheses import has_hypotheses
 from mpq.record.identity import differences, flat, recorded
 from mpq.record.result import Baseline, Result, from_json
 
+_log = logging.getLogger(__name__)
 Needed = Literal["model", "hypotheses", "record"]
 _RESULT = "result.json"
 BITS, SEARCH = "bits.json", "search.json"
@@ -168,11 +171,23 @@ def run_folders(root: Path | str) -> list[RunFolder]:
 def load_records(root: Path | str) -> list[Result]:
     """Read every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
 
-    Raises UserError for a missing root, an unreadable record, or one whose folder names another experiment or seed:
-    a record is never silently left out.
+    One that can't be read, or whose folder names another experiment or seed, is left out with a warning that names it.
+
+    Raises UserError for a missing root.
     """
     check_root(root)
-    return [RunFolder.at(path.parent).read() for path in sorted(Path(root).rglob(_RESULT))]
+    return readable(RunFolder.at(path.parent) for path in sorted(Path(root).rglob(_RESULT)))
+
+
+def readable(folders: Iterable[RunFolder]) -> list[Result]:
+    """Read the records of the `folders` that have one; a bad one is left out with a warning that names it."""
+    found: list[Result] = []
+    for folder in folders:
+        try:
+            found += [folder.read()] if folder.result.is_file() else []
+        except UserError as error:
+            _log.warning("left out: %s", error)
+    return found
 
 
 def check_root(root: Path | str) -> None:
@@ -188,5 +203,7 @@ def references_file(root: Path | str, data_name: str) -> Path:
     Raises UserError if the name can't be a file name.
     """
     if not data_name or "/" in data_name or data_name.startswith("."):
-        raise UserError(f"data name {data_name!r} must be a plain file name without '/' or leading '.'; set data.name")
+        raise UserError(
+            f"data name {data_name!r} must be a plain file name without '/' or leading '.': rename the folder data.root"
+        )
     return Path(root) / "references" / f"{data_name}.jsonl"

@@ -13,7 +13,7 @@ from mpq.commands import script
 from mpq.errors import UserError
 from mpq.evaluate.significance import holm
 from mpq.record.result import Result, Significance
-from mpq.record.run_folder import RunFolder
+from mpq.record.run_folder import RunFolder, readable
 from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.tables import recipes
 from mpq.report.tables.columns import ALPHA, only
@@ -182,7 +182,4 @@ def _command(missing: list[Row]) -> str:
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
-    for row in rows:
-        folder = RunFolder(root, row.exp, row.seed)
-        if folder.result.is_file():
-            yield folder.read()
+    return readable(RunFolder(root, row.exp, row.seed) for row in rows)
