@@ -108,7 +108,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
             recipe=cfg.recipe.name,
             bits=bits,
             size=size,
-            wer=score(references, hypotheses),
+            wer=score(references, hypotheses, corpus.test),
             significance=baseline and _compare(cfg, baseline, corpus, references, hypotheses),
             time=time,
             provenance=provenance.collect(
@@ -225,7 +225,7 @@ def _compare(
     before = read_hypotheses(RunFolder.of(cfg.root, baseline).hypotheses)
     name = Baseline(baseline.exp, baseline.seed)
     part = cfg.data.get("utterances_per_speaker") is not None
-    return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed, part)
+    return compare_sets(name, references, before, hypotheses, corpus.test, part)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.errors import UserError
+from mpq.evaluate.units import completed
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, load_records
 from mpq.report.page.render import Picture, picture, write_page
@@ -15,7 +16,19 @@ from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, models_of
 from mpq.report.tables.tables import Sheet
 
-_RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "cer", "seconds")
+_RUNS = (
+    "system",
+    "recipe",
+    "average_bits",
+    "size_mb",
+    "file_ratio",
+    "wer",
+    "cer",
+    "change",
+    "change_interval",
+    "verdict",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ def write_sweep_page(root: Path | str) -> Path:
     from rich.progress import track
 
     root = Path(root)
-    found = [r for r in load_records(root) if RunFolder.of(root, r).result.is_file()]
+    found = [r for r in load_records(root, completed) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
