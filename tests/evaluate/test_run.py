@@ -1,5 +1,5 @@
 from pathlib import Path
-from string import ascii_uppercase
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +8,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score
 from mpq.record.result import Baseline, CharacterErrors, Units
 
+READER = SimpleNamespace(scored=str.upper)
 SAID = {"clean": {"1-1-0": "a test of it", "2-1-0": "the kind"}, "other": {"3-1-0": "twice"}}
 SETS = {
     name: [Utterance(id, name, id.split("-")[0], Path(id), text, 1.0) for id, text in texts.items()]
@@ -17,7 +18,7 @@ SETS = {
 
 def test_references_are_of_what_was_transcribed():
     hypotheses = {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": ""}}
-    references = references_of(SETS, hypotheses, ascii_uppercase)
+    references = references_of(SETS, hypotheses, READER)
     assert references == {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
     scores = score(references, hypotheses, SETS)
     assert (scores["clean"].wer, scores["clean"].words) == (0.0, 2)
@@ -37,7 +38,7 @@ def test_references_are_of_what_was_transcribed():
 def test_the_difference_is_system_minus_baseline():
     good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
     bad = {"clean": {"1-1-0": "A TEST", "2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
-    references = references_of(SETS, good, ascii_uppercase)
+    references = references_of(SETS, good, READER)
     verdicts = compare_sets(Baseline("fp32", 0), references, good, bad, SETS)
     assert verdicts["clean"].difference == pytest.approx(100 * 2 / 6)
     assert verdicts["other"].difference == 0.0
@@ -52,6 +53,6 @@ def test_the_difference_is_system_minus_baseline():
 
 def test_a_baseline_without_a_set_is_told():
     good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
-    references = references_of(SETS, good, ascii_uppercase)
+    references = references_of(SETS, good, READER)
     with pytest.raises(UserError, match="was not evaluated on other; run it again with overwrite=true"):
         compare_sets(Baseline("fp32", 0), references, {"clean": good["clean"]}, good, SETS)
