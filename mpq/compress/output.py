@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mpq import pipeline, settings
+from mpq import settings
 from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
 from mpq.commands import script
 from mpq.data.corpus import Corpus
@@ -64,6 +64,8 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
 
     `how_to_measure`: the sentence of its model card that says how to measure its word error rate.
     """
+    from mpq import pipeline  # here: torch takes seconds, which no mistake needs
+
     with tempfile.TemporaryDirectory() as work:
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)

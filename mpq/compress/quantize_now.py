@@ -16,7 +16,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
-from mpq import conf, pipeline, settings
+from mpq import conf, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
@@ -60,6 +60,9 @@ def quantize_now(
     cfg = _config(name, path, bits, found, method, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     check_output(output)
+    from mpq import pipeline  # here: torch takes seconds, which no mistake needs
+
+    settings.check_target(cfg)
     if found and found.transcribed:
         result = pipeline.run(cfg)
         assert result is not None, "one process runs this"
@@ -102,8 +105,6 @@ def _method(method: str, found: Found | None, small: bool) -> str:
 
     Raises: UserError if `method` is unknown or needs more data.
     """
-    import torch
-
     if method != "auto" and method not in RECIPES:
         raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
     if method == "one_stage" and not (found and found.transcribed):
@@ -114,7 +115,11 @@ def _method(method: str, found: Found | None, small: bool) -> str:
         return method
     if not found:
         return "round"
-    return "one_stage" if found.transcribed and (small or torch.cuda.is_available()) else "gptq"
+    if not found.transcribed or small:
+        return "one_stage" if found.transcribed else "gptq"
+    import torch
+
+    return "one_stage" if torch.cuda.is_available() else "gptq"
 
 
 def _config(
@@ -139,9 +144,7 @@ def _config(
         own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
     for key, value in (own | changes).items():
         OmegaConf.update(cfg, key, value, force_add=True)
-    cfg = settings.settle(cfg)
-    settings.check_target(cfg)
-    return cfg
+    return settings.settle(cfg)
 
 
 def _is_small(path: str) -> bool:

@@ -12,7 +12,6 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
-from mpq.models.processor import scored
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.run_folder import RunFolder
 
@@ -53,6 +52,8 @@ def transcribe_set(
 ) -> dict[str, str]:
     """The hypotheses by utterance id, with the batches and the spelling of `mpq.evaluate.transcribe`."""
     from rich.progress import track
+
+    from mpq.models.processor import scored  # here: torch takes seconds, which no mistake needs
 
     rate = recognizer.description.sampling_rate
     found: dict[str, str] = {}

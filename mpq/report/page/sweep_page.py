@@ -9,7 +9,7 @@ from mpq.errors import UserError
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, load_records
 from mpq.report.page.render import Picture, picture, write_page
-from mpq.report.page.run_page import write_run_page
+from mpq.report.page.run_page import up_to_date_page
 from mpq.report.tables.parts import Block, Part
 from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, models_of
@@ -48,7 +48,7 @@ def write_sweep_page(root: Path | str) -> Path:
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
     for record in track(records, "Writing the pages"):
-        write_run_page(RunFolder.of(root, record).path)
+        up_to_date_page(RunFolder.of(root, record).path)
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
     content = {
         "name": root.resolve().name,
