@@ -1,4 +1,4 @@
-"""Run one experiment: `python scripts/run.py [+exp=ROW] [key=value ...]`; without arguments the tiny demo.
+"""Run one experiment: `python scripts/run.py [+exp=ROW] [key=value ...]`; demo=true is the demo.
 
 A finished run is shown from its record; `overwrite=true` repeats it. `--help` lists the groups and the config.
 """
@@ -15,9 +15,9 @@ from mpq.sweep import run_row
 register_resolvers()
 
 DEMO = """\
-The demo takes about N minutes on two cores: start-up (N s), making N utterances with eSpeak NG (N s, the first time
-only), transcribing N of them with the 32-bit model (N s), training (N s), transcribing again (N s). All 9,200
-utterances and 600 updates: python scripts/run.py"""
+The demo takes 3 to 5 minutes on two cores (4 minutes of processor time): it makes 2,000 utterances with eSpeak NG
+(once, 1 minute), transcribes 400 of them with the 32-bit model, trains (1.5 minutes) and transcribes them again.
+The full row, with all 9,200 utterances and 600 updates, takes four times as long: python scripts/run.py"""
 
 
 @guarded

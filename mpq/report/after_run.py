@@ -56,7 +56,7 @@ def _cell(bits: int | None) -> str:
 
 
 def _next(folder: RunFolder, cfg: DictConfig) -> str:
-    """The command that uses the model: on a recording of its own evaluation data, if that is found."""
-    root = Path(cfg.data.root) if cfg.data.root else None
-    audio = next(root.glob(f"{cfg.data.test[0]}/*/*/*.flac"), None) if root else None
+    """The command that uses the model: on a recording of its own evaluation data, if one is found."""
+    corpora = [Path(cfg.data.root)] if cfg.data.root else Path(cfg.cache).glob("synthetic-*")
+    audio = next((path for root in corpora for path in sorted(root.glob(f"{cfg.data.test[-1]}/*/*/*.flac"))), None)
     return script("transcribe", str(audio or "RECORDING.wav"), f"model={folder.model}")
