@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
-from mpq.checks import checked
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
+from mpq.checks import checked
 from mpq.commands import script, setting
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.folder import tell_left_out

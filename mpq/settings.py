@@ -1,4 +1,4 @@
-"""From the composed Hydra config to settled values: names, paths, `demo=true`, `smoke=true`, and the stages of the recipe.
+"""From the composed Hydra config to settled values: names, paths, `demo=true`, `smoke=true`, the stages of the recipe.
 
 Everything that can be rejected by looking at the config alone is rejected here, before anything is read or written.
 """

@@ -1,4 +1,4 @@
-"""The wheel, built and installed in a folder of its own: the README's Python examples run from it, away from the clone."""
+"""The wheel, built and unpacked in a folder of its own: the README's Python examples run from it, outside the clone."""
 
 import json
 import os

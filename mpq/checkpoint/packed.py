@@ -26,7 +26,6 @@ from mpq.checkpoint.format import (
     complete_config,
     make_block,
     packed_name,
-    read_config,
     read_declared,
     scale_name,
     write_config,

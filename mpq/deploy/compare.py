@@ -71,6 +71,8 @@ def _compared(
 ) -> SetResult:
     utterances = [utterance for utterance in utterances if utterance.id in before]
     after = transcribe_set(recognizer, utterances, seconds, f"Transcribing {name}")
+    from mpq.models.processor import scored
+
     references = {utterance.id: scored(recognizer.description.vocabulary, utterance.text) for utterance in utterances}
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
     return SetResult(

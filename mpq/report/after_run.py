@@ -1,4 +1,4 @@
-"""What `scripts/run.py` prints when a run is finished: its table, a map of its precisions, its files, what to do next."""
+"""What `scripts/run.py` prints about a finished run: its table, a map of its precisions, its files, a next command."""
 
 from contextlib import suppress
 from pathlib import Path

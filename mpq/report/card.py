@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import yaml
 
+from mpq.evaluate.significance import in_words
 from mpq.markdown import table
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ
-from mpq.record.result import Bits, Result, Size
+from mpq.record.result import Bits, Result, Significance, Size
 from mpq.report.tables.recipes import label
 
 _LOADING = """\
@@ -133,11 +134,21 @@ def _making(result: Result) -> str:
 def _errors(result: Result) -> str:
     heads = ["set", "WER %", "errors", "words", "utterances"]
     rows = [[name, f"{w.wer:.2f}", w.errors, w.words, w.utterances] for name, w in result.wer.items()]
+    tests = result.significance or {}
+    if set(tests) == set(result.wer):
+        heads += ["WER % of 32 bits", "change", "95 % interval", "MAPSSWE"]
+        rows = [[*row, *_change(w.wer, tests[name])] for row, (name, w) in zip(rows, result.wer.items(), strict=True)]
     counted = [w.characters for w in result.wer.values() if w.characters]
     if len(counted) == len(rows):
         heads += ["CER %", "character errors", "characters"]
         rows = [[*row, f"{c.cer:.2f}", c.errors, c.characters] for row, c in zip(rows, counted, strict=True)]
     return table(heads, rows) + "\n\nGreedy decoding, no language model.\n"
+
+
+def _change(wer: float, test: Significance) -> list[str]:
+    """The cells of the comparison with 32 bits."""
+    low, high = test.interval
+    return [f"{wer - test.difference:.2f}", f"{test.difference:+.2f}", f"{low:+.2f} to {high:+.2f}", in_words(test.p)]
 
 
 def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:

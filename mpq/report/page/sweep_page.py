@@ -64,7 +64,7 @@ def _scale(name: str, root: Path) -> Scale:
     from mpq.report.figures.gallery import pictures  # here, since matplotlib takes a second
 
     drawn = [picture(one.draw, f"{one.shows}; the tables have the numbers.") for one in pictures(name, root)]
-    return Scale(name, build_sheets("all", conf.folder("table"), root, name), drawn)
+    return Scale(name, build_sheets("all", conf.folder("table"), root, name, planned=False), drawn)
 
 
 def _runs(records: Sequence[Result], model: str) -> Runs:

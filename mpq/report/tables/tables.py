@@ -86,15 +86,17 @@ class SystemTable:
                 f"the table {name} needs title, systems and parts of title, rows and columns: {error}"
             ) from error
 
-    def build(self, scale: str, root: Path | str, claims: bool = False) -> Sheet:
+    def build(self, scale: str, root: Path | str, claims: bool = False, planned: bool = True) -> Sheet:
         """Read the records below `root` of every model of `scale`.
 
         `claims` reduces the parts that list systems to those that carry the paper's claims; values computed from all
-        systems, such as a method's largest lossless ratio, stay the same.
+        systems, such as a method's largest lossless ratio, stay the same. `planned`: whether systems without a record
+        are rows, too.
 
         Raises: UserError for an unknown scale, one without models, or a record that can't be read.
         """
-        systems = {model: load_systems(self.name, model, root) for model in models_of(scale)}
+        loaded = {model: load_systems(self.name, model, root) for model in models_of(scale)}
+        systems = {model: [one for one in found if planned or one.runs] for model, found in loaded.items()}
         blocks = [block for model, found in systems.items() for block in self._blocks(model, found, claims)]
         every = [system for found in systems.values() for system in found]
         judged = any("verdict" in column for part in self.parts for column in part.columns)
