@@ -256,6 +256,14 @@ def test_the_card_of_a_users_own_model_does_not_name_a_language():
     assert "language: en\n" in card(first, None, {}) and "language:" not in card(replace(first, scale="own"), None, {})
 
 
+def test_the_model_card_compares_with_32_bits():
+    baseline, run = record("tiny_wav2vec2_fp32", "full_precision", 32), record("x", "one_stage", 3.5, change=80)
+    assert "WER % of 32 bits" not in card(baseline, None, {})
+    (line,) = [line for line in card(run, None, {}).splitlines() if line.startswith(f"| {next(iter(run.wer))} |")]
+    before = next(iter(baseline.wer.values())).wer
+    assert f"| {before:.2f} | +1.00 | +0.60 to +1.40 | p < 0.001 |" in line
+
+
 def test_the_model_card_counts_characters_where_the_record_does():
     first = several()[0]
     assert "CER" not in card(first, None, {})
