@@ -30,5 +30,8 @@ def checked(cfg: DictConfig) -> DictConfig:
 
 
 def finished(cfg: DictConfig) -> Result | None:
-    """Return the record of a settled config's run if that is finished and nothing of it is missing."""
-    return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg)
+    """Return the record of a settled config's run on the embedded corpus if it is finished and nothing is missing.
+
+    Whether a run on a folder of recordings is finished is for `mpq.pipeline` to say, which reads the folder.
+    """
+    return None if cfg.data.root else RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg)
