@@ -15,9 +15,9 @@ from mpq.sweep import run_row
 register_resolvers()
 
 DEMO = """\
-The demo takes 3 to 5 minutes on two cores (4 minutes of processor time): it makes 2,000 utterances with eSpeak NG
+The demo takes 3 to 5 minutes on two cores (3.5 minutes of processor time): it makes 2,000 utterances with eSpeak NG
 (once, 1 minute), transcribes 400 of them with the 32-bit model, trains (1.5 minutes) and transcribes them again.
-The full row, with all 9,200 utterances and 600 updates, takes four times as long: python scripts/run.py"""
+The full row, with all 9,200 utterances and 600 updates, takes three times as long: python scripts/run.py"""
 
 
 @guarded
