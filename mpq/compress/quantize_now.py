@@ -25,7 +25,6 @@ from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError
 from mpq.models.hub import check_available, local_folder
 from mpq.models.kinds import CTC
-from mpq.models.loading import kind_at
 from mpq.record.run_folder import RunFolder
 
 RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
@@ -57,6 +56,8 @@ def quantize_now(
     check_available(path)
     _check_float(path)
     method = _method(method, found, _is_small(path))
+    if output is not None:
+        check_output(output)
     cfg = _config(name, path, bits, found, method, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     check_output(output)
@@ -127,6 +128,8 @@ def _config(
 ) -> DictConfig:
     """The settled config of the run, as scripts/run.py would compose it from its command line."""
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
+    from mpq.models.loading import kind_at  # here: torch takes seconds, which no mistake needs
+
     small, is_ctc = _is_small(path), name is None and kind_at(path) == CTC
     words.append(f"trainer={'tiny' if small else 'paper'}" if is_ctc else f"model={name or _ANY_SEQ2SEQ}")
     settings.register_resolvers()
