@@ -22,6 +22,7 @@ from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
 from mpq.errors import UserError
+from mpq.models.hub import check_available
 
 if TYPE_CHECKING:
     from mpq.deploy.runtime import Description
@@ -40,6 +41,8 @@ def open_recognizer(model: str, accelerator: str = "auto", language: str | None 
 
 
 def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
+    if not (Path(name) / "config.json").is_file():
+        check_available(name)  # before the imports, which take seconds
     from mpq.checkpoint import packed
     from mpq.models.ctc import CtcModel
     from mpq.models.loading import load, speech_model
@@ -111,6 +114,13 @@ def _tokenizer(about: "Description") -> Any:
             replace_word_delimiter_char=about.between_words,
             do_lower_case=about.lower_case,
         )
+
+
+def check_exist(paths: Sequence[Path]) -> None:
+    """Raise UserError if none of the files exists; `transcribe_files` tells of single ones."""
+    if not any(path.exists() for path in paths):
+        listed = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        raise UserError(f"{listed}: no such file{'s' if len(paths) > 1 else ''}")
 
 
 def transcribe_files(
