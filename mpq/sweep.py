@@ -133,7 +133,8 @@ def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]
         if shared not in composed:
             cfg: Any = hydra.compose_config("config", [*shared, *words], run_mode=RunMode.RUN)
             composed[shared] = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
-        settled[row] = settings.settle(OmegaConf.merge(composed[shared], OmegaConf.from_dotlist(own)))
+        cfg = OmegaConf.merge(composed[shared], OmegaConf.from_dotlist(own))
+        settled[row] = settings.settle(cfg)
     return settled
 
 

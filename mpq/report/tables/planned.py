@@ -81,11 +81,11 @@ def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> lis
         raise UserError(f"a table's system has the key {sorted(unknown)[0]}; its keys are {', '.join(sorted(_KEYS))}")
     own = (*entry.get("overrides", ()), *overrides)
     cfg = _naming(entry["recipe"], own)
-    root, *small = (OmegaConf.select(cfg, key) for key in ("data.root", "smoke", "demo"))
+    root, smoke, demo = (OmegaConf.select(cfg, key) for key in ("data.root", "smoke", "demo"))
     root = None if root is None else str(root)
     rows = []
     for bits in entry["bits"]:
-        name = run_name(model, cfg.recipe.infix, bits, root, *map(bool, small), cfg.quantizer.activations)
+        name = run_name(model, cfg.recipe.infix, bits, root, bool(smoke), bool(demo), cfg.quantizer.activations)
         rows += [Row(name, model, entry["recipe"], bits, seed, own, cfg.recipe.name) for seed in entry["seeds"]]
     return rows
 
