@@ -13,6 +13,7 @@ from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
 from mpq.models.processor import scored
+from mpq.progress import track
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.run_folder import RunFolder
 
@@ -52,11 +53,9 @@ def transcribe_set(
     recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
 ) -> dict[str, str]:
     """The hypotheses by utterance id, with the batches and the spelling of `mpq.evaluate.transcribe`."""
-    from rich.progress import track
-
     rate = recognizer.description.sampling_rate
     found: dict[str, str] = {}
-    for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title):
+    for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title, "batches"):
         texts = recognizer.transcribe([load(utterances[index].path, rate) for index in batch])
         found |= {
             utterances[index].id: scored(recognizer.description.vocabulary, text)
