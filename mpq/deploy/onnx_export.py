@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq.errors import UserError
-from mpq.files import replacing
+from mpq.files import check_writable, replacing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -39,13 +39,16 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
     output = Path(output)
-    _check_writable(output)
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    check_writable(output)
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import graph, runtime
     from mpq.deploy.graph import read_weights, rewrite
     from mpq.deploy.slices import in_slices
 
     config, sites, tied, stored = read_folder(Path(folder))
+    check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
     model, processor = load_packed(folder)
     description = describe(model, processor, layout, config["quantization_config"]["sha256"])
     weights = read_weights(sites, stored)
@@ -71,15 +74,6 @@ def check_installed() -> None:
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} must be installed: pip install -e '.[onnx]' -c constraints.txt")
-
-
-def _check_writable(output: Path) -> None:
-    """Raise UserError before the export if `output` can't be written after it."""
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name the ONNX file to write")
-    above = next(parent for parent in output.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{output} can't be written: {above} is not a folder that you may write to")
 
 
 def _layout(name: str, model: Any) -> "Layout":
