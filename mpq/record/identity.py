@@ -7,6 +7,8 @@ The results of a finished run come from its record, so a record must stay valid 
   default config (`conf/trainer/tiny.yaml`, `conf/distill/ctc_kl.yaml`, ...) or in the search's own file. So a new
   setting's default must be what runs did before the setting existed.
 - A removed setting (`_RETIRED`) counts only if its value differed from what runs do now.
+- The content of recordings counts by its hash (`HASH`), where both runs state one: a config that was read without its
+  data states none, nor does the embedded corpus, which its settings describe.
 - Locations and settings of the machine (`_PLACES`) do not count, nor does what a recipe without stages never reads.
 """
 
@@ -19,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf
 
+HASH = "data.hash"
+"""The setting that `mpq.pipeline` adds: the hash of the recordings below `data.root`."""
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
@@ -42,6 +46,8 @@ def recorded(cfg: DictConfig) -> dict[str, Any]:
 def differences(before: Any, after: dict[str, Any]) -> list[str]:
     """Return `key: old -> new` for each relevant setting that differs between two recorded configs."""
     old, new = _counting(before if isinstance(before, dict) else {}), _counting(after)
+    for counting in (old, new) if None in (old.get(HASH), new.get(HASH)) else ():
+        counting.pop(HASH, None)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
 
