@@ -69,18 +69,26 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     _remove(temporary)
     try:
-        yield temporary
-        _publish(temporary)
-        if path.is_dir():
-            _remove(path)  # a folder cannot be renamed onto a folder that is not empty
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            _publish(temporary)
+            if path.is_dir():
+                _remove(path)  # a folder cannot be renamed onto a folder that is not empty
+            temporary.replace(path)
+    finally:
+        _remove(temporary)
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | str) -> Iterator[None]:
+    """Turn the system's errors about `temporary`, or about no named file, into an OSError about `path`."""
+    try:
+        yield
     except Exception as error:
         number = system_error(error)
         if number is None or not (str(temporary) in str(error) or getattr(error, "filename", None) is None):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
-    finally:
-        _remove(temporary)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -16,7 +16,7 @@ from mpq.commands import script
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.evaluate.significance import in_words
-from mpq.files import check_writable, replacing, write_text
+from mpq.files import check_writable, naming, replacing, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.kinds import AUTO_CLASSES
 from mpq.models.loading import kind_at
@@ -87,7 +87,7 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
     check_writable(output, count_parameters(teacher.model))  # at most a byte for nearly all of them
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = {"dir": output.parent, "prefix": f".{output.name}.", "suffix": ".partial"}  # TMPDIR may be small
-    with tempfile.TemporaryDirectory(**beside, ignore_cleanup_errors=True) as work:
+    with tempfile.TemporaryDirectory(**beside, ignore_cleanup_errors=True) as work, naming(output, work):
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)
         bits, size, _, sites = pipeline.compress(cfg, corpus, folder, False, teacher)
