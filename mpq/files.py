@@ -86,7 +86,7 @@ def naming(path: Path, temporary: Path | str) -> Iterator[None]:
         yield
     except Exception as error:
         number = system_error(error)
-        if number is None or not (str(temporary) in str(error) or getattr(error, "filename", None) is None):
+        if number is None or not (str(Path(temporary)) in str(error) or getattr(error, "filename", None) is None):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
 

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mpq.conf import CONF
+from mpq.errors import unused
 from mpq.guard import guarded
 from mpq.settings import register_resolvers
 from mpq.sweep import run_row
@@ -26,10 +27,15 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         return run_row(cfg)
     from mpq.pipeline import run  # here, since it takes seconds that --help need not wait for
+    from mpq.record.identity import OF_STAGES
     from mpq.record.run_folder import RunFolder
     from mpq.report.page.run_page import write_run_page
     from mpq.report.tables.show import show_run
 
+    if not cfg.recipe.stages:
+        keys = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+        given = sorted(key for key in keys if key.partition(".")[0] in OF_STAGES)
+        unused(given, f"recipe={cfg.recipe.name} trains and quantizes nothing")
     result = run(cfg)
     if result is None:  # in all processes but the first
         return

@@ -82,6 +82,8 @@ def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[st
     which = f"method={method}" if chosen == method else f"method={method}, which this data allows,"
     if method != "one_stage":
         unused([_OF_TRAINING[key] for key in changes if key in _OF_TRAINING], f"{which} does not train")
+    if not (found and found.transcribed):
+        unused(["root"] if "root" in changes else [], "a run is recorded only where transcripts allow to measure it")
     if method == "round" and found and not found.transcribed:
         unused(["data"], "method=round uses no recordings, and without transcripts there is nothing to measure")
 

@@ -51,9 +51,7 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
         raise UserError(f"{data['root']} has changed since {run}: its hypotheses are of other recordings")
     recognizer = OnnxRecognizer(file)
     chosen = list(sets) or list(before)
-    return [
-        _compared(recognizer, name, corpus.test[name], before[name], data["test_audio_seconds"]) for name in chosen
-    ]
+    return [_compared(recognizer, name, corpus.test[name], before[name], data["test_audio_seconds"]) for name in chosen]
 
 
 def transcribe_set(

@@ -26,7 +26,8 @@ HASH = "data.hash"
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}  # unused without stages
+OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}
+"""The settings that a recipe without stages never reads."""
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
 _PARTS = ("search", "calibrate")  # the parts of a stage that have a class and a file in conf/search, conf/calibrate
@@ -70,7 +71,7 @@ def _counting(config: dict[str, Any]) -> dict[str, str]:
     for place, group, part in parts:
         counting = {key: value for key, value in counting.items() if not key.startswith(f"{place}.")}
         counting |= {f"{place}.{key}": value for key, value in _of_part(group, part).items()}
-    unused = _PLACES if (config.get("recipe") or {}).get("stages") else _PLACES | _OF_STAGES
+    unused = _PLACES if (config.get("recipe") or {}).get("stages") else _PLACES | OF_STAGES
     if counting.get("quantizer.activations") != "static":
         unused = unused | _OF_STATIC_ACTIVATIONS
     return {key: value for key, value in counting.items() if not {key, key.split(".")[0]} & unused}

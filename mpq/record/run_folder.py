@@ -190,8 +190,12 @@ def load_records(root: Path | str) -> list[Result]:
 def check_root(root: Path | str) -> None:
     """Raise UserError if the folder `root` does not exist."""
     if not Path(root).is_dir():
-        command = script("run", setting("root", root))
-        raise UserError(f"there is no folder {root}; make a first record there with: {command}")
+        raise UserError(f"there is no folder {root}; make a first record there with: {first_run(root)}")
+
+
+def first_run(root: Path | str) -> str:
+    """Return the command that makes a record below `root`."""
+    return script("run", setting("root", root))
 
 
 def references_file(root: Path | str, data_name: str) -> Path:

@@ -8,7 +8,7 @@ from mpq import conf
 from mpq.errors import UserError
 from mpq.progress import track
 from mpq.record.result import Result
-from mpq.record.run_folder import PAGE, RunFolder, load_records
+from mpq.record.run_folder import PAGE, RunFolder, first_run, load_records
 from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.run_page import write_run_page
 from mpq.report.tables.parts import Block, Part
@@ -45,7 +45,7 @@ def write_sweep_page(root: Path | str) -> Path:
     found = [r for r in load_records(root) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
-        raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
+        raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
     for record in track(records, "Writing the pages", "pages"):
         write_run_page(RunFolder.of(root, record).path)
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
