@@ -1,4 +1,4 @@
-"""A disk that takes nothing, or no more, is one sentence of every script that writes, and nothing half-written stays."""
+"""A disk that takes no more is one sentence of every script that writes, and nothing half-written stays."""
 
 import os
 import resource

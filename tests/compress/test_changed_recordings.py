@@ -48,9 +48,7 @@ def hash_of(exp):
     return json.loads((RunFolder("experiments/local", exp, 0).result).read_text())["provenance"]["data"]["hash"]
 
 
-def test_a_speaker_more_is_another_run_until_it_is_overwritten(
-    model_folder, data, here, monkeypatch, capsys
-):
+def test_a_speaker_more_is_another_run_until_it_is_overwritten(model_folder, data, here, monkeypatch, capsys):
     script = REPOSITORY / "scripts" / "quantize.py"
     command = [f"model={model_folder}", "bits=2", f"data={data}", "method=round"]
     assert run_here(monkeypatch, *command, script=script) == 0
