@@ -104,12 +104,12 @@ def test_other_data_of_the_same_name_is_refused_before_the_work(tmp_path, model_
 
 
 def test_a_retrained_checkpoint_replaces_the_baseline_where_told_to(model_folder, speech_folder, tmp_path):
-    from mpq.models import ctc
+    from mpq.models.loading import load
 
     root, model = tmp_path / "records", shutil.copytree(model_folder, tmp_path / "model")
     command = words(root, model, speech_folder, "recipe=uniform", "trainer.updates=1", "logger.mode=off")
     pipeline.run(composed(*command, "target_bits=2"))
-    trained, _ = ctc.load(str(model))
+    trained, _ = load(str(model))
     trained.get_parameter("lm_head.bias").data += 1.0
     trained.save_pretrained(model)  # pyright: ignore[reportCallIssue]
     with pytest.raises(UserError, match=r"has other weights than those of the record .*; overwrite=true makes that"):
