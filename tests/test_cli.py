@@ -53,7 +53,7 @@ from mpq.guard import explain
         ("data.root=/nowhere", ["/nowhere is not a folder", "scripts/prepare.py librispeech"]),
         ("data.on_bad_audio=sing", ["data.on_bad_audio=sing must be one of stop, skip"]),
         ("data.test=[train-nine]", ["no split 'train-nine'", "test-clean"]),
-        ("model.path=/nowhere", ["/nowhere", "model.path="]),
+        ("model.path=/nowhere", ["there is no folder /nowhere"]),
         ("model=hubert_large", ["data/LibriSpeech is not a folder", "scripts/prepare.py librispeech"]),
     ],
 )
