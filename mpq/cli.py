@@ -206,7 +206,12 @@ def _parse(one: Field[Any], value: str) -> Any:
         kind, default = _plain(one.type), _written(one.default)
         listed = kind is bool or get_origin(kind) is Literal
         such = f", such as {one.name}={default}" if default and not listed else ""
-        raise UserError(f"{one.name}={value} must be {_rule(kind)}{such}") from None
+        endless = "; for no limit, write a large one, such as 1e9" if kind is float and _is_endless(value) else ""
+        raise UserError(f"{one.name}={value} must be {_rule(kind)}{such}{endless}") from None
+
+
+def _is_endless(value: str) -> bool:
+    return value.removeprefix("+").lower() in ("inf", "infinity")
 
 
 def _plain(kind: Any) -> Any:

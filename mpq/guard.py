@@ -3,13 +3,16 @@
 import errno
 import functools
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mpq.commands import setting
 from mpq.errors import UserError
 from mpq.files import system_error
+from mpq.output import accept_every_text
 
 # The prefix of OmegaConf's message about a UserError raised by one of our resolvers.
 _RESOLVER = "UserError raised while resolving interpolation: "
@@ -29,6 +32,7 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(main)
     def wrapped(*arguments: Any, **settings: Any) -> Any:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # else Hydra prints its errors itself and ends the process
+        accept_every_text()
         warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|wandb)(\..*)?$")
         try:
             result = main(*arguments, **settings)
@@ -37,8 +41,8 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:  # the reader of our output has stopped reading: `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python fails at its final flush
             sys.exit(1)
-        except KeyboardInterrupt:
-            print("interrupted; the same command resumes from the last checkpoint, if there is one", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print("; ".join(["interrupted", *map(str, stop.args)]), file=sys.stderr)
             sys.exit(130)
         except Exception as error:
             sentence = explain(error)
@@ -66,7 +70,11 @@ def explain(error: BaseException | None) -> str | None:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         return f"there is no {group}={choice}{_choose(error.options or [])}"
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} can't be read: settings are written key=value"
+        key, equals, value = str(error.override).partition("=")
+        quoted = f"; in quotes: {shlex.quote(setting(key, value))}" if equals and not {*value} & {*"[]{}\"'"} else ""
+        return f"{error.override!r} can't be read: settings are written key=value{quoted}"
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):  # model=7
+        return f"a file of a group can't be chosen by a number ({error}): name the file, --help lists them"
     if isinstance(error, OmegaConfBaseException) and error.parent_node is not None and error.key is not None:
         return _unknown_key(error)
     number = system_error(error)

@@ -22,6 +22,7 @@ from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
 from mpq.models.hub import check_available, stated_licence
 from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
+from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
 from mpq.record.hypotheses import Texts, add_references, check_references, read_hypotheses, write_hypotheses
@@ -53,6 +54,7 @@ def run(cfg: DictConfig) -> Result | None:
     settings.check_target(cfg)
     check_starts(cfg.recipe.stages)
     check_logger(cfg.logger)
+    machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
     check_data(**_data(cfg))
     check_labels(cfg.data.get("labels", TRANSCRIPTS))
     if not settings.random_weights(cfg):
@@ -86,7 +88,10 @@ def _run(cfg: DictConfig, corpus: Corpus | None, as_baseline: bool = False) -> R
     if done := folder.finished(cfg, needed):
         return done
     with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
-        return folder.finished(cfg, needed) or _make(cfg, corpus or _corpus(cfg), folder)
+        try:
+            return folder.finished(cfg, needed) or _make(cfg, corpus or _corpus(cfg), folder)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command resumes from the last checkpoint, if there is one") from None
 
 
 def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
@@ -102,7 +107,7 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
         bits, size, time, assignment = compress(cfg, corpus, folder, logger, teacher)
-        references, hypotheses, skipped, normalizer = _transcribe(cfg, corpus, folder)
+        references, hypotheses, skipped, reader = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
             seed=cfg.seed,
@@ -112,7 +117,7 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
             recipe=cfg.recipe.name,
             bits=bits,
             size=size,
-            wer=score(references, hypotheses),
+            wer=score(references, hypotheses, corpus.test),
             significance=baseline and _compare(cfg, baseline, corpus, references, hypotheses),
             time=time,
             provenance=provenance.collect(
@@ -125,7 +130,8 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
                 ),
                 teacher=digest,
             ),
-            normalizer=normalizer,
+            normalizer=reader.normalizer,
+            spelling=reader.spelling,
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
@@ -227,10 +233,10 @@ def _choices(cfg: DictConfig) -> Choices:
     return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"))
 
 
-def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, str | None]:
+def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, Reader]:
     """Evaluate the model that is on disk.
 
-    Return references, hypotheses, the number of files left out, and the normaliser of the texts.
+    Return references, hypotheses, the number of files left out, and the model's reader, which compares the texts.
     """
     speech = speech_model(*load_model(folder.model), _choices(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
@@ -240,7 +246,7 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     references = references_of(heard, speech.reader)
     write_hypotheses(folder.hypotheses, hypotheses)
     add_references(_references(cfg, speech), references, replace=cfg.overwrite)
-    return references, hypotheses, len(corpus.skipped) + len(skipped), speech.reader.normalizer
+    return references, hypotheses, len(corpus.skipped) + len(skipped), speech.reader
 
 
 def _compare(
@@ -249,7 +255,7 @@ def _compare(
     before = read_hypotheses(RunFolder.of(cfg.root, baseline).hypotheses)
     name = Baseline(baseline.exp, baseline.seed)
     part = cfg.data.get("utterances_per_speaker") is not None
-    return compare_sets(name, references, before, hypotheses, corpus.test, cfg.seed, part)
+    return compare_sets(name, references, before, hypotheses, corpus.test, part)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

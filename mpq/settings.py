@@ -14,6 +14,7 @@ from mpq import conf
 from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
+from mpq.names import check_file_name, check_texts
 
 OWN = "own"  # the scale of a model that is not in conf/model/, or that differs from the one shipped under its name
 _PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # that allow only the settings of their files
@@ -32,7 +33,10 @@ def run_name(
     `infix` is the recipe's: empty for one-stage; one that begins with `fp32` is of a recipe at full precision, whose
     name has no bits. Quantized `activations` (static, dynamic), data other than the model's own and smoke runs add a
     suffix, so that different runs never share a name.
+
+    Raises: UserError if the name can't be a folder's.
     """
+    check_file_name("model.name", model, "set model.name=NAME")
     words = [model]
     if infix:
         words.append(infix)
@@ -41,7 +45,9 @@ def run_name(
         words += [] if activations == "none" else [f"a8_{activations}"]
     if data_root and Path(data_root) != _own_root(model):
         words.append(corpus_name(data_root))
-    return "_".join(words) + ("_smoke" if smoke else "")
+    name = "_".join(words) + ("_smoke" if smoke else "")
+    check_file_name("the run's name", name, "set a shorter model.name, or give the data a folder with a shorter name")
+    return name
 
 
 def _own_root(model: str) -> Path | None:
@@ -60,7 +66,8 @@ def _resolve_name(
 ) -> str:
     if isinstance(bits, bool) or not isinstance(bits, (int, float)):
         raise UserError(f"target_bits={bits} must be a number of bits, such as 3.5")
-    return run_name(model, infix or "", bits, data_root, smoke, activations)
+    # Numbers are refused in `settle`, where all settings are known; until then they must not stop the composition.
+    return run_name(str(model), infix or "", bits, None if data_root is None else str(data_root), smoke, activations)
 
 
 def settle(cfg: DictConfig) -> DictConfig:
@@ -74,11 +81,13 @@ def settle(cfg: DictConfig) -> DictConfig:
     known |= {path.name for path in conf.CONF.iterdir()}
     if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
         raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
+    check_texts(cfg)
     for group in _PLAIN_GROUPS:
         _check_group(group, cfg[group])
     if cfg.smoke:
         cfg = OmegaConf.merge(cfg, OmegaConf.load(conf.CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
+    check_file_name("the data's name", data_name(cfg), "give the folder data.root another name, or name it by a link")
     if "label" in cfg.recipe:
         cfg.recipe.label = conf.label(cfg.recipe)  # of several, this run's
     known = conf.model(str(cfg.model.name))
@@ -178,9 +187,9 @@ def check_target(cfg: DictConfig) -> None:
 
 
 def hub_name(cfg: DictConfig) -> str | None:
-    """The Hub name of the model that is compressed, or None where it is a folder or trained here."""
+    """The Hub name of the model that is compressed, without revision; None where it is a folder or trained here."""
     path = str(cfg.model.path)
-    return None if random_weights(cfg) or Path(path).exists() else path
+    return None if random_weights(cfg) or Path(path).exists() else path.partition("@")[0]
 
 
 START_FROM = ("teacher", "previous", "scratch")

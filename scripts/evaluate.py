@@ -24,14 +24,14 @@ class Options:
 def main(chosen: Options) -> None:
     """Transcribe, and print one line per set."""
     from mpq.deploy.compare import compare_with_run  # here, since it takes a second that --help need not wait for
-    from mpq.evaluate.significance import in_words
+    from mpq.evaluate.significance import in_brackets, in_words
 
     for result in compare_with_run(chosen.file, chosen.run, chosen.cache, chosen.sets):
-        low, high = result.verdict.interval
+        test = result.verdict
         print(
-            f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({result.verdict.difference:+.2f}, 95 % "
-            f"interval {low:+.2f} to {high:+.2f}, MAPSSWE {in_words(result.verdict.p)}); {result.changed} of "
-            f"{result.utterances} utterances changed"
+            f"{result.name}: WER {result.run:.2f} % -> {result.file:.2f} % ({test.difference:+z.2f}, "
+            f"{in_brackets(test.interval)}, MAPSSWE {in_words(test.p)}); {result.changed} of {result.utterances} "
+            "utterances changed"
         )
 
 

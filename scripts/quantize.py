@@ -18,7 +18,7 @@ from mpq.cli import command, option, others, required
 class Options:
     """Which model to compress, and how."""
 
-    model: str = required("a folder that transformers wrote, or a name on the Hub")
+    model: str = required("a folder that transformers wrote, or a name on the Hub, NAME or NAME@REVISION")
     bits: float = option(3.5, "average bits per weight, 2 to 8")
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")

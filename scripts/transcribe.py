@@ -22,7 +22,8 @@ class Options:
     audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3; with ffmpeg installed, m4a, webm and others")
     model: str | None = option(
         None,
-        "a folder that mpq or transformers wrote, a name on the Hub, or an .onnx file of scripts/export.py; default: "
+        "a folder that mpq or transformers wrote, a name on the Hub (NAME or NAME@REVISION), or an .onnx file of "
+        "scripts/export.py; default: "
         "the shipped tiny_wav2vec2, which is trained only on the 473 words of the embedded corpus",
     )
     json: bool = option(False, "print one JSON object per line: file, seconds, text, times of the words")

@@ -9,7 +9,7 @@ from tiny_run import run_here
 
 from mpq.conf import REPOSITORY
 from mpq.errors import UserError
-from mpq.guard import explain
+from mpq.guard import explain, guarded
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,12 @@ from mpq.guard import explain
         ("logger.mode=loud", ["logger.mode=loud must be one of auto, offline, online, off"]),
         ("data.root=/nowhere", ["/nowhere is not a folder", "scripts/prepare.py librispeech"]),
         ("data.on_bad_audio=sing", ["data.on_bad_audio=sing must be one of stop, skip"]),
+        *(
+            (f"trainer.precision={word}", [f"precision={word} must be one of 32-true, bf16-mixed, 16-mixed"])
+            for word in ("bf16-true", "16-true", "64-true", "64", "transformer-engine", "half")
+        ),
+        ("trainer.accelerator=tpu", ["accelerator=tpu must be one of auto, cpu, gpu, cuda"]),
+        ("data.root=/no=where", ["'data.root=/no=where' can't be read", "in quotes: 'data.root=\"/no=where\"'"]),
         ("data.test=[train-nine]", ["no split 'train-nine'", "test-clean"]),
         ("model.path=/nowhere", ["there is no folder /nowhere"]),
         ("model=hubert_large", ["data/LibriSpeech is not a folder", "scripts/prepare.py librispeech"]),
@@ -98,6 +104,16 @@ def test_a_disk_that_takes_nothing_is_the_machines_fault_and_a_defect_is_ours(tm
         assert str(explain(refused.value)).startswith(f"{tmp_path / folder} can't be written: ")
     assert explain(FileNotFoundError(2, "No such file", "x")) is None
     assert explain(KeyError("defect")) is None
+
+
+def test_an_interruption_speaks_of_checkpoints_only_where_there_are_some(capfd):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt(*arguments)
+
+    for arguments, said in (((), "interrupted"), (("it resumes",), "interrupted; it resumes")):
+        with pytest.raises(SystemExit) as end:
+            guarded(interrupted)(*arguments)
+        assert end.value.code == 130 and capfd.readouterr().err.strip() == said
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():

@@ -140,7 +140,7 @@ def test_habits_mean_the_same(words, changes):
         (["rate=much"], "rate=much must be a number of 0 or more, such as rate=0.5"),
         (["rate=-1"], "rate=-1 must be a number"),
         (["rate=nan"], "rate=nan must be a number"),
-        (["rate=inf"], "rate=inf must be a number"),
+        (["rate=inf"], "rate=inf must be a number of 0 or more, such as rate=0.5; for no limit, write a large one"),
         (["count=1.5"], "count=1.5 must be a whole number of 0 or more, such as count=3"),
         (["last_count=x"], "last_count=x must be a whole number of 0 or more"),
         (["fast=1"], "fast=1 must be true or false"),

@@ -139,26 +139,14 @@ def mapsswe(utterances: int) -> Callable[[], object]:
     return lambda: test(references, first, second)
 
 
-def bootstrap(utterances: int) -> Callable[[], object]:
-    """10,000 resamples of utterances."""
-    from mpq.evaluate.bootstrap import difference_interval
+def interval(utterances: int) -> Callable[[], object]:
+    """The interval of a difference over 250 speakers and three seeds."""
+    from mpq.evaluate.pooled import pooled
 
-    difference, words = _counts(utterances)
-    return lambda: difference_interval(difference, words)
-
-
-def speaker_bootstrap(utterances: int) -> Callable[[], object]:
-    """10,000 resamples of the utterances' speakers."""
-    from mpq.evaluate.bootstrap import difference_interval
-
-    difference, words = _counts(utterances)
-    speakers = [str(k % 250) for k in range(utterances)]
-    return lambda: difference_interval(difference, words, speakers)
-
-
-def _counts(utterances: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
-    return generator.integers(-3, 4, utterances), generator.integers(1, 60, utterances)
+    difference, words = generator.integers(-3, 4, (3, utterances)), generator.integers(1, 60, utterances)
+    speakers = [str(k % 250) for k in range(utterances)]
+    return lambda: pooled(difference, words, speakers).interval
 
 
 _TICK = 1e-6  # seconds: the resolution of the processor clock
@@ -176,8 +164,7 @@ BY_PARAMETERS = {
 }
 BY_UTTERANCES = {
     "MAPSSWE": mapsswe,
-    "bootstrap": bootstrap,
-    "bootstrap of 250 speakers": speaker_bootstrap,
+    "interval of 250 speakers, three seeds": interval,
 }
 
 

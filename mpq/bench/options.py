@@ -83,7 +83,7 @@ class Growth:
     parameters: tuple[int, ...] = option(
         (2**20, 2**22, 2**24), "for the fake quantization, the mixture and the packing"
     )
-    utterances: tuple[int, ...] = option((1_000, 10_000, 100_000), "for MAPSSWE and the bootstrap")
+    utterances: tuple[int, ...] = option((1_000, 10_000, 100_000), "for MAPSSWE and the interval")
     repeats: int = option(3, "number of times each is measured")
     output: str = option(_RECORDS, _OUTPUT)
 

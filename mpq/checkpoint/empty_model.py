@@ -47,9 +47,15 @@ def check_fits(
 
 
 def check_tensors(
-    model: nn.Module, sites: Mapping[str, PackedSite], tied: Mapping[str, str], stored: Mapping[str, Tensor]
+    model: nn.Module,
+    sites: Mapping[str, PackedSite],
+    tied: Mapping[str, str],
+    stored: Mapping[str, Tensor],
+    optional: str | None = None,
 ) -> None:
     """Refuse tensors that do not match `model`, plain and without weight norm, exactly in name, shape and dtype.
+
+    A tensor whose name ends with `optional` may be missing on either side.
 
     Raises:
         UserError: a missing or superfluous tensor, or one with a different shape or dtype.
@@ -65,6 +71,11 @@ def check_tensors(
     if twice := sorted((tied.keys() & shapes.keys()) | (plain.keys() & packed.keys())):
         raise UserError(f"the folder holds {twice[0]} in more than one form")
     shapes |= {name: shapes[source] for name, source in tied.items()}
+    if optional:
+        one_sided = {name for name in expected.keys() ^ shapes.keys() if name.endswith(optional)}
+        expected, shapes = (
+            {name: one for name, one in side.items() if name not in one_sided} for side in (expected, shapes)
+        )
     if missing := sorted(expected.keys() - shapes.keys()):
         raise UserError(f"the file lacks tensors of the model: {', '.join(missing[:3])} ({len(missing)} in all)")
     if extra := sorted(shapes.keys() - expected.keys()):

@@ -84,13 +84,14 @@ class MpqQuantizer(HfQuantizer):
         return model
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> "PreTrainedModel":
-        from mpq.checkpoint.hf_model import save_pretrained, tie, unpack_all
+        from mpq.checkpoint.hf_model import num_parameters, save_pretrained, tie, unpack_all
 
         if not self.quantization_config.keep_packed:
             unpack_all(model, self.quantization_config.block)
         tie(model, self.quantization_config.block)
         model.all_tied_weights_keys = self._declared_ties
         model.save_pretrained = MethodType(save_pretrained, model)
+        model.num_parameters = MethodType(num_parameters, model)
         return model
 
     # The base class has no annotations, so a type checker assumes that these three methods return nothing.
@@ -98,9 +99,14 @@ class MpqQuantizer(HfQuantizer):
     def get_state_dict_and_metadata(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, model: "PreTrainedModel"
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return the tensors of the packed file, and put their digest into the config, which is written afterwards."""
-        from mpq.checkpoint.hf_model import packed_state
+        """Return the tensors of the packed file, and put their digest into the config, which is written afterwards.
 
+        With adapters, transformers writes theirs alone, so all tensors are returned for it to choose from.
+        """
+        from mpq.checkpoint.hf_model import has_adapters, packed_state
+
+        if has_adapters(model):
+            return model.state_dict(), {}
         return packed_state(model, self.quantization_config.block), {}
 
     def _dequantize(self, model: "PreTrainedModel", dtype: torch.dtype | None = None) -> "PreTrainedModel":
@@ -108,7 +114,7 @@ class MpqQuantizer(HfQuantizer):
         from mpq.checkpoint.hf_model import make_float
 
         make_float(model, self.quantization_config.block, self._weight_norms)
-        del model.save_pretrained  # the class's own writes a float model
+        del model.save_pretrained, model.num_parameters  # the class's own are a float model's
         named = getattr(torch, dtype) if isinstance(dtype, str) else dtype  # after a save_pretrained
         return model.to(named)  # pyright: ignore[reportArgumentType]
 
@@ -118,8 +124,8 @@ class MpqQuantizer(HfQuantizer):
 
     @property
     def is_trainable(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return False: a trained weight would leave its grid, and could not be saved."""
-        return False
+        """Return True: adapters can be trained on it. transformers itself refuses to train the quantized weights."""
+        return True
 
 
 def register() -> None:

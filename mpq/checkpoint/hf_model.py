@@ -24,7 +24,7 @@ from mpq.checkpoint.format import (
     write_config,
 )
 from mpq.checkpoint.packed import read_folder
-from mpq.checkpoint.packed_weights import hold_packed, hold_unpacked, is_packed
+from mpq.checkpoint.packed_weights import count_packed, hold_packed, hold_unpacked, is_packed
 from mpq.checkpoint.packing import pack
 from mpq.checkpoint.tensors import digest, put_tensor, stored_tensors
 from mpq.errors import UserError
@@ -33,6 +33,9 @@ from mpq.quant.activations import detach_activations
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.sites import fold_weight_norm
 
+# Replaces masked frames in training. A model has it only if it masks, which from_pretrained(folder, mask_time_prob=...)
+# may switch on or off; transformers then draws it or leaves it out, as for a float model.
+_MASK = "masked_spec_embed"
 _ONE_FILE = 2**60  # bytes of a shard: more than any model has
 
 
@@ -53,7 +56,7 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     dimensions = {name: cast(Any, module.parametrizations)["weight"][0].dim for name, module in norms.items()}
     fold_weight_norm(model)
     restore_activations(model, config)
-    check_tensors(model, sites, tied, stored)
+    check_tensors(model, sites, tied, stored, optional=_MASK)
     for name, site in sites.items():
         packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
         hold_packed(model, name, site, packed, scale)
@@ -88,7 +91,12 @@ def make_float(model: PreTrainedModel, block: Mapping[str, Any], weight_norms: M
 
     Inputs are then no longer quantized. A weight norm divides by a norm and multiplies by it again, so those weights
     may change by a rounding error.
+
+    Raises:
+        UserError: adapters are attached, which would keep the old weights.
     """
+    if has_adapters(model):
+        raise UserError("adapters are attached to this model: merge or delete them before model.dequantize()")
     unpack_all(model, block)
     tie(model, block)
     detach_activations(model)
@@ -122,11 +130,14 @@ def save_pretrained(model: PreTrainedModel, save_directory: str | Path, **kwargs
     """Replace a loaded model's `save_pretrained`: run transformers' own, then write config.json as `save_packed` does.
 
     transformers omits values from config.json that equal its current defaults, and writes no digest. A packed model is
-    one file with one name, so `max_shard_size` has no effect.
+    one file with one name, so `max_shard_size` has no effect. Of a model with adapters only these are written, as
+    transformers does for every model.
 
     Raises:
         UserError: if a `variant` is given, which would be part of that name.
     """
+    if has_adapters(model):
+        return type(model).save_pretrained(model, save_directory, **kwargs)
     if kwargs.get("variant"):
         raise UserError(
             f"variant={kwargs['variant']!r} can't be saved: a packed model's weights are {WEIGHTS_FILE} alone"
@@ -136,6 +147,19 @@ def save_pretrained(model: PreTrainedModel, save_directory: str | Path, **kwargs
         write_config(
             Path(save_directory) / CONFIG_FILE, complete_config(model, model.config.quantization_config.to_dict())
         )
+
+
+def num_parameters(model: PreTrainedModel, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+    """Replace a loaded model's `num_parameters`, which would leave out weights that are packed in memory."""
+    count = type(model).num_parameters(model, only_trainable, exclude_embeddings)
+    return count if only_trainable else count + count_packed(model)
+
+
+def has_adapters(model: PreTrainedModel) -> bool:
+    """Whether adapters (LoRA and others of peft) are attached, by `add_adapter` or by peft itself."""
+    return getattr(model, "_hf_peft_config_loaded", False) or any(
+        hasattr(module, "base_layer") for module in model.modules()
+    )
 
 
 def _packed_again(name: str, site: PackedSite, weight: Tensor, scale: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 The buffers have the names of the file's tensors, so that a module's state dict matches the file. The weight is a
 property of a class made for the module, as in `torch.nn.utils.parametrize`, which would name the buffers differently.
 Reading `module.weight` (in a layer's forward, or in an attention that reads the weights of layers it never calls)
-returns a float tensor, bit for bit the one that `load_packed` would have stored. An embedding unpacks only the rows
-that it looks up: a decoder looks up one per token.
+returns a float tensor, bit for bit the one that `load_packed` would have stored. It can't be written to. An embedding
+unpacks only the rows that it looks up: a decoder looks up one per token.
 """
 
 import math
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.checkpoint.read_only import REFUSED, ReadOnly
+from mpq.errors import UserError
 from mpq.quant.fake_quantize import dequantize
 
 _GROUP = 8  # codes; of n bits they take n whole bytes
@@ -52,6 +54,13 @@ class _PackedWeight:
     def __get__(self, module: nn.Module | None, owner: type) -> "Tensor | _PackedWeight":
         if module is None:
             return self
+        weight = self.compute(module)
+        return weight if torch.compiler.is_compiling() else weight.as_subclass(ReadOnly)
+
+    def __set__(self, module: nn.Module, value: object) -> None:
+        raise UserError(REFUSED)
+
+    def compute(self, module: nn.Module) -> Tensor:
         packed, scale = module.get_buffer(packed_name(self.leaf)), module.get_buffer(scale_name(self.leaf))
         return dequantize(unpack_codes(packed, self.site.bits, self.site.shape), scale, self.site.grid)
 
@@ -76,13 +85,23 @@ def is_packed(model: nn.Module, name: str) -> bool:
     return leaf in _properties(module)
 
 
+def count_packed(model: nn.Module) -> int:
+    """Return how many weights the model holds packed, a tied one counted once."""
+    held = {
+        id(module.get_buffer(packed_name(leaf))): math.prod(weight.site.shape)
+        for module in model.modules()
+        for leaf, weight in _properties(module).items()
+    }
+    return sum(held.values())
+
+
 def hold_unpacked(model: nn.Module, name: str) -> None:
     """Replace a packed weight by a plain float parameter.
 
     The scale stays, as a buffer that is not in the state dict: it allows the codes to be recovered exactly.
     """
     module, leaf = _place(model, name)
-    weight, scale = getattr(module, leaf), getattr(module, scale_name(leaf))
+    weight, scale = _properties(module)[leaf].compute(module), module.get_buffer(scale_name(leaf))
     for buffer in (packed_name(leaf), scale_name(leaf)):
         delattr(module, buffer)
     _set_properties(module, {key: value for key, value in _properties(module).items() if key != leaf})

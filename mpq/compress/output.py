@@ -15,7 +15,8 @@ from mpq.checkpoint.tensors import count_parameters
 from mpq.commands import script
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
-from mpq.evaluate.significance import in_words
+from mpq.evaluate.significance import in_brackets, in_words
+from mpq.evaluate.verdict import of_run
 from mpq.files import check_writable, naming, replacing, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.kinds import AUTO_CLASSES
@@ -125,20 +126,19 @@ def summary(made: Quantized) -> str:
 
 
 def _words(made: Quantized) -> list[str]:
-    """One line per evaluation set, or one that says what measuring takes."""
+    """One line per evaluation set and the verdict over all, or one that says what measuring takes."""
     if made.result is None:
         how = "evaluate=true" if made.method == "rebudget" else "data=FOLDER with transcripts"
         return [f"WER     not measured: that takes {how}"]
     tests = made.result.significance or {}
-    return [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]
+    verdict = of_run(made.result)
+    lines = [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]
+    return [*lines, *([f"verdict over all sets: {verdict.sentence()}"] if verdict else [])]
 
 
 def _wer(name: str, words: WordErrors, test: Significance | None) -> str:
     line = f"WER     {words.wer:.2f} % on {name}, {words.utterances} utterances"
     if test is None:
         return line
-    low, high = test.interval
-    return (
-        f"{line}; {test.difference:+.2f} against float32, 95 % interval [{low:+.2f}, {high:+.2f}], "
-        f"{in_words(test.p)} (MAPSSWE)"
-    )
+    interval = in_brackets(test.interval)
+    return f"{line}; {test.difference:+z.2f} against float32, {interval}, {in_words(test.p)} (MAPSSWE)"

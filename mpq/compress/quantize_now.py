@@ -146,7 +146,7 @@ def _config(
     if found and found.transcribed:
         own |= {"data.root": str(found.root), "data.train": found.train, "data.test": found.test}
     if not name:
-        called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower()) or "model"
+        called = re.sub(r"\W+", "_", path.rstrip("/").rpartition("/")[2].lower())[:64] or "model"
         own |= {"model.name": called, "model.path": path}
         own |= {"model.searched": _ANY_ENCODER} if is_ctc else {}
         own |= {"model.architecture": None}  # it would create random weights

@@ -98,7 +98,7 @@ class FrameRecognizer:
         if self.step is None:
             parts = iter([self.logits(np.concatenate(list(recording.blocks)))])
         else:
-            size, inner = round(seconds * self.rate), round(margin * self.rate)
+            size, inner = (round(min(length, 1e9) * self.rate) for length in (seconds, margin))  # infinite: one chunk
             parts = chunked_logits(self.logits, recording.blocks, recording.samples, size, inner, self.step)
         characters = np.concatenate([_not_nan(frames).argmax(-1) for frames in parts])
         return transcript(characters, self.tokenizer, (self.step or 0) / self.rate)

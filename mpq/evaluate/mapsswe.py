@@ -7,6 +7,7 @@ that tool.
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,4 +76,4 @@ def z_test(difference: np.ndarray) -> Mapsswe:
         return Mapsswe(count, mean, 0.0, 0.0, 1.0)
     variance = float(difference.var(ddof=1))
     z = mean / math.sqrt(variance / count)
-    return Mapsswe(count, mean, variance, z, math.erfc(abs(z) / math.sqrt(2.0)))
+    return Mapsswe(count, mean, variance, z, max(math.erfc(abs(z) / math.sqrt(2.0)), sys.float_info.min))

@@ -1,13 +1,13 @@
 """Evaluates a stored model on every set and compares it with its baseline."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
-from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.significance import compare
 from mpq.evaluate.transcribe import transcribe
+from mpq.evaluate.units import rate, units_of
 from mpq.evaluate.wer import (
     character_errors_per_utterance,
     error_kinds,
@@ -40,17 +40,24 @@ def references_of(sets: Mapping[str, list[Utterance]], reader: Reader) -> Texts:
     return {name: {u.id: reader.scored(u.text) for u in utterances} for name, utterances in sets.items()}
 
 
-def score(references: Texts, hypotheses: Texts) -> dict[str, WordErrors]:
-    """Return the word and character errors of every set, each with the interval of its rate."""
+def score(references: Texts, hypotheses: Texts, sets: Mapping[str, list[Utterance]]) -> dict[str, WordErrors]:
+    """Return the word and character errors of every set, each with the interval of its rate and its units."""
     scores = {}
     for name, texts in references.items():
+        speakers = speakers_of(sets[name], texts)
         words = word_errors_per_utterance(texts, hypotheses[name])
         letters = character_errors_per_utterance(texts, hypotheses[name])
-        characters = replace(total_characters(*letters), interval=difference_interval(*letters))
-        kinds = error_kinds(texts, hypotheses[name])
-        interval = difference_interval(*words)
-        scores[name] = replace(total_words(*words), characters=characters, interval=interval, **kinds)
+        units, of_letters = units_of(speakers, *words), units_of(speakers, *letters)
+        characters = replace(total_characters(*letters), interval=rate(of_letters).interval, units=of_letters)
+        found = replace(total_words(*words), characters=characters, interval=rate(units).interval, units=units)
+        scores[name] = replace(found, **error_kinds(texts, hypotheses[name]))
     return scores
+
+
+def speakers_of(utterances: Iterable[Utterance], references: Mapping[str, str]) -> dict[str, str]:
+    """Map the utterances that have `references`, in the order of these, to their speakers."""
+    known = {utterance.id: utterance.speaker for utterance in utterances}
+    return {name: known[name] for name in references}
 
 
 def compare_sets(
@@ -59,10 +66,9 @@ def compare_sets(
     baseline_hypotheses: Texts,
     hypotheses: Texts,
     sets: Mapping[str, list[Utterance]],
-    seed: int,
     part: bool = False,
 ) -> dict[str, Significance]:
-    """Return MAPSSWE and the speaker-blocked bootstrap interval for every set.
+    """Return MAPSSWE and the interval over speakers for every set.
 
     `part`: the system was evaluated on part of the utterances; only these are compared.
 
@@ -75,8 +81,10 @@ def compare_sets(
                 f"the baseline {baseline.exp} seed {baseline.seed} was not evaluated on {name}; run it again "
                 "with overwrite=true"
             )
-        speakers = {u.id: u.speaker for u in sets[name] if u.id in texts}
+        speakers = speakers_of(sets[name], texts)
         before = {key: text for key, text in baseline_hypotheses[name].items() if key in texts} if part else None
-        found = compare(texts, before or baseline_hypotheses[name], hypotheses[name], speakers, seed)
-        verdicts[name] = Significance(baseline, found.difference, found.interval, found.z, found.p, found.characters)
+        found = compare(texts, before or baseline_hypotheses[name], hypotheses[name], speakers)
+        verdicts[name] = Significance(
+            baseline, found.difference, found.interval, found.z, found.p, found.characters, found.change
+        )
     return verdicts

@@ -1,8 +1,8 @@
 """Word and character error rates, from counts per utterance.
 
 jiwer counts the errors; this module adds what a corpus needs: utterances are matched by id, so that a missing or
-duplicate hypothesis is an error and not a silent shift of all that follow, and counts are kept per utterance, since the
-bootstrap resamples utterances.
+duplicate hypothesis is an error and not a silent shift of all that follow, and counts are kept per utterance, to be
+added up by speaker.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -31,6 +31,11 @@ class CtcReader(Reader):
         """None: texts are only spelled alike."""
         return None
 
+    @property
+    def spelling(self) -> str:
+        """The rule that fits the vocabulary."""
+        return processor.spelling_rule(self.processor.tokenizer.get_vocab())
+
     def inputs(self, samples: np.ndarray) -> tuple[Tensor, int]:
         """See `Reader.inputs`."""
         made = processor.inputs(self.processor, samples)

@@ -35,18 +35,61 @@ def _looks_like_path(path: str) -> bool:
 
 
 def local_folder(path: str) -> Path | None:
-    """Return the local folder of the model: `path` itself, or its snapshot in the Hub cache; None if there is none."""
+    """Return the local folder of the model: `path` itself, or its snapshot in the Hub cache; None if there is none.
+
+    A snapshot that lacks a file of the model or its processor counts as none: then the Hub is asked for the file.
+    """
     if Path(path).is_dir():
         return Path(path)
+    folder = _snapshot(path)
+    return folder if folder and not _lacking(folder) else None
+
+
+def source_of(path: str) -> tuple[str, dict[str, str]]:
+    """Return what `from_pretrained` takes for the model at `path`: a folder or a Hub name, and the revision if named.
+
+    A revision of a Hub name (a branch, a tag or a commit) is written NAME@REVISION.
+    """
+    if folder := local_folder(path):
+        return str(folder), {}
+    name, _, revision = path.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
+def _snapshot(path: str) -> Path | None:
+    """Return the folder of a Hub name in the cache, whole or in part; None if there is none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    name, _, revision = path.partition("@")
     try:
-        folder = Path(snapshot_download(path, local_files_only=True))
+        return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    # A snapshot may be incomplete; then the Hub is asked for the missing files.
-    return folder if (folder / "config.json").is_file() and _has_weights(folder) else None
+
+
+_EXTRACTOR = ("preprocessor_config.json", "processor_config.json")
+_VOCABULARY = ("vocab*", "tokenizer.json", "*.model")  # as the tokenizers of transformers name theirs
+
+
+def _lacking(folder: Path) -> str | None:
+    """Return the name of a file that the model or processor in `folder` needs and that isn't there; None if whole."""
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    indexes = [*folder.glob("*.index.json")]
+    for index in indexes:
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, OSError):
+            return index.name
+        if missing := [shard for shard in shards if not (folder / shard).is_file()]:
+            return missing[0]
+    if not indexes and not any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
+        return "model.safetensors"
+    for patterns in (_EXTRACTOR, _VOCABULARY):
+        if not any(any(folder.glob(pattern)) for pattern in patterns):
+            return patterns[0].replace("*", ".json")
+    return None
 
 
 def _training_command(path: str) -> str | None:
@@ -88,27 +131,38 @@ def _check_folder(path: str, folder: Path) -> None:
 
 def _check_hub(path: str) -> None:
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import validate_repo_id
 
+    name, _, revision = path.partition("@")
+    at = f" --revision {shlex.quote(revision)}" if revision else ""
     get = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
     if not Path(path).parent.is_dir() or "/" not in path:  # else it is probably meant as a folder in that one
-        get = f"run `hf download {shlex.quote(path)}` where there is a network, or {get}"
+        get = f"run `hf download {shlex.quote(name)}{at}` where there is a network, or {get}"
     try:
-        validate_repo_id(path)
+        validate_repo_id(name)
+        half = _snapshot(path)
+        lacks = (
+            f"in the local Hub cache without {_lacking(half)}"
+            if half
+            else "neither a folder nor in the local Hub cache"
+        )
         if constants.HF_HUB_OFFLINE:
-            raise UserError(f"the model {path} is neither a folder nor in the local Hub cache (HF_HUB_OFFLINE): {get}")
-        HfApi().model_info(path, timeout=_HUB_SECONDS)
+            raise UserError(f"the model {path} is {lacks} (HF_HUB_OFFLINE): {get}")
+        HfApi().model_info(name, revision=revision or None, timeout=_HUB_SECONDS)
     except UserError:
         raise
     except HFValidationError:
         raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
+    except RevisionNotFoundError:
+        raise UserError(
+            f"the Hub's model {name} has no revision {revision}: name a branch, a tag or a commit"
+        ) from None
     except RepositoryNotFoundError:
         raise UserError(f"the Hub has no model {path}, or it is private and needs `hf auth login`") from None
     except Exception as error:  # whatever network error it is, the user needs the same advice
         raise UserError(
-            f"the model {path} is neither a folder nor in the local Hub cache, and the Hub gave no answer "
-            f"({type(error).__name__}): {get}"
+            f"the model {path} is {lacks}, and the Hub gave no answer ({type(error).__name__}): {get}"
         ) from None
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from mpq.errors import UserError, first_line
 from mpq.models.ctc import CtcModel
-from mpq.models.hub import check_available, local_folder
+from mpq.models.hub import check_available, local_folder, source_of
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ, classes, kind_of
 from mpq.models.processor import load_processor, takes_waveform
 from mpq.models.seq2seq import Seq2SeqModel
@@ -31,7 +31,7 @@ def speech_model(model: Any, processor: Any, choices: Choices = DEFAULT) -> Spee
 
 
 def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
-    """Return the fine-tuned model at `path` (a folder or a Hub name) in eval mode, and its processor.
+    """Return the fine-tuned model at `path` (folder, Hub name or NAME@REVISION) in eval mode, and its processor.
 
     A model in the local Hub cache is read from there without contacting the Hub. A mask embedding that the checkpoint
     lacks is set to zero.
@@ -42,7 +42,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     import transformers
     from transformers.utils import logging
 
-    source = str(local_folder(path) or path)
+    source, revision = source_of(path)
     kind = kind_at(path)
     if local_folder(path):
         logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
@@ -50,7 +50,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
     logging.set_verbosity_error()  # hides its table of mismatched tensors; the errors below say what matters
     try:
         auto = getattr(transformers, AUTO_CLASSES[kind])
-        model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **revision)
     except Exception as error:  # transformers may raise anything on damaged files
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
@@ -63,7 +63,7 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
         raise UserError(f"{path} is not fine-tuned for {kind}: its weights lack {', '.join(untrained[:3])}")
     for name in missing:
         model.get_parameter(name).data.zero_()  # else transformers draws it at each load, and no two loads are equal
-    return _KINDS[kind].prepare(model), _load_processor(path, source)
+    return _KINDS[kind].prepare(model), _load_processor(path, source, revision)
 
 
 def kind_at(path: str) -> str:
@@ -73,8 +73,9 @@ def kind_at(path: str) -> str:
     """
     from transformers import PreTrainedConfig
 
+    source, revision = source_of(path)
     try:
-        config, _ = PreTrainedConfig.get_config_dict(str(local_folder(path) or path))
+        config, _ = PreTrainedConfig.get_config_dict(source, **revision)
     except Exception as error:  # whatever it is, the user needs the same advice
         raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
     return kind_of(config) or CTC
@@ -84,13 +85,14 @@ def longest_seconds(path: str) -> float | None:
     """Return the longest recording, in seconds, that the model at `path` can be trained on; None without a limit."""
     if kind_at(path) == CTC:
         return None
-    return float(load_processor(str(local_folder(path) or path)).feature_extractor.chunk_length)
+    source, revision = source_of(path)
+    return float(load_processor(source, **revision).feature_extractor.chunk_length)
 
 
-def _load_processor(path: str, source: str) -> Any:
+def _load_processor(path: str, source: str, revision: Mapping[str, str]) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:
-        processor = load_processor(source)
+        processor = load_processor(source, **revision)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
         raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
     for part in ("feature_extractor", "tokenizer"):

@@ -72,7 +72,7 @@ def spelling(processor: Any, text: str) -> str:
     letters stay distinct: a vocabulary with the Turkish ı (or, in upper case, İ) uses the Turkish pairs i/İ and ı/I;
     with any other, ı is left unchanged, and so is a letter of the other case that the vocabulary contains, such as ß.
     Unicode: composed (NFC), unless fewer characters of the text itself, or of its decomposed form (NFD), are missing
-    from the vocabulary.
+    from the vocabulary. `spelling_rule` describes what applies to a vocabulary; records state it.
     """
     return _spelled(_letters(processor.tokenizer.get_vocab()), text)
 
@@ -90,6 +90,15 @@ def scored(vocabulary: Iterable[str], text: str) -> str:
     if "ı" in letters:
         text = text.translate(str.maketrans({"i": "İ", "ı": "I"}))
     return "".join(up if (up := c.upper()).lower() == c else c for c in text)
+
+
+def spelling_rule(vocabulary: Iterable[str]) -> str:
+    """Return in words how `spelling` and `scored` bring texts to the model's tokens `vocabulary`, for records."""
+    letters = _letters(vocabulary)
+    cases = _cases(letters)
+    case = {"upper": "upper case", "lower": "lower case, stored in upper case"}
+    rule = case[cases.pop()] if len(cases) == 1 else "case as written"
+    return f"{rule}; Turkish i/İ and ı/I" if rule != "case as written" and letters & {"ı", "İ"} else rule
 
 
 def inputs(processor: Any, samples: np.ndarray) -> torch.Tensor:

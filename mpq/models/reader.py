@@ -36,6 +36,11 @@ class Reader(ABC):
     def normalizer(self) -> str | None:
         """The name, for records, of the normaliser that `scored` applies; None if texts are only spelled alike."""
 
+    @property
+    @abstractmethod
+    def spelling(self) -> str | None:
+        """In words, for records: how labels and `scored` texts are brought to a vocabulary; None if not at all."""
+
     @abstractmethod
     def inputs(self, samples: np.ndarray) -> tuple[torch.Tensor, int]:
         """Return a model's inputs `[time]` or `[time, features]` for one recording, and their length without padding.

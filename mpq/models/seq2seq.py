@@ -48,6 +48,11 @@ class Seq2SeqReader(Reader):
         """Whisper's normaliser for English, or the basic one for other languages."""
         return ENGLISH if self.english else BASIC
 
+    @property
+    def spelling(self) -> None:
+        """None: such a vocabulary spells every text."""
+        return None
+
     def inputs(self, samples: np.ndarray) -> tuple[Tensor, int]:
         """Return log-mel features `[3000, features]` of 30 s, and the number of frames with audio.
 

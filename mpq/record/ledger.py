@@ -6,7 +6,6 @@ the work of that time is repeated and counted after the run resumes.
 """
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +125,10 @@ def _synchronize(reset_peak: bool = False) -> int:
     import torch  # here, because tables and --help need no torch
 
     if not torch.cuda.is_available():
+        try:
+            import resource  # not on Windows
+        except ImportError:
+            return 0
         unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     peak = 0

@@ -63,7 +63,8 @@ def hardware() -> Hardware:
     """Return the CPU's model, the cores that this process may use, the memory in bytes and the names of the GPUs."""
     import torch  # here, because reading records needs no torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    known = hasattr(os, "sysconf")  # not on Windows, where the record says 0
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 0
     gpus = tuple(torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count()))
     return Hardware(_cpu_model(), usable_cores(), memory, gpus)
 

@@ -15,25 +15,39 @@ from mpq.record.fields import STRICT, parse
 
 
 @dataclass(frozen=True)
+class Units:
+    """What an interval is drawn over: `counts` maps each speaker, or each utterance, to errors and words (or letters).
+
+    `kind`: utterances where a set has too few speakers (`mpq.evaluate.units`).
+    """
+
+    kind: Literal["speaker", "utterance"]
+    counts: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class CharacterErrors:
     """Character errors of one evaluation set: `cer` in percent = 100 errors / characters, including spaces.
 
-    `interval`: the bootstrap 95 % interval of `cer` over utterances, percent.
+    `interval`: the 95 % interval of `cer`, percent, over `units` (both None in older records; no interval: one
+    speaker, or the same errors everywhere).
     """
 
     cer: float
     errors: int
     characters: int
     interval: tuple[float, float] | None = None
+    units: Units | None = None
 
 
 @dataclass(frozen=True)
 class WordErrors:
     """Word errors of one evaluation set: `wer` in percent = 100 errors / words.
 
-    `characters`: the character errors of the same texts; `interval`: the bootstrap 95 % interval of `wer` over
-    utterances, percent. `insertions`, `deletions`, `substitutions`: what the errors are; `loops`: hypotheses of more
-    than twice as many words as their reference, as of a decoder that repeats itself. (None in older records.)
+    `characters`: the character errors of the same texts; `interval`: the 95 % interval of `wer`, percent, over `units`
+    (no interval: one speaker, or the same errors everywhere). `insertions`, `deletions`, `substitutions`: what the
+    errors are; `loops`: hypotheses of more than twice as many words as their reference, as of a decoder that repeats
+    itself. (None in older records.)
     """
 
     wer: float
@@ -46,6 +60,7 @@ class WordErrors:
     deletions: int | None = None
     substitutions: int | None = None
     loops: int | None = None
+    units: Units | None = None
 
 
 @dataclass(frozen=True)
@@ -58,26 +73,31 @@ class Baseline:
 
 @dataclass(frozen=True)
 class CharacterChange:
-    """One set against the baseline: `difference` = CER - baseline CER and its 95 % `interval`, percentage points."""
+    """One set against the baseline: `difference` = CER - baseline CER and its 95 % `interval`, percentage points.
+
+    `interval` is None where there is none (see `WordErrors`).
+    """
 
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Significance:
     """One set against the baseline: `difference` = WER - baseline WER and its 95 % `interval`, percentage points.
 
-    `z` and two-tailed `p` are MAPSSWE's (NIST); z has the sign of the difference: positive is worse than the baseline.
-    `characters`: the same for the character error rate (None in records older than this field).
+    `interval` is None where there is none (see `WordErrors`). `z` and two-tailed `p` are MAPSSWE's (NIST); z has the
+    sign of the difference: positive is worse than the baseline. `characters`: the same for the character error rate;
+    `change`: errors of each of the set's `units` minus the baseline's (None in records older than these fields).
     """
 
     baseline: Baseline
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     z: float
     p: float
     characters: CharacterChange | None = None
+    change: dict[str, int] | None = None
 
 
 SCHEMA = 1
@@ -107,8 +127,10 @@ class Size:
 class StageTime:
     """Cost of one stage: wall-clock seconds, devices, updates, audio-seconds processed, peak bytes, times resumed.
 
-    `processor_seconds` are those of all threads and workers of the process (0 in records older than this field). Not
-    frozen: the ledger counts in it while the stage runs.
+    `processor_seconds` are those of all threads and workers of the process (0 in records older than this field).
+    `posteriors_found`: with `distill.keep`, how many of the teacher's posteriors were on disk when the stage first
+    began, whose computation its seconds therefore lack (None: not kept). Not frozen: the ledger counts in it while the
+    stage runs.
     """
 
     name: str
@@ -119,6 +141,7 @@ class StageTime:
     peak_memory_bytes: int
     resumed: int = 0
     processor_seconds: float = 0.0
+    posteriors_found: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +201,8 @@ class Result:
 
     `scale`: from the model's file in `conf/model/`; "own" for a user's model, which has no such file. `normalizer`:
     what references and hypotheses went through before they were compared (None: they are only spelled alike).
+    `spelling`: how they were brought to a CTC model's vocabulary (`mpq.models.processor.spelling_rule`; None for others
+    and in older records).
     """
 
     schema: int = SCHEMA
@@ -194,6 +219,7 @@ class Result:
     time: Time
     provenance: Provenance
     normalizer: str | None = None
+    spelling: str | None = None
     __pydantic_config__ = STRICT
 
     @property
@@ -209,10 +235,17 @@ class Result:
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
         if self.normalizer is None:
             del content["normalizer"]
+        if self.spelling is None:
+            del content["spelling"]
         if self.provenance.data.utterances_per_speaker is None:
             del content["provenance"]["data"]["utterances_per_speaker"]
-        for figures in [*content["wer"].values(), *content.get("significance", {}).values()]:
-            for key in [key for key, value in figures.items() if value is None]:
+        words = list(content["wer"].values())
+        letters = [figures["characters"] for figures in words if figures["characters"]]
+        tests, stages = content.get("significance", {}).values(), content["time"]["stages"]
+        for figures in [*words, *tests, *stages, *letters]:
+            # A test's and the characters' interval were there from the start, and none is told as null.
+            always = "interval" if "z" in figures or "cer" in figures else ""
+            for key in [key for key, value in figures.items() if value is None and key != always]:
                 del figures[key]
         return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -5,7 +5,9 @@ hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run 
 defined only here.
 """
 
+import logging
 import shutil
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from mpq.record.hypotheses import has_hypotheses
 from mpq.record.identity import HASH, differences, flat, recorded
 from mpq.record.result import Baseline, Result, from_json
 
+_log = logging.getLogger(__name__)
 Needed = Literal["model", "hypotheses", "record"]
 _RESULT = "result.json"
 BITS, SEARCH = "bits.json", "search.json"
@@ -177,14 +180,26 @@ def run_folders(root: Path | str) -> list[RunFolder]:
     return [RunFolder.at(path) for path in sorted(Path(root).glob("*/seed*"))]
 
 
-def load_records(root: Path | str) -> list[Result]:
-    """Read every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
+def load_records(root: Path | str, read: Callable[[RunFolder], Result] = RunFolder.read) -> list[Result]:
+    """Return what `read` makes of every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
 
-    Raises UserError for a missing root, an unreadable record, or one whose folder names another experiment or seed:
-    a record is never silently left out.
+    One that can't be read, or whose folder names another experiment or seed, is left out with a warning that names it.
+
+    Raises UserError for a missing root.
     """
     check_root(root)
-    return [RunFolder.at(path.parent).read() for path in sorted(Path(root).rglob(_RESULT))]
+    return readable((RunFolder.at(path.parent) for path in sorted(Path(root).rglob(_RESULT))), read)
+
+
+def readable(folders: Iterable[RunFolder], read: Callable[[RunFolder], Result] = RunFolder.read) -> list[Result]:
+    """Return what `read` makes of the records in `folders`; a bad one is left out with a warning that names it."""
+    found: list[Result] = []
+    for folder in folders:
+        try:
+            found += [read(folder)] if folder.result.is_file() else []
+        except UserError as error:
+            _log.warning("left out: %s", error)
+    return found
 
 
 def check_root(root: Path | str) -> None:
@@ -205,6 +220,6 @@ def references_file(root: Path | str, data_name: str) -> Path:
     """
     if not data_name or "/" in data_name or data_name.startswith("."):
         raise UserError(
-            f"data name {data_name!r} must be a plain file name without '/' or leading '.': rename the folder"
+            f"data name {data_name!r} must be a plain file name without '/' or leading '.': rename the folder data.root"
         )
     return Path(root) / "references" / f"{data_name}.jsonl"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from mpq.evaluate.verdict import of_run
 from mpq.markdown import table
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ
 from mpq.record.result import Bits, Result, Size
@@ -137,7 +138,9 @@ def _errors(result: Result) -> str:
     if len(counted) == len(rows):
         heads += ["CER %", "character errors", "characters"]
         rows = [[*row, f"{c.cer:.2f}", c.errors, c.characters] for row, c in zip(rows, counted, strict=True)]
-    return table(heads, rows) + "\n\nGreedy decoding, no language model.\n"
+    verdict = of_run(result)
+    compared = f" Against the 32-bit model, over all sets: {verdict.sentence()}." if verdict else ""
+    return table(heads, rows) + f"\n\nGreedy decoding, no language model.{compared}\n"
 
 
 def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.errors import UserError
+from mpq.evaluate.units import completed
 from mpq.files import write_text
-from mpq.record.run_folder import check_root, run_folders
+from mpq.record.run_folder import check_root, readable, run_folders
 from mpq.report.figures.gallery import Picture, pictures
 from mpq.report.figures.style import save
 from mpq.report.tables.claims import claims_sheet
@@ -80,7 +81,7 @@ def _claims(scale: str, root: Path) -> str:
 
 def _every_run(root: Path) -> Path:
     """Every tracked record, one row each: those in the folders of runs, not others below `root`."""
-    records = [folder.read() for folder in run_folders(root) if folder.result.is_file()]
+    records = readable(run_folders(root), completed)
     write_text(root / "tables.md", to_markdown([load_table("records", conf.folder("table")).build(records)]))
     return root / "tables.md"
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from mpq.evaluate.verdict import of_run
 from mpq.record.result import Result
 from mpq.record.search import StageSearch
 from mpq.report.tables.parts import Part
@@ -12,8 +13,8 @@ _log = logging.getLogger(__name__)
 # The columns of a run's row (mpq/report/tables/columns.py); those "per set" appear once for each evaluation set.
 ROW = (
     "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
-    "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "verdict", "seconds",
-    "device_seconds", "updates", "peak_memory",
+    "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "alone", "change",
+    "verdict", "seconds", "device_seconds", "updates", "peak_memory",
 )  # fmt: skip
 
 
@@ -52,8 +53,10 @@ def _log_result(logger: Any, result: Result, stages: Sequence[StageSearch]) -> N
 
 
 def summary(result: Result) -> dict[str, float]:
-    """The numbers of `result` under the names that the dashboard plots."""
+    """The numbers of `result` under the names that the dashboard plots; `verdict/` is over all sets."""
     tests = (result.significance or {}).items()
+    verdict = of_run(result)
+    interval = verdict and verdict.change.interval
     return {
         "size/file_bytes": result.size.file_bytes,
         "size/file_ratio": result.size.file_ratio,
@@ -66,8 +69,10 @@ def summary(result: Result) -> dict[str, float]:
         **{f"cer/{name}": words.characters.cer for name, words in result.wer.items() if words.characters},
         **{f"significance/{name}/p": test.p for name, test in tests},
         **{f"significance/{name}/difference": test.difference for name, test in tests},
-        **{f"significance/{name}/largest_increase": max(0.0, test.interval[1]) for name, test in tests},
+        **{f"significance/{name}/largest_increase": max(0.0, t.interval[1]) for name, t in tests if t.interval},
         **{f"significance/{name}/cer_difference": t.characters.difference for name, t in tests if t.characters},
+        **({"verdict/difference": verdict.change.estimate} if verdict else {}),
+        **({"verdict/low": interval[0], "verdict/high": interval[1]} if interval else {}),
     }
 
 

@@ -19,6 +19,8 @@ from mpq.errors import UserError, first_line
 from mpq.files import write_text
 
 _HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # the two names of W&B's own server
+_LONGEST, _LONGEST_TAG = 128, 64  # characters that W&B accepts of a name and of a tag
+_NOT_IN_PROJECT = "/\\#?%:"
 _MODES = ("auto", "offline", "online", "off")
 _START_SECONDS = 8.0  # wandb's own limit is 90
 _FINISH_SECONDS = 60.0  # for the remaining upload; wandb has no limit, so that a lost server would block the run
@@ -33,9 +35,14 @@ _log = logging.getLogger(__name__)
 
 
 def check(settings: Mapping[str, Any]) -> None:
-    """Raise UserError for an unknown `mode`, and for `online` without a login."""
+    """Raise UserError for an unknown `mode`, a `project` that W&B doesn't accept, and for `online` without a login."""
     if settings["mode"] not in _MODES:
         raise UserError(f"logger.mode={settings['mode']} must be one of {', '.join(_MODES)}")
+    project = str(settings["project"])
+    if settings["mode"] != "off" and (not 0 < len(project) <= _LONGEST or set(project) & set(_NOT_IN_PROJECT)):
+        raise UserError(
+            f"logger.project={project} must have 1 to {_LONGEST} characters, none of them {' '.join(_NOT_IN_PROJECT)}"
+        )
     if settings["mode"] == "online" and not has_login():
         raise UserError("logger.mode=online needs a login: run `wandb login`, or set logger.mode=offline")
 
@@ -70,11 +77,11 @@ def run_logger(
     offline = wanted in ("offline", "dryrun") or settings["mode"] == "offline" or not has_login()
     folder.mkdir(parents=True, exist_ok=True)
     arguments = {
-        "project": settings["project"],
-        "name": f"{exp}-seed{seed}",
-        "group": exp,
-        "job_type": job_type,
-        "tags": tags,
+        "project": str(settings["project"]),
+        "name": f"{exp[: _LONGEST - 32]}-seed{seed}",
+        "group": exp[:_LONGEST],
+        "job_type": job_type[:_LONGEST],
+        "tags": [tag[:_LONGEST_TAG] for tag in tags],
         "config": config,
     }
     try:

@@ -80,6 +80,10 @@ class Posteriors:
         self._teacher = teacher
         teacher.model.eval()
 
+    def count(self) -> int:
+        """Return how many utterances' posteriors are on disk."""
+        return sum(1 for _ in self._folder.rglob("*.safetensors"))
+
     def __call__(self, batch: Batch, longest: int) -> Tensor:
         """Return log posteriors `[batch, longest, vocabulary]`, float32, zeros after an utterance's last position.
 
@@ -178,6 +182,10 @@ class Loss:
         if self._teacher is not None:
             self._teacher.model.eval()
         self._posteriors = posteriors
+
+    def posteriors_found(self) -> int | None:
+        """Return how many of the teacher's posteriors are on disk; None if they are not kept."""
+        return None if self._posteriors is None else self._posteriors.count()
 
     def __call__(
         self, student: SpeechModel, batch: Batch, share: Share | None = None

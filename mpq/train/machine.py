@@ -16,6 +16,10 @@ from mpq.errors import UserError
 from mpq.quant import compiled
 from mpq.train import processes
 
+# Not Lightning's bf16-true, 16-true and 64-true: they convert every weight and scale, but the packed format is float32.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # Lightning's own short names
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 _SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
 
 
@@ -25,6 +29,8 @@ class Machine:
 
     gradient_checkpointing: store only each layer's inputs and recompute the rest in the backward pass. compile: use
     torch.compile for the quantizers, see `mpq.quant.compiled.choose`.
+
+    Raises: UserError for a precision or an accelerator that is not one of `PRECISIONS` or `ACCELERATORS`.
     """
 
     accelerator: str = "auto"
@@ -35,6 +41,12 @@ class Machine:
     threads: int = 0
     gradient_checkpointing: bool = False
     compile: compiled.Choice = "auto"
+
+    def __post_init__(self) -> None:
+        if _SHORT.get(str(self.precision), self.precision) not in PRECISIONS:
+            raise UserError(f"trainer.precision={self.precision} must be one of {', '.join(PRECISIONS)}")
+        if self.accelerator not in ACCELERATORS:
+            raise UserError(f"trainer.accelerator={self.accelerator} must be one of {', '.join(ACCELERATORS)}")
 
 
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
@@ -72,7 +84,7 @@ def placement(machine: Machine, *plugins: Any) -> dict[str, Any]:
         "devices": machine.devices,
         "num_nodes": machine.nodes,
         "strategy": strategy,
-        "precision": machine.precision,  # Lightning itself lists the choices in its error
+        "precision": machine.precision,
         "plugins": list(plugins),
     }
 

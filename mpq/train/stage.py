@@ -38,6 +38,8 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
     """
     _prepare(student, stage, run)
     with _clock(stage, run) as entry:
+        if stage.optimization.updates and entry.posteriors_found is None:  # not None: the stage is resumed
+            entry.posteriors_found = stage.loss.posteriors_found()
         run.save_ledger()  # so that a resumption is counted even if the next kill comes soon
         precisions = None if stage.search is None else quantized(student, stage.search, stage, run, entry)
         module = None if stage.optimization.updates == 0 else _trained(student, stage, run, precisions)

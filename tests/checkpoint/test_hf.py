@@ -173,6 +173,21 @@ def test_another_shape_or_class_than_what_was_packed_is_refused(packed):
         transformers.Wav2Vec2Model.from_pretrained(packed)
 
 
+@pytest.mark.parametrize("keep_packed", [False, True])
+def test_masking_is_switched_on_and_off_as_fine_tuning_scripts_do(packed, keep_packed, tmp_path):
+    options = {"quantization_config": MpqConfig(keep_packed=keep_packed)}
+    plain = load(packed, mask_time_prob=0.0, **options)  # the packed model has masking on
+    assert not hasattr(plain.wav2vec2, "masked_spec_embed")
+    plain.save_pretrained(tmp_path / "plain")
+    masking = load(tmp_path / "plain", mask_time_prob=0.3, attention_dropout=0.2, ctc_loss_reduction="mean", **options)
+    assert masking.config.mask_time_prob == 0.3 and masking.wav2vec2.masked_spec_embed.isfinite().all()
+    assert torch.equal(logits(masking), logits(load(packed)))
+    masking.save_pretrained(tmp_path / "masking")
+    assert torch.equal(load(tmp_path / "masking").wav2vec2.masked_spec_embed, masking.wav2vec2.masked_spec_embed)
+    saved = [load_file(folder / "model.safetensors").keys() for folder in (tmp_path / "plain", packed)]
+    assert saved[1] - saved[0] == {"wav2vec2.masked_spec_embed"}
+
+
 def test_a_float_model_is_not_quantized_by_loading(tmp_path):
     tiny_model("wav2vec2_group").save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"mpq\.quantize"):

@@ -1,6 +1,9 @@
 import json
+import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -158,6 +161,38 @@ def test_a_missing_library_is_told(monkeypatch):
     espeak._library.cache_clear()
     with pytest.raises(UserError, match=r"eSpeak NG, which can't be loaded .*pip install espeakng-loader"):
         espeak.speak("HELLO", voices.HEARD[0])
+
+
+DEEP = """
+import sys, espeakng_loader, numpy
+if sys.argv[1]: espeakng_loader.get_data_path = lambda: sys.argv[1]
+from mpq.data.synthetic import espeak, voices
+numpy.save(sys.argv[2], espeak.speak("a deep path", voices.HEARD[0])[0])
+"""
+
+
+def spoken(data, file, **environment):
+    words = [sys.executable, "-c", DEEP, str(data), str(file)]
+    return subprocess.run(words, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_data_at_a_deep_path_are_read_through_a_link_that_goes_away(tmp_path):
+    import espeakng_loader
+
+    deep = tmp_path / ("workspace/" * 20) / "espeak-ng-data"
+    deep.parent.mkdir(parents=True)
+    deep.symlink_to(espeakng_loader.get_data_path())
+    short = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        assert spoken("", tmp_path / "plain.npy").returncode == 0
+        done = spoken(deep, tmp_path / "deep.npy", TMPDIR=str(short))
+        assert done.returncode == 0, done.stderr
+        assert np.array_equal(np.load(tmp_path / "plain.npy"), np.load(tmp_path / "deep.npy"))
+        assert not list(short.iterdir())
+        refused = spoken(deep, tmp_path / "none.npy", TMPDIR=str(deep.parent))
+        assert "at most 159 bytes" in refused.stderr and f"has {len(str(deep))}" in refused.stderr
+    finally:
+        short.rmdir()
 
 
 def test_what_cannot_be_made_is_refused(tmp_path):

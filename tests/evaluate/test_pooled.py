@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from mpq.errors import UserError
-from mpq.evaluate.pooled import NO_WORSE, UNDECIDED, WORSE, Pooled, pooled
+from mpq.evaluate.pooled import MIN_SPEAKERS, NO_WORSE, UNDECIDED, WORSE, Pooled, pooled
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def test_one_word_a_speaker_and_one_seed_is_the_t_test_of_a_mean(rng):
     found = pooled(errors, np.ones(30), np.arange(30).astype(str))
     expected = stats.ttest_1samp(errors, 0.0).confidence_interval(0.95)
     assert found.interval == pytest.approx((100 * expected.low, 100 * expected.high))
-    assert found.freedom == 29 and found.seeds == 1 and found.speakers == 30
+    assert found.freedom == 29 and found.seeds == 1 and found.units == 30
 
 
 def test_equal_speakers_and_several_seeds_are_the_analysis_of_variance_of_two_crossed_factors(rng):
@@ -91,9 +91,26 @@ def test_a_percentile_bootstrap_of_few_speakers_covers_less():
     assert hits / 400 < 0.93
 
 
-def test_one_speaker_has_no_interval(rng):
-    found = pooled(rng.integers(0, 3, 20), np.full(20, 9), ["one"] * 20)
-    assert found.interval == (-np.inf, np.inf) and found.verdict(100.0) == UNDECIDED
+def test_few_speakers_have_no_interval_and_nor_has_what_never_differs(rng):
+    errors = rng.integers(0, 3, 20)
+    for speakers, reason in ((1, "one speaker"), (MIN_SPEAKERS - 1, "fewer than 5 speakers")):
+        found = pooled(errors, np.full(20, 9), [str(k % speakers) for k in range(20)])
+        assert (found.interval, found.detectable, found.missing) == (None, None, reason)
+        assert found.verdict(100.0) == UNDECIDED
+    assert pooled(errors, np.full(20, 9), np.arange(20) % MIN_SPEAKERS).missing == ""
+    same = pooled(np.full(20, 1), np.full(20, 9), np.arange(20).astype(str))
+    assert same.interval is None and same.missing == "the same errors everywhere"
+    few = [pooled(errors[:n], np.full(n, 9), np.arange(n).astype(str), by_speaker=False) for n in (1, 3)]
+    assert few[0].missing == "one utterance" and few[1].missing == ("" if np.ptp(errors[:3]) else same.missing)
+
+
+@pytest.mark.parametrize("speakers", [2, 3, 4, 5, 6])
+def test_the_width_of_an_interval_over_fewer_speakers_than_the_least_is_luck(speakers):
+    """Why `MIN_SPEAKERS` is what it is: the nine tenths' width over the one tenth's is above three below it only."""
+    rng = np.random.default_rng(speakers)
+    errors = [pooled(*simulated(rng, speakers, 1, 0.0)).error for _ in range(1000)]
+    low, high = np.quantile(errors, [0.1, 0.9])
+    assert (high / low > 3) == (speakers < MIN_SPEAKERS)
 
 
 def test_a_verdict_is_where_the_interval_lies():

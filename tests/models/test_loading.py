@@ -161,7 +161,7 @@ def test_a_cached_model_needs_no_network(empty_cache, folder, monkeypatch):
 
 def test_a_partly_cached_model_is_not_there(empty_cache, folder):
     cached(empty_cache, folder, files=("config.json",))
-    assert "neither a folder nor in the local Hub cache" in refused("someone/model")
+    assert "in the local Hub cache without model.safetensors" in refused("someone/model")
 
 
 @pytest.fixture
@@ -221,3 +221,52 @@ def test_there_is_no_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="the Hub gave no answer"):
         check_available("someone/model")
+
+
+@pytest.fixture
+def in_cache(empty_cache, folder):
+    """A model in the Hub cache, as acme/asr at one commit that the branch main and the tag v1 name."""
+    root, commit = empty_cache / "models--acme--asr", "a" * 40
+    for name in ("main", "v1"):
+        (root / "refs").mkdir(parents=True, exist_ok=True)
+        (root / "refs" / name).write_text(commit)
+    shutil.copytree(folder, root / "snapshots" / commit)
+    return root / "snapshots" / commit
+
+
+@pytest.mark.parametrize("name", ["acme/asr", "acme/asr@v1", "acme/asr@" + "a" * 40])
+def test_a_revision_in_the_cache_is_loaded_from_there(in_cache, name):
+    assert loading.load(name)[0].config.model_type == "wav2vec2"
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "preprocessor_config.json", "vocab.json"])
+def test_a_half_filled_cache_is_not_taken_for_the_model(in_cache, monkeypatch, missing):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    patterns = {"vocab.json": ("vocab*", "tokenizer.json"), "preprocessor_config.json": ("*processor_config.json",)}
+    for pattern in patterns.get(missing, (missing,)):
+        for file in in_cache.glob(pattern):
+            file.unlink()
+    assert f"in the local Hub cache without {missing}" in refused("acme/asr@v1")
+    assert "hf download acme/asr --revision v1" in refused("acme/asr@v1")
+
+
+def test_a_missing_weight_file_of_several_is_named(in_cache, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (in_cache / "model.safetensors").rename(in_cache / "model-00001-of-00002.safetensors")
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (in_cache / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    assert "without model-00002-of-00002.safetensors" in refused("acme/asr")
+
+
+def test_a_revision_is_asked_of_the_hub(monkeypatch):
+    asked = {}
+
+    class Api:
+        def model_info(self, name, **more):
+            asked.update(name=name, **more)
+            raise ConnectionError
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    assert "acme/asr@v2" in refused("acme/asr@v2")
+    assert (asked["name"], asked["revision"]) == ("acme/asr", "v2")

@@ -9,7 +9,7 @@ from tiny_models import lower_case_processor
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 from mpq.data.synthetic import grammar
-from mpq.models.processor import letters_processor, scored, spelling
+from mpq.models.processor import letters_processor, scored, spelling, spelling_rule
 
 
 def test_text_comes_back():
@@ -108,3 +108,33 @@ def test_what_is_compared_does_not_depend_on_the_spelling_of_a_text():
         for text in ("Don't stop", "ılık maß", "KAPI"):
             label, compared = spelled(tokens, text)
             assert spelled(tokens, label) == (label, compared)
+
+
+@pytest.mark.parametrize("case", ["lower", "upper", "both"])
+def test_no_two_letters_of_a_vocabulary_become_one(case):
+    every = [chr(k) for k in range(0x3000) if chr(k).isalpha() and normalize("NFC", chr(k)) == chr(k)]
+    kinds = {
+        "lower": [c for c in every if c == c.lower() and not c.istitle()],
+        "upper": [c for c in every if c == c.upper() and not c.istitle()],
+        "both": every,
+    }
+    rng = np.random.default_rng()
+    for _ in range(20):
+        letters = [str(c) for c in rng.choice(kinds[case], 60, replace=False)]
+        letters += [c for c in "iıİIſsςσµμ" if c in kinds[case] and c not in letters]
+        compared = {letter: spelled(letters, letter)[1] for letter in letters}
+        assert len(set(compared.values())) == len(set(letters)), compared
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rule"),
+    [
+        (ascii_uppercase, "upper case"),
+        (ascii_lowercase, "lower case, stored in upper case"),
+        (TURKISH, "lower case, stored in upper case; Turkish i/İ and ı/I"),
+        (ascii_letters, "case as written"),
+        ("你好", "case as written"),
+    ],
+)
+def test_the_rule_in_words(tokens, rule):
+    assert spelling_rule([*SPECIAL, *tokens]) == rule

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_whole_numbers_pass_for_floats_and_nan_for_nothing():
         ("seed", True, "seed must be a valid integer, but is True"),
         ("seed", "0", "seed must be a valid integer, but is '0'"),
         ("smoke", 0, "smoke must be a valid boolean, but is 0"),
-        ("scale", "huge", "scale must be 'tiny', 'mini', 'paper' or 'own', but is 'huge'"),
+        ("scale", "huge", "scale must be 'tiny', 'mini', 'real', 'paper' or 'own', but is 'huge'"),
         ("bits", [], "bits must be an object"),
         ("wer", [], "wer must be an object"),
         ("wer.test-clean", {"wer": 1.0}, r"wer\.test-clean\.errors is missing"),
@@ -180,19 +181,23 @@ def test_records_are_found_at_any_depth(tmp_path):
     assert [file.name for file in nested.parent.iterdir()] == ["result.json"]
 
 
-def test_no_record_is_left_out_in_silence(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, r"copy_of_it.*is the record of tiny_wav2vec2_3p5bit/seed2"),
+        (b"{", r"copy_of_it.*truncated"),
+        (b"\xff", r"copy_of_it.*can't be read"),
+    ],
+)
+def test_a_bad_record_is_named_and_left_out(tmp_path, caplog, content, reason):
     path = RunFolder.of(tmp_path, record()).write(record())
-    moved = tmp_path / "copy_of_it" / "seed2"
-    moved.mkdir(parents=True)
-    (moved / "result.json").write_text(path.read_text())
-    with pytest.raises(UserError, match=r"copy_of_it.*is the record of tiny_wav2vec2_3p5bit/seed2"):
-        load_records(tmp_path)
-    (moved / "result.json").write_text("{")
-    with pytest.raises(UserError, match=r"copy_of_it.*truncated"):
-        load_records(tmp_path)
-    (moved / "result.json").write_bytes(b"\xff")
-    with pytest.raises(UserError, match=r"copy_of_it.*can't be read"):
-        RunFolder.at(moved).read()
+    moved = RunFolder.at(tmp_path / "copy_of_it" / "seed2")
+    moved.path.mkdir(parents=True)
+    moved.result.write_bytes(path.read_bytes() if content is None else content)
+    assert load_records(tmp_path) == [record()]
+    assert re.search(f"left out: .*{reason}", caplog.text)
+    with pytest.raises(UserError, match=reason):
+        moved.read()
 
 
 def test_a_missing_root_and_an_empty_one(tmp_path):

@@ -16,6 +16,7 @@ from mpq.record.result import (
     Size,
     StageTime,
     Time,
+    Units,
     WordErrors,
 )
 from mpq.record.run_folder import RunFolder
@@ -23,8 +24,19 @@ from mpq.record.run_folder import RunFolder
 SETS = ("dev-clean", "dev-other", "test-clean", "test-other")
 
 
+SPEAKERS = tuple(f"s{k}" for k in range(10))
+
+
 def word_errors(errors: int, utterances: int = 500) -> WordErrors:
-    return WordErrors(100 * errors / 8000, errors, 8000, utterances)
+    counts = {name: (part, 800) for name, part in spread(errors).items()}
+    return WordErrors(100 * errors / 8000, errors, 8000, utterances, units=Units("speaker", counts))
+
+
+def spread(errors: int) -> dict[str, int]:
+    """Errors by speaker, evenly but for some more and as many less at other speakers."""
+    shares = {name: errors // 10 + (k < errors % 10) for k, name in enumerate(SPEAKERS)}
+    uneven = [errors % 7 // 2 * (-1) ** k * (k % 4 < 2) for k in range(len(SPEAKERS))]
+    return {name: share + more for (name, share), more in zip(shares.items(), uneven, strict=True)}
 
 
 def record(exp: str, recipe: str, bits: float, *, change: int | None = None, seed: int = 0, smoke: bool = False):
@@ -34,9 +46,10 @@ def record(exp: str, recipe: str, bits: float, *, change: int | None = None, see
     for name in SETS if change is not None else ():
         difference = 100 * change / 8000
         p = 0.0004 if change > 60 else 0.412
-        tests[name] = Significance(
-            Baseline("tiny_wav2vec2_fp32", 0), difference, (difference - 0.4, difference + 0.4), 0.8, p
-        )
+        before = word_errors(wer[name].errors - change).units.counts
+        more = {key: errors - before[key][0] for key, (errors, _) in wer[name].units.counts.items()}
+        interval = (difference - 0.4, difference + 0.4)
+        tests[name] = Significance(Baseline("tiny_wav2vec2_fp32", 0), difference, interval, 0.8, p, change=more)
     stages = () if change is None else (StageTime("one_stage", 143.21, 1, 300, 12000.5, 1_234_567_890),)
     seconds = sum(stage.seconds for stage in stages)
     return Result(

@@ -19,6 +19,7 @@ _PROJECTIONS = ("attention.k_proj", "attention.v_proj", "attention.q_proj", "att
 _PROJECTIONS += ("feed_forward.intermediate_dense", "feed_forward.output_dense")
 _ESTIMATE = ("estimate", 160.0)
 _COST = {
+    "fine_tuned": (("fine_tuned", 150.0),),
     "uniform": (("uniform", 160.0),),
     "two_stage_gumbel": (("precision", 80.0), _ESTIMATE),
     "two_stage_kl": (("precision", 40.0), _ESTIMATE),
@@ -42,12 +43,14 @@ def _write(root: Path, row: Row, layers: int) -> Result:
         _write_texts(root, place, result)
     else:
         change = round(150 / row.bits - 30 + 40 * chance.random())
+        change = change if row.recipe != "fine_tuned" else round(-20 * chance.random())
         result = record(row.exp, row.recipe, row.bits, change=change, seed=row.seed)
         stages = _COST.get(row.recipe, (("round", 4.0),))
         times = tuple(_stage(name, seconds * (0.9 + 0.2 * chance.random())) for name, seconds in stages)
         total = sum(stage.seconds for stage in times)
         result = replace(result, time=Time(total, total, times))
-        _write_precisions(place, row, layers, chance)
+        if row.recipe != "fine_tuned":
+            _write_precisions(place, row, layers, chance)
     write_record(result, root)
     return result
 

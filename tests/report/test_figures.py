@@ -9,8 +9,8 @@ from example_records import with_characters
 from example_tree import MODEL, write_tree
 
 from mpq.errors import UserError
-from mpq.evaluate.bootstrap import difference_interval
-from mpq.record.result import CharacterChange
+from mpq.evaluate.pooled import NO_WORSE, UNDECIDED, WORSE
+from mpq.record.result import Units
 from mpq.record.search import Snapshot, StageSearch
 from mpq.report.figures import bit_map, searches, time_bars, wer_size
 from mpq.report.figures.bit_map import place, projections
@@ -91,30 +91,21 @@ def test_every_system_has_a_place_and_one_far_above_is_shown_at_the_edge(systems
     assert f"4 bits\n{megabytes:.3g}" in labels
 
 
-def test_the_interval_of_32_bits_is_that_of_its_hypotheses(root):
-    drawn = next(picture for picture in pictures("tiny", root) if picture.name == f"{MODEL}_wer_size")
+def test_the_interval_of_32_bits_is_that_of_its_record(root, systems):
+    run = next(system for system in systems if system.recipe == "full_precision").runs[0]
+    assert _intervals(systems) == {"wer": {}}  # the example's records have none
+    known = replace(run, wer={name: replace(words, interval=(4.0, 6.5)) for name, words in run.wer.items()})
+    found = _intervals([replace(s, runs=(known,)) if s.recipe == "full_precision" else s for s in systems])
     with style():
-        figure = drawn.draw()
+        figure = wer_size.draw(systems, found["wer"])
     patch = figure.axes[0].patches[0].get_extents().transformed(figure.axes[0].transData.inverted())
-    errors = np.array([1] * 100 + [0] * 400)  # of 500 utterances of four words, as the tree has them: 5 %
-    assert (patch.y0, patch.y1) == pytest.approx(difference_interval(errors, np.full(500, 4)))
-
-
-def test_a_recorded_interval_comes_first_and_texts_of_recorded_speech_are_not_needed(root, systems):
-    """Hypotheses of recorded speech are not tracked, so a picture that needs them could not be drawn again."""
-    first = next(system for system in systems if system.recipe == "full_precision")
-    (run,) = first.runs
-    recorded = replace(run, wer={name: replace(words, interval=(1.0, 2.0)) for name, words in run.wer.items()})
-    data = replace(run.provenance.data, synthetic=False)
-    heard = replace(run, provenance=replace(run.provenance, data=data))
-    for made, expected in ((recorded, dict.fromkeys(run.wer, (1.0, 2.0))), (heard, {})):
-        assert _intervals([replace(first, runs=(made,))], root) == {"wer": expected}
+    assert (patch.y0, patch.y1) == pytest.approx((4.0, 6.5))
 
 
 def test_character_error_rates_have_pictures_where_every_run_has_them(root, systems, tmp_path):
     assert not [picture for picture in pictures("tiny", root) if "_cer_" in picture.name]
     counted = [replace(system, runs=tuple(map(with_characters, system.runs))) for system in systems]
-    found = _intervals(counted, root)
+    found = _intervals(counted)
     assert list(found) == ["wer", "cer"]
     with style():
         figure = wer_size.draw(counted, found["cer"], "cer")
@@ -126,22 +117,31 @@ def test_character_error_rates_have_pictures_where_every_run_has_them(root, syst
 
 
 @pytest.mark.parametrize("rate", ["wer", "cer"])
-@pytest.mark.parametrize("low", [-0.1, 0.1])
-def test_hollow_is_what_is_worse_in_the_rate_that_is_shown(systems, rate, low):
-    """The uniform 2-bit system is significantly worse in words; in characters its interval says so or does not."""
-    counted = [replace(system, runs=tuple(map(with_characters, system.runs))) for system in systems]
-    (far,) = (system for system in counted if system.label == "uniform, 2 bits")
-    changes = [replace(one.test, characters=CharacterChange(0.3, (low, 0.5))) for one in far.comparisons]
-    compared = tuple(replace(one, test=test) for one, test in zip(far.comparisons, changes, strict=True))
-    assert any(one.worse for one in compared)
+@pytest.mark.parametrize("verdict", [NO_WORSE, UNDECIDED, WORSE])
+def test_markers_are_filled_as_the_verdict_in_the_rate_that_is_shown(systems, rate, verdict):
+    (made,) = (system for system in systems if system.label == "uniform, 4 bits")
+    changes = {NO_WORSE: [-3, 2] * 5, UNDECIDED: [-90, 100] * 5, WORSE: [88, 92] * 5}[verdict]
+    base, run = made.plain[0], made.runs[0]
+    counts = {f"s{k}": (80, 800) for k in range(10)}
+    more = {name: (80 + changes[k], 800) for k, name in enumerate(counts)}
+
+    def with_units(result, words, letters):
+        letters = {name: replace(one.characters, units=Units("speaker", letters)) for name, one in result.wer.items()}
+        return replace(result, wer={
+            name: replace(one, units=Units("speaker", words), characters=letters[name])
+            for name, one in result.wer.items()
+        })  # fmt: skip
+
+    pair = (counts, more) if rate == "cer" else (more, counts)
+    seen = with_units(with_characters(run), *pair), with_units(with_characters(base), counts, counts)
     with style():
-        figure = wer_size.draw([replace(far, comparisons=compared)], {}, rate)
-    worse = rate == "wer" or low > 0
+        figure = wer_size.draw([replace(made, runs=seen[:1], plain=seen[1:])], {}, rate)
     for axes in figure.axes:
-        faces = {line.get_markerfacecolor() for line in axes.lines if line.get_marker() == look("uniform")[1]}
-        assert faces == ({"white"} if worse else {look("uniform")[0]})
+        fills = {line.get_fillstyle() for line in axes.lines if line.get_marker() == look("uniform")[1]}
+        assert fills == {wer_size.FILLED[verdict]}
     told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert (wer_size.RATES[rate][2] in told) == worse
+    assert [text for text in told if text.split(" (")[0] in wer_size.FILLED] == [told[-1]]
+    assert told[-1].startswith(verdict)
 
 
 def test_the_bit_map_shows_every_weight():

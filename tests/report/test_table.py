@@ -44,7 +44,7 @@ def test_a_row_for_each_run_and_a_column_for_each_set():
 
 
 def test_a_row_for_each_comparison():
-    part = Part("Part", "comparisons", ("system", "set_name", "difference", "largest_increase", "p", "verdict"))
+    part = Part("Part", "comparisons", ("system", "set_name", "difference", "largest_increase", "p", "alone"))
     block = part.build(several(), SETS)
     assert len(block.frame) == 4 * 4  # the baseline is compared with nothing
     assert block.cells()[0] == [
@@ -111,13 +111,13 @@ def test_every_column_shows_every_record_and_says_what_it_means():
 
 def test_zero_is_not_shown_as_less_than_zero():
     assert find("difference").text(-0.001) == "+0.00"
-    assert find("largest_increase").function(only(record("x", "uniform", 4, change=-100), "dev-clean")) == 0.0
+    assert find("largest_increase").function(only(record("x", "uniform", 4, change=-100), "dev-clean")) == "none"
 
 
 def test_unknown_names_list_the_valid_ones():
     with pytest.raises(UserError, match=r"unknown column 'wqr'; the columns are system, .*, wer, .*verdict"):
         Part("Part", "runs", ("system", "wqr"))
-    with pytest.raises(UserError, match="choose one of runs, comparisons, systems"):
+    with pytest.raises(UserError, match="choose one of runs, judged, comparisons, systems"):
         Part("Part", "sets", ())
     with pytest.raises(UserError, match="unknown table 'al'; the tables are all, compression, demo, records"):
         load_table("al", TABLES)
@@ -181,7 +181,9 @@ def test_the_terminal_shows_every_cell_within_its_width(name, width):
 
 def test_a_long_name_breaks_after_an_underscore_and_runs_down_its_group():
     text = printed(load_table("records", TABLES).build(several()))
-    lines = [line.split("  ")[0].rstrip() for line in text.split("against full precision")[1].splitlines()]
+    lines = [
+        line.split("  ")[0].rstrip() for line in text.split("Word error rate against full precision")[1].splitlines()
+    ]
     start = lines.index("tiny_wav2vec2_two_")
     assert lines[start : start + 3] == ["tiny_wav2vec2_two_", "stage_hessian_3p5bit", "seed 1"]
 
@@ -198,7 +200,7 @@ def test_markdown_has_a_whole_row_a_line():
         in text
     )
     tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
-    assert [len(lines) for lines in tables] == [2 + 5, 2 + 16, 2 + 5]
+    assert [len(lines) for lines in tables] == [2 + 5, 2 + 4, 2 + 16, 2 + 5]
     assert all(len({line.count("|") for line in lines}) == 1 for lines in tables)
     assert tables[0][1].startswith("| --- | ---: |")
 

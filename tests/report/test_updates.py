@@ -21,6 +21,7 @@ from mpq.report.tables.updates import ALL, TABLE, compare_updates, is_curve, upd
 
 SETS = {"dev": 12, "test": 9}
 ONE, TWO = f"{MODEL}_450updates_3p5bit", f"{MODEL}_two_stage_gumbel_3p5bit"
+EQUAL = f"{MODEL}_two_stage_gumbel_450updates_3p5bit"
 
 
 def spoil(text):
@@ -31,9 +32,11 @@ def write(root, texts):
     """A record for each exp and seed of `texts`, which are its hypotheses."""
     for (exp, seed), heard in texts.items():
         row = next(row for row in planned(TABLE, MODEL) if (row.exp, row.seed) == (exp, seed))
-        stages = {ONE: (450,), TWO: (300, 600)}.get(exp, (600,))
+        stages = {ONE: (450,), TWO: (300, 600), EQUAL: (150, 300)}.get(exp, (600,))
         times = tuple(StageTime(f"stage{n}", 1.0, 1, count, 1.0, 1) for n, count in enumerate(stages))
-        write_record(replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times)), root)
+        made = replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times))
+        sets = {name: replace(made.wer["dev-clean"], units=None) for name in heard}
+        write_record(replace(made, wer=sets, significance=None), root)
         write_hypotheses(RunFolder(root, exp, seed).path / "hypotheses.jsonl", heard)
 
 
@@ -60,7 +63,7 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
     write(tmp_path, texts)
     add_references(references_file(tmp_path, "embedded"), said)
     found = list(compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path))
-    assert len(found) == 2 * 2 + 2 + 2 + 1 and {(change.updates, change.others) for change in found} == {(450, 900)}
+    assert len(found) == 2 * 3 + 3 and {(change.updates, change.others) for change in found} == {(450, 900)}
     for change in found:
         seeds = (0, 1) if change.seed == ALL else (int(change.seed),)
         sets = SETS if change.set_name == ALL else (change.set_name,)
@@ -70,8 +73,10 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
             for name in sets
         )
         spoken = len(seeds) * sum(len(text.split()) for name in sets for text in said[name].values())
-        assert change.difference == pytest.approx(100 * more / spoken)
-        assert change.interval[0] <= change.difference <= change.interval[1]
+        assert change.pooled.estimate == pytest.approx(100 * more / spoken)
+        assert change.pooled.seeds == len(seeds)
+        low, high = change.pooled.interval
+        assert low <= change.pooled.estimate <= high
         assert (change.p is None) == (change.seed == ALL)
         if change.p is not None:
             joined = [
@@ -79,7 +84,6 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
                 for each in (said, texts[ONE, seeds[0]], texts[TWO, seeds[0]])
             ]
             assert change.p == mapsswe(*joined).p
-        assert (change.adjusted is None) == (ALL in (change.seed, change.set_name))
 
 
 def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said):
@@ -88,7 +92,17 @@ def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said)
     add_references(references_file(tmp_path, "embedded"), said)
     found = {(c.seed, c.set_name): c for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)}
     for name in (*SETS, ALL):
-        assert found[ALL, name].interval == pytest.approx(found["0", name].interval)
+        assert found[ALL, name].pooled.interval == pytest.approx(found["0", name].pooled.interval)
+
+
+def test_the_same_number_of_updates_comes_first(tmp_path, said):
+    write(tmp_path, {(exp, 0): heard(said) for exp in (ONE, TWO, EQUAL)})
+    add_references(references_file(tmp_path, "embedded"), said)
+    found = [(c.updates, c.others) for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)]
+    assert list(dict.fromkeys(found)) == [(450, 450), (450, 900)]
+    titles = [block.part for block in updates_sheet("tiny", tmp_path).blocks]
+    assert titles[0] == "One stage against two stages of as many updates, all seeds"
+    assert next(block for block in titles if "more updates" in block).endswith("all seeds")
 
 
 def test_table_and_picture(tmp_path, said):
@@ -106,7 +120,7 @@ def test_table_and_picture(tmp_path, said):
         assert f"| {row} |" in text
     with style():
         figure = updates.draw(systems)
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == len(SETS)
     lines = {tuple(line.get_xdata()) for line in figure.axes[0].lines}
     aside = updates._SIDE_STEP * 900 / 2  # two methods, side by side
     assert {(450 - aside, 600 - aside), (900 + aside,)} <= lines

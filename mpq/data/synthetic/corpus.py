@@ -7,7 +7,6 @@ calls) and written atomically, so a killed run resumes where it stopped. The fol
 and `VERSION`; `corpus.json` is written last and holds a hash of the content.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -18,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from mpq.cores import usable_cores
 from mpq.data.synthetic import grammar, voices
@@ -130,8 +130,7 @@ def make(cache: Path | str, utterances: Mapping[str, int], seed: int, processes:
     if not _whole(root, chapters):
         check_folder(root, _BYTES * sum(utterances.values()))
         root.mkdir(parents=True, exist_ok=True)
-        with (root / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # if two runs start together, the second waits for the first
+        with FileLock(root / ".lock"):  # if two runs start together, the second waits for the first
             if not _whole(root, chapters):
                 hashes = _make_chapters(root, chapters, processes)
                 lines = "".join(f"{name} {hashes[name]}\n" for name in sorted(hashes))
@@ -147,8 +146,12 @@ def _whole(root: Path, chapters: list[Chapter]) -> bool:
 def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -> dict[str, str]:
     # A fork server: every chapter starts from one clean process that never called eSpeak NG or PyTorch. It imports
     # once what every child needs, including "hydra", because each child imports what the running script does.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"])
+    # Windows has none, and starts every child anew.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        needed = ["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"]
+        context.set_forkserver_preload(needed)
     hashes = {}
     pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1)
     try:

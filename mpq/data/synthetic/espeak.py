@@ -6,8 +6,12 @@ noise, which the library seeds with the clock; here the seed is fixed.
 """
 
 import ctypes
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ _DONT_EXIT = 0x8000  # without it the library ends the whole process if a file i
 _RATE, _PITCH = 1, 3  # espeak_PARAMETER
 _UTF8 = 1
 _SEED = 1
+_PATH_BYTES = 160  # of the library's buffer for the path of its data, with the final zero
 _BUFFER_MILLISECONDS = 200
 _WORDS_PER_MINUTE = (80, 450)
 
@@ -41,7 +46,7 @@ def _library() -> tuple[Any, int]:
         import espeakng_loader
 
         library: Any = ctypes.cdll.LoadLibrary(espeakng_loader.get_library_path())
-        data = espeakng_loader.get_data_path().encode()
+        data = _short(espeakng_loader.get_data_path()).encode()
     except (ImportError, OSError) as error:
         raise UserError(
             f"the embedded corpus is spoken by eSpeak NG, which can't be loaded ({error}): "
@@ -52,6 +57,28 @@ def _library() -> tuple[Any, int]:
         raise RuntimeError(f"eSpeak NG did not start (espeak_Initialize returned {rate})")
     library.espeak_ng_SetRandSeed(ctypes.c_long(_SEED))
     return library, rate
+
+
+def _short(data: str) -> str:
+    """Return a path to the folder `data` that the library can take: its buffer has 160 bytes, and a longer path fails.
+
+    The link to a folder deep in the file system lasts as long as this process, which reads voices later, too.
+    """
+    if len(os.fsencode(data)) < _PATH_BYTES:
+        return data
+    try:
+        folder = tempfile.mkdtemp(prefix="mpq-")
+        Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)  # at the end of a worker process, too
+        link = os.path.join(folder, os.path.basename(data))
+        os.symlink(data, link)
+        if len(os.fsencode(link)) < _PATH_BYTES:
+            return link
+    except OSError:  # links not allowed, for example
+        pass
+    raise UserError(
+        f"eSpeak NG takes a path of at most {_PATH_BYTES - 1} bytes to its data, but {data} has "
+        f"{len(os.fsencode(data))}: make the environment at a shorter path, or set TMPDIR to a short path for a link"
+    )
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)

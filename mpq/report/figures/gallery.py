@@ -8,16 +8,13 @@ from matplotlib.figure import Figure
 
 from mpq.commands import script
 from mpq.errors import UserError
-from mpq.evaluate.bootstrap import difference_interval
-from mpq.evaluate.wer import word_errors_per_utterance
-from mpq.record.hypotheses import read_hypotheses, read_references
-from mpq.record.result import Result
-from mpq.record.run_folder import RunFolder, references_file
+from mpq.evaluate.verdict import Rate
+from mpq.record.run_folder import RunFolder
 from mpq.record.search import read_search
 from mpq.report.figures import bit_map, searches, time_bars, updates, wer_size
 from mpq.report.figures.style import save
 from mpq.report.tables import paper
-from mpq.report.tables.system import System, load_systems, models_of
+from mpq.report.tables.system import PLAIN, System, load_systems, models_of
 from mpq.report.tables.updates import TABLE, is_curve
 from mpq.search.assignment import from_json
 
@@ -66,7 +63,7 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
 
 def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Picture]:
     if any(system.runs for system in systems if system.is_compressed):
-        for rate, intervals in _intervals(systems, root).items():
+        for rate, intervals in _intervals(systems).items():
             yield Picture(
                 f"{model}_{rate}_size",
                 f"{model}: {wer_size.RATES[rate][1]} against size",
@@ -93,37 +90,17 @@ def _of_updates(model: str, systems: Sequence[System]) -> Picture:
     return Picture(f"{model}_{TABLE}", shows, lambda: updates.draw(systems), headline=False)
 
 
-def _intervals(systems: Sequence[System], root: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """The rates that every run has (names of `RATES`), with the bootstrap 95 % interval of 32 bits for each set."""
-    baselines = [run for system in systems if not system.is_compressed for run in system.runs]
-    found = {"wer": _word_intervals(baselines, root)}
+def _intervals(systems: Sequence[System]) -> dict[Rate, dict[str, tuple[float, float]]]:
+    """The rates that every run has (names of `RATES`), with the 95 % interval of 32 bits for each set that has one."""
+    plain = [run.wer for system in systems if system.recipe == PLAIN for run in system.runs]
+    sets = {name: words for wer in plain for name, words in wer.items()}
+    found: dict[Rate, dict[str, tuple[float, float]]] = {
+        "wer": {name: words.interval for name, words in sets.items() if words.interval}
+    }
     if all(words.characters for system in systems for run in system.runs for words in run.wer.values()):
-        counted = {name: words.characters for run in baselines for name, words in run.wer.items()}
+        counted = {name: words.characters for name, words in sets.items()}
         found["cer"] = {name: c.interval for name, c in counted.items() if c and c.interval}
     return found
-
-
-def _word_intervals(baselines: Sequence[Result], root: Path) -> dict[str, tuple[float, float]]:
-    """The intervals of the WER; if the record has none, they are computed from the hypotheses.
-
-    Hypotheses of recorded speech are not used: they are not tracked, so the pictures would depend on the machine.
-    """
-    for run in baselines:
-        recorded = {name: words.interval for name, words in run.wer.items() if words.interval}
-        if recorded or not run.provenance.data.synthetic:
-            return recorded
-        try:
-            hypotheses = read_hypotheses(RunFolder.of(root, run).hypotheses)
-            references = read_references(references_file(root, run.references))
-        except UserError:
-            continue
-        return {name: _interval(references[name], texts) for name, texts in hypotheses.items()}
-    return {}
-
-
-def _interval(references: dict[str, str], hypotheses: dict[str, str]) -> tuple[float, float]:
-    said = {identity: references[identity] for identity in hypotheses}
-    return difference_interval(*word_errors_per_utterance(said, hypotheses))
 
 
 def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, dict[str, int]]]:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.typing import LineStyleType
 
 from mpq.report.figures.style import GREY, look
 from mpq.report.tables.column import mean_of, over_seeds
-from mpq.report.tables.system import System
+from mpq.report.tables.system import PLAIN, System
 from mpq.report.tables.updates import total_updates
 
 _SIDE_STEP = 0.012  # of the axis: offset between methods with equally many updates
@@ -22,11 +23,13 @@ def draw(systems: Sequence[System]) -> Figure:
     figure = Figure(figsize=(9, 0.9 + 3.0 * rows), layout="constrained")
     panels = figure.subplots(rows, min(2, len(sets)), squeeze=False, sharex=True)
     trained = [system for system in run if system.is_compressed]
+    baselines = [system for system in run if not system.is_compressed]
     methods = list(dict.fromkeys(system.group for system in trained))
     step = _SIDE_STEP * max(map(total_updates, trained), default=0)
     for name, axes in zip(sets, panels.flat, strict=False):
-        for baseline in (system for system in run if not system.is_compressed):
-            axes.axhline(mean_of(over_seeds(_rates(baseline, name))), color=GREY, linestyle="--", linewidth=1.2)
+        for baseline in baselines:
+            rate = mean_of(over_seeds(_rates(baseline, name)))
+            axes.axhline(rate, color=GREY, linestyle=_line(baseline), linewidth=1.2)
         for number, method in enumerate(methods):
             shift = step * (number - (len(methods) - 1) / 2)
             _curve(axes, [system for system in trained if system.group == method], name, shift)
@@ -40,10 +43,14 @@ def draw(systems: Sequence[System]) -> Figure:
         axes.set_visible(False)
     figure.suptitle(f"{systems[0].model}: word error rate against updates, mean ± standard deviation over seeds")
     handles = [Line2D([], [], color=look(name)[0], marker=look(name)[1], label=name) for name in methods]
-    handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
+    handles += [Line2D([], [], color=GREY, linestyle=_line(system), label=system.label) for system in baselines]
     handles.append(Line2D([], [], color=GREY, linestyle="none", marker=".", markersize=4, label="one seed"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
+
+
+def _line(baseline: System) -> LineStyleType:
+    return "--" if baseline.recipe == PLAIN else ":"
 
 
 def _curve(axes: Axes, systems: Sequence[System], name: str, shift: float) -> None:

@@ -5,9 +5,9 @@ systems of almost the same size would overlap. A method's line joins its Pareto 
 of the method beats in both size and error rate. A system far above 32 bits is drawn at the upper edge with its rate
 beside it, so that the others remain distinguishable.
 
-The interval of the 32-bit system is that of its own rate: it shows how far a different test set could move all points
-together. Hollow markers are systems that are worse in a paired test on the same utterances, which detects far smaller
-differences: MAPSSWE for words, the paired bootstrap interval for characters, for which there is no test.
+The interval of the 32-bit system is that of its own rate: it shows how far different speakers could move all points
+together. A marker is filled as the system's verdict over all sets says (`mpq.evaluate.verdict`), which compares the
+same utterances and so detects far smaller differences.
 """
 
 import statistics
@@ -19,17 +19,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.typing import FillStyleType
 
+from mpq.evaluate.pooled import NO_WORSE, UNDECIDED, WORSE
+from mpq.evaluate.verdict import Rate, margin
 from mpq.report.figures.style import GREY, look
 from mpq.report.tables import system_columns
-from mpq.report.tables.column import Spread, mean_of
+from mpq.report.tables.column import Column, Spread, mean_of
 from mpq.report.tables.lossless import methods
-from mpq.report.tables.system import System
+from mpq.report.tables.recipes import label
+from mpq.report.tables.system import PLAIN, TUNED, System
 
-RATES = {
-    "wer": (system_columns.wer, "word error rate", "significantly more word errors (Holm), in any seed"),
-    "cer": (system_columns.cer, "character error rate", "more character errors by the paired interval, in any seed"),
+RATES: dict[Rate, tuple[Column, str]] = {
+    "wer": (system_columns.wer, "word error rate"),
+    "cer": (system_columns.cer, "character error rate"),
 }
+FILLED: dict[str, FillStyleType] = {NO_WORSE: "full", UNDECIDED: "bottom", WORSE: "none"}
+"""How the marker of a system with this verdict is filled."""
 FAR = 1.5
 """A rate above this multiple of the 32-bit rate is drawn at the upper edge."""
 _GAP = 1.6  # between two sizes, in units of one place
@@ -39,33 +45,36 @@ _GAP = 1.6  # between two sizes, in units of one place
 class Point:
     """One system on one set: bits per weight, error rate in percent, its standard deviation over the seeds (0 for one).
 
-    `place` is its x-coordinate. `worse`: significantly more word errors than 32 bits in at least one seed after Holm's
-    correction; for characters, an interval of the CER change that lies above 0.
+    `place` is its x-coordinate; `verdict` that of its system against 32 bits, over all sets.
     """
 
     bits: float
     rate: float
     deviation: float = 0.0
-    worse: bool = False
+    verdict: str = NO_WORSE
     place: float = 0.0
 
 
-def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]], rate: str = "wer") -> Figure:
+def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]], rate: Rate = "wer") -> Figure:
     """Draw one model's systems; `intervals` holds those of the 32-bit rate by set; `rate` is a key of `RATES`."""
     run = [system for system in systems if system.runs]
-    baseline = next((system for system in run if not system.is_compressed), None)
+    baselines = {s.recipe: s for s in run if not s.is_compressed}
+    baseline, tuned = baselines.get(PLAIN), baselines.get(TUNED)
     sets = list(dict.fromkeys(name for system in run for result in system.runs for name in result.wer))
-    errors, title, hollow = RATES[rate]
+    errors, title = RATES[rate]
+    verdicts = {system.exp: verdict.word if (verdict := system.verdict(rate=rate)) else "" for system in run}
     places, ticks, edges = _places(run)
     figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0]
     for name, axes in zip(sets, panels, strict=True):
         points = {
-            method.name: [_point(system.only(name), rate, places[system.exp]) for system in method.systems]
+            method.name: [_point(s.only(name), errors, places[s.exp], verdicts[s.exp]) for s in method.systems]
             for method in methods(run)
         }
         reference = mean_of(errors.function(baseline.only(name))) if baseline else None
         _scale(axes, [point for found in points.values() for point in found], reference, intervals.get(name))
+        if tuned:
+            axes.axhline(mean_of(errors.function(tuned.only(name))), color=GREY, linestyle=":", linewidth=1.2)
         for method, found in points.items():
             _points(axes, method, found)
         axes.set_title(name)
@@ -76,8 +85,9 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
     panels[-1].set_xticks(list(ticks), list(ticks.values()))
     panels[-1].set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
     figure.suptitle(f"{systems[0].model}: {title} against size")
-    hollow = hollow if any(_is_worse(system, rate) for system in run) else None
-    figure.legend(handles=_legend(run, bool(intervals), hollow), loc="outside lower center", ncols=4)
+    shown = [word for word in FILLED if word in verdicts.values()]
+    handles = _legend(run, bool(intervals), bool(tuned), shown)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -106,17 +116,10 @@ def _places(systems: Sequence[System]) -> tuple[dict[str, float], dict[float, st
     return places, ticks, edges[:-1]
 
 
-def _point(system: System, rate: str, place: float) -> Point:
-    errors = RATES[rate][0].function(system)
+def _point(system: System, column: Column, place: float, verdict: str) -> Point:
+    errors = column.function(system)
     deviation = errors.deviation if isinstance(errors, Spread) else 0.0
-    return Point(system.bits or 32.0, mean_of(errors), deviation, _is_worse(system, rate), place)
-
-
-def _is_worse(system: System, rate: str) -> bool:
-    if rate == "wer":
-        return any(one.worse for one in system.comparisons)
-    changes = [one.test.characters for one in system.comparisons]
-    return any(change.interval[0] > 0 for change in changes if change)
+    return Point(system.bits or 32.0, mean_of(errors), deviation, verdict, place)
 
 
 def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tuple[float, float] | None) -> None:
@@ -144,21 +147,24 @@ def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
         axes.errorbar(
             point.place, min(point.rate, top), point.deviation if point.deviation and point.rate <= top else None,
             color=colour, marker=marker, markersize=10 if marker == "*" else 7,
-            markerfacecolor="white" if point.worse else colour, markeredgewidth=1.3,
-            capsize=2, linestyle="none", zorder=3, clip_on=False,
+            fillstyle=FILLED.get(point.verdict, "full"), markerfacecoloralt="white", markeredgewidth=1.3, capsize=2,
+            linestyle="none", zorder=3, clip_on=False,
         )  # fmt: skip
 
 
-def _legend(systems: Sequence[System], band: bool, hollow: str | None) -> list[Line2D | Patch]:
+def _legend(systems: Sequence[System], band: bool, tuned: bool, verdicts: Sequence[str]) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = []
     for method in methods(systems):
         colour, marker = look(method.name)
         handles.append(Line2D([], [], color=colour, marker=marker, label=method.name))
     handles.append(Line2D([], [], color=GREY, linestyle="--", label="32 bits"))
+    if tuned:
+        handles.append(Line2D([], [], color=GREY, linestyle=":", label=label(TUNED)))
     if band:
         handles.append(Patch(color="#EFEFEF", label="its 95 % interval, unpaired"))
     handles.append(Line2D([], [], color=GREY, alpha=0.7, label="Pareto front of a method"))
-    if hollow:
-        look_of_it: dict[str, Any] = {"marker": "o", "linestyle": "none", "markerfacecolor": "white"}
-        handles.append(Line2D([], [], color=GREY, **look_of_it, label=hollow))
+    for word in verdicts:
+        told = f"{word} ({margin():g} % margin, all sets)" if word == NO_WORSE else word
+        filled: dict[str, Any] = {"marker": "o", "fillstyle": FILLED[word], "markerfacecoloralt": "white"}
+        handles.append(Line2D([], [], color=GREY, linestyle="none", **filled, label=told))
     return handles

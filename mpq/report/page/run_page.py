@@ -7,12 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from mpq.errors import UserError
+from mpq.evaluate.units import completed
+from mpq.evaluate.verdict import of_run
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder, references_file
 from mpq.record.search import StageSearch, read_search
 from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.words import SetSamples, samples
+from mpq.report.tables.captions import unit_lines
 from mpq.report.tables.column import Column
 from mpq.report.tables.columns import find, only
 from mpq.report.tables.parts import Block, Part, with_values
@@ -22,7 +25,7 @@ from mpq.search.assignment import from_json
 _SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb")
 _SIZE = (*_SIZE, "ideal_ratio", "file_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
-_TESTS = ("difference", "interval", "largest_increase", "z", "p", "verdict")
+_TESTS = ("difference", "interval", "largest_increase", "z", "p", "alone")
 _CHARACTERS = ("cer", "cer_difference", "cer_interval")
 _BEFORE = Column(
     "32 bits %",
@@ -41,13 +44,15 @@ def write_run_page(run: Path | str) -> Path:
     folder = RunFolder.at(run)
     if not folder.result.is_file():
         raise UserError(f"{run} holds no record; run=FOLDER must be a run's folder, such as experiments/NAME/seed0")
-    result = folder.read()
+    result = completed(folder)
     bits = from_json(folder.bits) if folder.bits.is_file() else {}
     stages = read_search(folder.search) if folder.search.is_file() else ()
     content = {
         "result": result,
         "size": Part("Size of the model on disk", "runs", _SIZE).build([result], []),
         "errors": _errors(result),
+        "verdict": of_run(result),
+        "units": unit_lines([result]),
         "bits": bits,
         "counts": sorted(Counter(bits.values()).items()),
         "pictures": _pictures(result, bits, stages),

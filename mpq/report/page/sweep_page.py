@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.errors import UserError
+from mpq.evaluate.units import completed
 from mpq.progress import track
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, first_run, load_records
@@ -16,7 +17,19 @@ from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, models_of
 from mpq.report.tables.tables import Sheet
 
-_RUNS = ("system", "recipe", "average_bits", "size_mb", "file_ratio", "wer", "cer", "seconds")
+_RUNS = (
+    "system",
+    "recipe",
+    "average_bits",
+    "size_mb",
+    "file_ratio",
+    "wer",
+    "cer",
+    "change",
+    "change_interval",
+    "verdict",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ def write_sweep_page(root: Path | str) -> Path:
     Raises: UserError if there is no record, or one can't be read.
     """
     root = Path(root)
-    found = [r for r in load_records(root) if RunFolder.of(root, r).result.is_file()]
+    found = [r for r in load_records(root, completed) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")

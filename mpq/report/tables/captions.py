@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from mpq.evaluate.pooled import MIN_SPEAKERS
+from mpq.evaluate.verdict import margin, margins
 from mpq.record.result import Hardware, Result
 from mpq.report.tables.columns import ALPHA, NOT_SIGNIFICANT
 from mpq.report.tables.recipes import is_compressed
@@ -18,13 +20,14 @@ def caption(records: Sequence[Result], missing: Sequence[str] = ()) -> tuple[str
     """
     lines = [data_line(records)] if records else []
     lines += character_line(records)
-    comparisons = sum(len(record.significance or {}) for record in records)
-    if comparisons:
-        lines.append(
-            f"“{NOT_SIGNIFICANT}” (MAPSSWE: p ≥ {ALPHA:g}, or the WER is not higher) does not prove equality: “Up to” "
-            "is the largest WER increase, in percentage points, within the 95 % interval. "
-            f"Comparisons: {comparisons}, without correction for their number."
-        )
+    if comparisons := sum(len(record.significance or {}) for record in records):
+        lines += [
+            _rule("a run's change over all its sets"),
+            f"“MAPSSWE alone”: “{NOT_SIGNIFICANT}” (p ≥ {ALPHA:g}, or the WER is not higher) does not prove equality: "
+            "“Up to” is the largest WER increase, in percentage points, within the 95 % interval. "
+            f"Comparisons: {comparisons}, without correction for their number.",
+        ]
+    lines += unit_lines(records)
     if any(record.smoke for record in records):
         lines.append("smoke: random weights and a few updates; the size is real, the WER is meaningless.")
     lines += _notes("Not compared with a baseline", _uncompared(records))
@@ -69,7 +72,7 @@ def system_caption(systems: Sequence[System], scale: str, judged: bool) -> tuple
     """State the basis of every number; `systems` are those of all models of `scale`, `judged`: there are verdicts."""
     runs = [run for system in systems for run in system.runs]
     lines = [data_line(runs)] if runs else []
-    lines += [*character_line(runs), *_comparisons(systems)] if judged else []
+    lines += [*character_line(runs), *_verdicts(systems), *unit_lines(runs)] if judged else []
     if any(system.shapes and not system.runs for system in systems):
         lines.append(
             "Bits and sizes of systems that were not run are computed from tensor shapes: python scripts/sizes.py."
@@ -85,24 +88,56 @@ def system_caption(systems: Sequence[System], scale: str, judged: bool) -> tuple
     return tuple(lines)
 
 
-def _comparisons(systems: Sequence[System]) -> list[str]:
-    counts: dict[str, int] = {}
-    for system in systems:
-        counts[system.model] = counts.get(system.model, 0) + len(system.comparisons)
-    counts = {model: count for model, count in counts.items() if count}
-    if not counts:
+def _rule(what: str) -> str:
+    """How a verdict is reached, `what` being what it is about."""
+    return (
+        f"Verdicts are about {what}, with a 95 % interval (Student's t, over speakers and seeds). “No worse”: the "
+        f"interval ends below the margin, {margin():g} % of the baseline's WER; “worse”: it lies above zero and does "
+        "not end below the margin; “undecided”: neither. “Detectable” is the smallest difference, in points, that "
+        "these sets and seeds would have shown with a probability of 80 %."
+    )
+
+
+def _verdicts(systems: Sequence[System]) -> list[str]:
+    if not any(system.tests for system in systems):
         return []
-    family = ", ".join(f"{count} for {model}" for model, count in counts.items())
-    return [
-        "A comparison tests one seed of a system on one set against 32 bits: MAPSSWE, two-tailed, alpha "
-        f"{ALPHA:g}, worse if the WER is higher. “Lossless”: none of a system's comparisons is significantly worse. "
-        "Holm's correction covers all comparisons of a system (seeds x sets), because this claim is about all of them; "
-        f"“p Holm, all” (Table 2) covers all comparisons of a model in these tables: {family}. “Alone” judges each "
-        "comparison without correction: with twelve comparisons and no loss at all, one or more is then worse by "
-        "chance in about one case in four.",
-        "The absence of a significant increase does not prove equality: Table 2's “Up to” is the largest increase "
-        "within the 95 % interval.",
+    lines = [
+        f"{_rule('the change pooled over all seeds, speakers and sets of a system')} With one seed, they are about "
+        "that one model. Baselines: the 32-bit model as it is, and the same trained further on the same data with the "
+        "same loss and updates (“fine-tuned”, seed against seed): what training alone gains, it gains for both.",
+        "The margin is a choice. “No worse from” is the smallest that a system would pass; Table 2 also has the "
+        f"verdicts at {', '.join(f'{m:g}' for m in margins())} %.",
+        f"“MAPSSWE alone” is the paper's reading: tests of one seed on one set (two-tailed, alpha {ALPHA:g}) that find "
+        "an increase, without correction. With twelve tests and no loss at all, one or more find one by chance in "
+        "about one case in four, and each that finds none may have missed one.",
     ]
+    unpooled = dict.fromkeys(s.model for s in systems if s.tests and s.verdict() is None)
+    if unpooled:
+        lines.append(
+            f"{', '.join(unpooled)}: no verdict where the records have neither errors by speaker, which older records "
+            "lack, nor transcripts: run them again."
+        )
+    return lines
+
+
+def unit_lines(records: Sequence[Result]) -> list[str]:
+    """State which sets have no interval, or one over utterances, because they have few speakers."""
+    few: dict[str, set[str]] = {"": set(), "utterance": set()}
+    for record in records:
+        for name, words in record.wer.items():
+            if words.units and words.units.kind == "utterance":
+                few["utterance"].add(name)
+            elif words.units and len(words.units.counts) == 1:
+                few[""].add(name)
+    lines = []
+    if few["utterance"]:
+        lines.append(
+            f"Intervals for {', '.join(sorted(few['utterance']))} are over utterances, because of fewer than "
+            f"{MIN_SPEAKERS} speakers: they hold for these speakers only."
+        )
+    if few[""]:
+        lines.append(f"No interval for {', '.join(sorted(few['']))}: one speaker.")
+    return lines
 
 
 def _machine(hardware: Hardware) -> str:

@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from mpq.errors import UserError
+from mpq.evaluate.verdict import Verdict, of_run
 from mpq.record.result import Result, Significance, WordErrors
 from mpq.report.tables.column import Column
 
 T = TypeVar("T")
 ALPHA = 0.05
 SIGNIFICANT, NOT_SIGNIFICANT = "significant increase", "no significant increase"
+NONE = "none"
 
 
 def only(result: Result, name: str) -> Result:
@@ -69,6 +71,12 @@ def _processor_seconds(result: Result) -> float | None:
     return sum(stage.processor_seconds for stage in result.time.stages) or None  # 0: not counted in older records
 
 
+def _posteriors(result: Result) -> str | None:
+    """Whether the first stage that keeps the teacher's posteriors found them on disk; None if none keeps them."""
+    found = next((s.posteriors_found for s in result.time.stages if s.posteriors_found is not None), None)
+    return None if found is None else f"{found:,} found" if found else "computed"
+
+
 def _peak_gigabytes(result: Result) -> float | None:
     return max((stage.peak_memory_bytes / 1e9 for stage in result.time.stages), default=None)
 
@@ -77,8 +85,29 @@ def _p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _bounds(interval: tuple[float, float]) -> str:
+def bounds(interval: tuple[float, float]) -> str:
+    """An interval of changes as text."""
     return f"[{_signed(interval[0])}, {_signed(interval[1])}]"
+
+
+def up_to(interval: tuple[float, float] | None) -> float | str | None:
+    """The largest increase within an interval; "none" if all of it lies below zero."""
+    return None if interval is None else interval[1] if interval[1] > 0 else NONE
+
+
+def above_zero(points: float) -> str:
+    """A change above zero with two digits, so that it does not read +0.00."""
+    return _signed(max(points, 0.01))
+
+
+def _verdict(value: Callable[[Verdict], Any]) -> Callable[[Result], Any]:
+    """`value` of the verdict over all sets of a run; None if it has none."""
+
+    def function(result: Result) -> Any:
+        verdict = of_run(result)
+        return None if verdict is None else value(verdict)
+
+    return function
 
 
 _signed, _two, _one, _whole = "{:+z.2f}".format, "{:.2f}".format, "{:.1f}".format, "{:,.0f}".format
@@ -105,6 +134,9 @@ updates = Column("Updates", lambda r: sum(s.updates for s in r.time.stages), "op
 audio = Column(
     "Audio s", lambda r: sum(s.audio_seconds for s in r.time.stages), "audio-seconds trained on", "lower", _whole
 )
+posteriors = Column(
+    "Teacher kept", _posteriors, "posteriors that an earlier run had left on disk, or computed here", optional=True
+)
 peak_memory = Column("Peak GB", _peak_gigabytes, "peak memory of the stage that needs most", "lower", _two)
 hardware = Column("Hardware", lambda r: ", ".join(r.provenance.hardware.gpus) or r.provenance.hardware.cpu, "machine")
 set_name = Column("Set", lambda r: next(iter(r.wer), None), "the evaluation set", per_set=True)
@@ -126,23 +158,35 @@ difference = Column(
 interval = Column(
     "95 % interval",
     _test(lambda t: t.interval),
-    "bootstrap interval of the WER change",
-    format=_bounds,
+    "interval of the WER change, over speakers",
+    format=bounds,
     per_set=True,
 )
 largest_increase = Column(
-    "Up to", _test(lambda t: max(0.0, t.interval[1])), "the largest WER increase within the interval",
-    "lower", _signed, per_set=True,
+    "Up to", _test(lambda t: up_to(t.interval)), "the largest WER increase within the interval",
+    "lower", above_zero, per_set=True,
 )  # fmt: skip
 cer_difference = Column(
     "CER change", _test(_of_characters(lambda t: t.difference)), "CER minus the baseline's, percentage points",
     "lower", _signed, per_set=True, optional=True,
 )  # fmt: skip
 cer_interval = Column(
-    "CER 95 % interval", _test(_of_characters(lambda t: t.interval)), "bootstrap interval of the CER change",
-    format=_bounds, per_set=True, optional=True,
+    "CER 95 % interval", _test(_of_characters(lambda t: t.interval)), "interval of the CER change, over speakers",
+    format=bounds, per_set=True, optional=True,
 )  # fmt: skip
 z = Column("Z", _test(lambda t: t.z), "MAPSSWE's Z; positive: worse", "lower", _signed, per_set=True)
 p = Column("p", _test(lambda t: t.p), "MAPSSWE's two-tailed p", format=_p_value, per_set=True)
-verdict = Column("Verdict", _test(judge), "MAPSSWE at alpha 0.05, this comparison alone", per_set=True)
+alone = Column("MAPSSWE alone", _test(judge), "at alpha 0.05, as if it were the only comparison", per_set=True)
+change = Column(
+    "Change, all sets", _verdict(lambda v: v.change.estimate), "WER minus the baseline's over all sets, points",
+    "lower", _signed,
+)  # fmt: skip
+change_interval = Column(
+    "its 95 % interval", _verdict(lambda v: v.change.interval), "of the change over all sets", format=bounds
+)
+detectable = Column(
+    "Detectable", _verdict(lambda v: v.change.detectable), "the change that would be found four times in five",
+    "lower", _two,
+)  # fmt: skip
+verdict = Column("Verdict", _verdict(lambda v: v.word), "over all sets, of this seed alone, at the stated margin")
 baseline = Column("Baseline", _test(lambda t: t.baseline.exp), "the run that it was compared with", per_set=True)

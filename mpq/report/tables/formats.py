@@ -17,7 +17,7 @@ import pandas as pd
 
 from mpq.markdown import table
 from mpq.report.tables.column import Column, Spread
-from mpq.report.tables.lossless import NONE
+from mpq.report.tables.columns import NONE
 from mpq.report.tables.parts import Block
 from mpq.report.tables.system_columns import NOT_RUN
 from mpq.report.tables.tables import Sheet

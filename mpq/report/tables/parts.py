@@ -15,7 +15,7 @@ from mpq.errors import UserError
 from mpq.report.tables import columns, lossless, system_columns, time_factors
 from mpq.report.tables.column import Column
 from mpq.report.tables.columns import find, only
-from mpq.report.tables.system import System
+from mpq.report.tables.system import PLAIN, System
 
 
 @dataclass(frozen=True)
@@ -33,25 +33,27 @@ class Kind:
     folded: bool = False
 
 
-def _compressed(systems: Sequence[System]) -> list[System]:
-    return [system for system in systems if system.is_compressed]
+def _compared(systems: Sequence[System]) -> list[System]:
+    """All but the 32-bit model as it is, which the others are compared with."""
+    return [system for system in systems if system.recipe != PLAIN]
 
 
 def _per_set(systems: Sequence[System]) -> list[System]:
     """One row per set that a system was compared on; a system that was not run keeps one row."""
     rows = []
-    for system in _compressed(systems):
-        sets = dict.fromkeys(one.set_name for one in system.comparisons)
+    for system in _compared(systems):
+        sets = dict.fromkeys(one.set_name for one in system.tests)
         rows += [system.only(name) for name in sets] or [system]
     return rows
 
 
 KINDS = {
     "runs": Kind(columns, list, only),
+    "judged": Kind(columns, lambda runs: [run for run in runs if run.significance]),
     "comparisons": Kind(columns, lambda runs: [only(r, n) for r in runs for n in r.significance or {}], grouped=True),
     "systems": Kind(system_columns, list, System.only),
-    "compressed": Kind(system_columns, _compressed),
-    "compressed_per_set": Kind(system_columns, _per_set, grouped=True, folded=True),
+    "compared": Kind(system_columns, _compared),
+    "compared_per_set": Kind(system_columns, _per_set, grouped=True, folded=True),
     "missing": Kind(system_columns, lambda systems: [s for s in systems if len(s.runs) < len(s.seeds)], folded=True),
     "methods": Kind(lossless, lossless.methods),
     "lossless_factors": Kind(lossless, lossless.factors),

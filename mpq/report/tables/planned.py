@@ -70,7 +70,8 @@ def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> lis
         raise UserError(f"a table's system has the key {sorted(unknown)[0]}; its keys are {', '.join(sorted(_KEYS))}")
     own = (*entry.get("overrides", ()), *overrides)
     cfg = _naming(entry["recipe"], own)
-    root, smoke = OmegaConf.select(cfg, "data.root"), bool(OmegaConf.select(cfg, "smoke"))
+    root = OmegaConf.select(cfg, "data.root")
+    root, smoke = None if root is None else str(root), bool(OmegaConf.select(cfg, "smoke"))
     rows = []
     for bits in entry["bits"]:
         name = run_name(model, cfg.recipe.infix, bits, root, smoke, cfg.quantizer.activations)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mpq.errors import UserError
+from mpq.evaluate.units import completed
 from mpq.record.result import Result
 from mpq.record.run_folder import check_root, first_run, load_records
 from mpq.report.tables.formats import to_csv, to_latex, to_markdown
@@ -42,7 +43,7 @@ def build_sheets(name: str, folder: Path, root: Path | str, scale: str, claims: 
     for table in load_tables(name, folder):
         if isinstance(table, SystemTable):
             sheets.append(table.build(scale, root, claims))
-        elif records := load_records(root):
+        elif records := load_records(root, completed):
             sheets.append(table.build(records))
         else:
             raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
@@ -51,4 +52,4 @@ def build_sheets(name: str, folder: Path, root: Path | str, scale: str, claims: 
 
 def show_run(result: Result, root: Path | str, folder: Path) -> None:
     """Print the table `<folder>/demo.yaml` of one finished run, beside its baseline among the records below `root`."""
-    print_sheets([load_table("demo", folder).build(beside_baseline(result, load_records(root)))])
+    print_sheets([load_table("demo", folder).build(beside_baseline(result, load_records(root, completed)))])

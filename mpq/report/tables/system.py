@@ -7,50 +7,47 @@ a statement about a system must use all of its seeds and show how many there are
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mpq import conf
 from mpq.commands import script
 from mpq.errors import UserError
-from mpq.evaluate.significance import holm
+from mpq.evaluate.pooled import NO_WORSE
+from mpq.evaluate.units import completed
+from mpq.evaluate.verdict import Rate, Verdict, of_runs, same_seed
 from mpq.record.result import Result, Significance
-from mpq.record.run_folder import RunFolder
+from mpq.record.run_folder import RunFolder, readable
 from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.tables import recipes
-from mpq.report.tables.columns import ALPHA, only
+from mpq.report.tables.columns import SIGNIFICANT, judge, only
 from mpq.report.tables.planned import Row, planned
+
+Against = Literal["plain", "tuned"]
+PLAIN, TUNED = "full_precision", "fine_tuned"
+"""The recipes of the two baselines: 32 bits as they are, and trained further like the other systems."""
 
 
 @dataclass(frozen=True)
-class AdjustedTest:
-    """The test of one seed of a system on one set against 32 bits, with Holm's corrections.
-
-    `adjusted` is MAPSSWE's p after Holm's correction over the comparisons of its system, `adjusted_all` over those of
-    all systems of the model.
-    """
+class Test:
+    """MAPSSWE of one seed of a system on one set against 32 bits."""
 
     seed: int
     set_name: str
     test: Significance
-    adjusted: float
-    adjusted_all: float
 
     @property
     def worse(self) -> bool:
-        """Whether the increase in WER is significant after the correction over its system's comparisons."""
-        return self.test.difference > 0 and self.adjusted < ALPHA
-
-    @property
-    def worse_alone(self) -> bool:
-        """Whether the increase is significant without correction, as if this were the only comparison."""
-        return self.test.difference > 0 and self.test.p < ALPHA
+        """Whether the increase in WER is significant, as if this were the only comparison."""
+        return judge(self.test) == SIGNIFICANT
 
 
 @dataclass(frozen=True)
 class System:
-    """One row: the plan, its existing records, and their comparisons with 32 bits.
+    """One row: the plan, its existing records, and those of the two baselines.
 
     `bits` is the requested average (None: 32 bits), `command` runs what is missing, and `shapes` gives the size of a
-    model that was not run.
+    model that was not run. `plain` and `tuned` are the records of the 32-bit model as it is, and trained further like
+    the other systems; a baseline has none of itself.
     """
 
     exp: str
@@ -60,8 +57,9 @@ class System:
     seeds: tuple[int, ...]
     command: str = ""
     runs: tuple[Result, ...] = ()
-    comparisons: tuple[AdjustedTest, ...] = ()
     shapes: Shapes | None = None
+    plain: tuple[Result, ...] = ()
+    tuned: tuple[Result, ...] = ()
 
     @property
     def label(self) -> str:
@@ -90,36 +88,46 @@ class System:
         return recipes.is_compressed(self.recipe)
 
     @property
-    def lossless(self) -> bool | None:
-        """Whether no seed is significantly worse on any set after Holm's correction; None: nothing was compared."""
-        return not any(one.worse for one in self.comparisons) if self.comparisons else None
+    def tests(self) -> tuple[Test, ...]:
+        """The significance tests of its runs against 32 bits."""
+        return tuple(Test(run.seed, *item) for run in self.runs for item in (run.significance or {}).items())
+
+    def verdict(self, against: Against = "plain", rate: Rate = "wer") -> Verdict | None:
+        """The verdict over all its seeds and sets; None if it wasn't run, or its records can't be pooled.
+
+        The plain 32-bit model is one model for all seeds, the fine-tuned one is compared seed by seed.
+        """
+        if against == "plain":
+            return of_runs([(run, other) for run in self.runs for other in self.plain[:1]], rate)
+        return of_runs(same_seed(self.runs, self.tuned), rate)
+
+    def no_worse(self, against: Against = "plain") -> bool | None:
+        """Whether it is no worse than the baseline; None: no verdict."""
+        verdict = self.verdict(against)
+        return None if verdict is None else verdict.word == NO_WORSE
 
     @property
     def lossless_alone(self) -> bool | None:
-        """The same with every comparison judged alone, without the correction."""
-        return not any(one.worse_alone for one in self.comparisons) if self.comparisons else None
+        """The paper's reading: whether no seed's test on any set finds an increase; None: nothing was compared."""
+        return not any(one.worse for one in self.tests) if self.tests else None
 
     def only(self, name: str) -> "System":
         """The system reduced to the evaluation set `name`."""
-        kept = tuple(one for one in self.comparisons if one.set_name == name)
-        return replace(self, runs=tuple(only(run, name) for run in self.runs), comparisons=kept)
+        cut = {key: tuple(only(run, name) for run in getattr(self, key)) for key in ("runs", "plain", "tuned")}
+        return replace(self, **cut)
 
 
 def compared(systems: Sequence[System]) -> list[System]:
-    """The systems of one model with their comparisons and Holm's corrections.
-
-    A verdict is corrected over the comparisons of its own system, seeds x sets, because the claim "this system is
-    lossless" is about all of them. Over a whole table the correction would grow with every added row, so that a system
-    could become lossless because of other rows: right for "which of these differ", wrong for "this one does not".
-    """
-    found = [[(run.seed, *item) for run in s.runs for item in (run.significance or {}).items()] for s in systems]
-    over_all = iter(holm([test.p for tests in found for *_, test in tests]))
-    made = []
-    for system, tests in zip(systems, found, strict=True):
-        own = holm([test.p for *_, test in tests])
-        comparisons = (AdjustedTest(*test, p, next(over_all)) for test, p in zip(tests, own, strict=True))
-        made.append(replace(system, comparisons=tuple(comparisons)))
-    return made
+    """The systems of one model, each with the records of the two baselines."""
+    found = {recipe: next((s.runs for s in systems if s.recipe == recipe), ()) for recipe in (PLAIN, TUNED)}
+    return [
+        replace(
+            system,
+            plain=() if system.recipe == PLAIN else found[PLAIN],
+            tuned=() if system.recipe in (PLAIN, TUNED) else found[TUNED],
+        )
+        for system in systems
+    ]
 
 
 SCALES = ("tiny", "mini", "paper")
@@ -182,7 +190,4 @@ def _command(missing: list[Row]) -> str:
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
-    for row in rows:
-        folder = RunFolder(root, row.exp, row.seed)
-        if folder.result.is_file():
-            yield folder.read()
+    return readable((RunFolder(root, row.exp, row.seed) for row in rows), completed)

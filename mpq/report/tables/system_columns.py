@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mpq.evaluate.verdict import Rate, Verdict, margins
 from mpq.report.tables import columns, paper
 from mpq.report.tables.column import Column, over_seeds
-from mpq.report.tables.system import AdjustedTest, System
+from mpq.report.tables.system import Against, System, Test
 
-NOT_RUN, LOSSLESS, NOT_WORSE, WORSE = "not run", "lossless", "not worse", "worse"
-"""Texts of cells: no record; no significant increase on any set; none on this set; the start of "worse 1 of 2"."""
+NOT_RUN = "not run"
+"""The text of a cell without a record."""
 
 
 def lifted(column: Column, pool: Callable[[Sequence[Any]], Any] = over_seeds) -> Column:
@@ -45,12 +46,21 @@ def _seeds(system: System) -> str:
     return f"{len(system.runs)} of {len(system.seeds)}" if system.runs else NOT_RUN
 
 
-def _count(worse: Callable[[AdjustedTest], bool], none: str) -> Callable[[System], str | None]:
-    def function(system: System) -> str | None:
-        count = sum(map(worse, system.comparisons))
-        if not system.comparisons:
-            return None if system.runs else NOT_RUN
-        return f"{WORSE} {count} of {len(system.comparisons)}" if count else none
+def _alone(system: System) -> str | None:
+    """How many of a system's tests find an increase."""
+    if not system.tests:
+        return None if system.runs else NOT_RUN
+    return f"worse {sum(one.worse for one in system.tests)} of {len(system.tests)}"
+
+
+def _verdict(
+    value: Callable[[Verdict], Any], against: Against = "plain", rate: Rate = "wer"
+) -> Callable[[System], Any]:
+    """`value` of the verdict over the seeds; None if there is none."""
+
+    def function(system: System) -> Any:
+        verdict = system.verdict(against, rate)
+        return value(verdict) if verdict else None if system.runs else NOT_RUN
 
     return function
 
@@ -67,17 +77,15 @@ def _stage_seconds(system: System) -> str | None:
     return " + ".join(texts) or None
 
 
-def _envelope(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    return min(low for low, _ in intervals), max(high for _, high in intervals)
-
-
-def _worst(value: Callable[[AdjustedTest], float]) -> Callable[[System], float | str | None]:
+def _worst(value: Callable[[Test], float]) -> Callable[[System], float | str | None]:
     def function(system: System) -> float | str | None:
-        worst = max(system.comparisons, key=lambda one: one.test.z, default=None)
+        worst = max(system.tests, key=lambda one: one.test.z, default=None)
         return value(worst) if worst else None if system.runs else NOT_RUN
 
     return function
 
+
+_signed = "{:+z.2f}".format
 
 system = Column("System", lambda s: s.label, "how the model was compressed")
 exp = Column("Run", lambda s: s.exp, "the name of the runs")
@@ -94,40 +102,41 @@ paper_ratio = Column(
     optional=True,
 )
 wer, cer = map(lifted, (columns.wer, columns.cer))
-verdict = Column(
-    "Verdict, Holm",
-    _count(lambda one: one.worse, LOSSLESS),
-    "comparisons significantly worse after Holm's correction",
+verdict = Column("Verdict", _verdict(lambda v: v.word), "against 32 bits, at the stated margin")
+tuned_verdict = Column(
+    "Verdict, fine-tuned", _verdict(lambda v: v.word, "tuned"), "against 32 bits, fine-tuned, at the stated margin"
 )
-alone = Column(
-    "Verdict, alone",
-    _count(lambda one: one.worse_alone, LOSSLESS),
-    "comparisons significantly worse, without correction",
+alone = Column("MAPSSWE alone", _alone, "tests of one seed on one set that find an increase at 0.05")
+change = Column("Change", _verdict(lambda v: v.change.estimate), "WER minus that of 32 bits, points", "lower", _signed)
+tuned_change = Column(
+    "Change, fine-tuned", _verdict(lambda v: v.change.estimate, "tuned"), "WER minus that of 32 bits, fine-tuned",
+    "lower", _signed,
+)  # fmt: skip
+tuned_interval = Column(
+    "95 % interval, fine-tuned", _verdict(lambda v: v.change.interval, "tuned"), "of that change", format=columns.bounds
+)
+needs = Column(
+    "No worse from", _verdict(lambda v: v.needs), "the smallest margin at which the system is no worse, % of the WER",
+    "lower", "{:.1f} %".format,
+)  # fmt: skip
+at_margins = Column(
+    f"At {', '.join(f'{m:g}' for m in margins())} %",
+    _verdict(lambda v: ", ".join(map(v.at, margins()))),
+    "the verdict at each of these margins",
 )
 set_name = lifted(columns.set_name)
 difference = lifted(columns.difference)
-interval = lifted(columns.interval, _envelope)
-largest_increase = lifted(columns.largest_increase, max)
+interval = replace(columns.interval, function=_verdict(lambda v: v.change.interval))
+largest_increase = replace(columns.largest_increase, function=_verdict(lambda v: columns.up_to(v.change.interval)))
+detectable = replace(columns.detectable, function=_verdict(lambda v: v.change.detectable))
 cer_difference = lifted(columns.cer_difference)
-cer_interval = lifted(columns.cer_interval, _envelope)
+cer_interval = replace(columns.cer_interval, function=_verdict(lambda v: v.change.interval, rate="cer"))
 z = replace(columns.z, function=_worst(lambda one: one.test.z))
 p = replace(columns.p, function=_worst(lambda one: one.test.p))
-adjusted_p = replace(
-    columns.p,
-    title="p Holm",
-    function=_worst(lambda one: one.adjusted),
-    meaning="p corrected over the tests of the system",
-)
-table_p = replace(
-    columns.p,
-    title="p Holm, all",
-    function=_worst(lambda one: one.adjusted_all),
-    meaning="p corrected over all tests of the model",
-)
-set_verdict = replace(verdict, function=_count(lambda one: one.worse, NOT_WORSE), per_set=True)
-set_alone = replace(alone, function=_count(lambda one: one.worse_alone, NOT_WORSE), per_set=True)
 stages = Column("Seconds of each stage", _stage_seconds, "mean over the seeds")
 seconds = lifted(columns.seconds)
 processor_seconds = lifted(columns.processor_seconds)
 device_seconds = lifted(columns.device_seconds)
-updates, audio, peak_memory = map(lifted, (columns.updates, columns.audio, columns.peak_memory))
+updates, audio, posteriors, peak_memory = map(
+    lifted, (columns.updates, columns.audio, columns.posteriors, columns.peak_memory)
+)

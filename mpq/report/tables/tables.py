@@ -64,7 +64,7 @@ def beside_baseline(result: Result, records: Sequence[Result]) -> list[Result]:
     return [*found.values(), result]
 
 
-_OF_SYSTEMS = {"systems", "compressed", "compressed_per_set", "missing", "time_factors"}  # the rest needs all of them
+_OF_SYSTEMS = {"systems", "compared", "compared_per_set", "missing", "time_factors"}  # the rest needs all of them
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mpq.evaluate.pooled import NO_WORSE, WORSE
 from mpq.report.tables.columns import NOT_SIGNIFICANT, SIGNIFICANT
 from mpq.report.tables.formats import is_numeric
 from mpq.report.tables.parts import Block
-from mpq.report.tables.system_columns import LOSSLESS, NOT_RUN, NOT_WORSE, WORSE
+from mpq.report.tables.system_columns import NOT_RUN
 from mpq.report.tables.tables import Sheet
 
-_STYLES = {SIGNIFICANT: "red", NOT_SIGNIFICANT: "green", LOSSLESS: "green", NOT_WORSE: "green"}
+_STYLES = {SIGNIFICANT: "red", NOT_SIGNIFICANT: "green", NO_WORSE: "green", WORSE: "red", NOT_RUN: "dim"}
 _GAP = 2
 WIDTH = 100
 """Width of output that is not a terminal: rich's default of 80 would wrap the verdicts."""
@@ -88,7 +89,7 @@ def _columns(block: Block, cells: list[list[str]], headers: list[str], chosen: l
 
 
 def _style(cell: str) -> str:
-    return "dim" if cell == NOT_RUN else "red" if cell.startswith(WORSE) else _STYLES.get(cell, "")
+    return _STYLES.get(cell, "")
 
 
 def _labels(lines: list[str], rows: int, grouped: bool) -> list[str]:

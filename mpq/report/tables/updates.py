@@ -1,23 +1,23 @@
-"""Word error rate against updates (`conf/table/updates.yaml`), and one stage against two stages with more updates.
+"""Word error rate against updates (`conf/table/updates.yaml`), and one stage against two, at equal and at more updates.
 
 One stage and two stages are compared with each other directly rather than through 32 bits: on the same utterances, seed
 by seed, so that the difficulty of an utterance cancels out. Three seeds on one utterance are not three utterances, so
-values pooled over seeds have no MAPSSWE, only the interval of the bootstrap, which resamples whole speakers.
+values pooled over seeds have no MAPSSWE, only the interval over speakers and seeds (`mpq.evaluate.pooled`). The same
+number of updates for both comes first: at equal cost, only the method differs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mpq import conf
-from mpq.evaluate.bootstrap import difference_interval
 from mpq.evaluate.mapsswe import segment_errors, z_test
-from mpq.evaluate.significance import holm
-from mpq.evaluate.wer import word_errors_per_utterance
-from mpq.record.hypotheses import Texts, has_hypotheses, read_hypotheses, read_references
+from mpq.evaluate.pooled import Pooled
+from mpq.evaluate.verdict import of_runs, same_seed
+from mpq.record.hypotheses import has_hypotheses, read_hypotheses, read_references
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder, references_file
 from mpq.report.tables import columns
@@ -28,33 +28,18 @@ from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, label
 from mpq.report.tables.system import System, load_systems, models_of
 from mpq.report.tables.tables import Sheet, SystemTable, load_tables
 
-_Three = tuple[Texts, Texts, Texts]
 _Pair = tuple[str, int, int]  # recipe, updates, two stages' updates
 TABLE = "updates"
 ALL = "all"  # sets, seeds
-_RATIOS = (1.5, 2)  # updates of two stages over those of one: as in the recipes, and twice as many
-
-
-@dataclass(frozen=True)
-class _Count:
-    """One stage minus two stages on one set and seed: the counts that are pooled over sets and seeds.
-
-    more, words, speakers: `[utterances]`, difference in errors, reference words, speaker. segments: `[segments]`,
-    difference in errors of each MAPSSWE segment.
-    """
-
-    more: np.ndarray
-    words: np.ndarray
-    speakers: np.ndarray
-    segments: np.ndarray
+_RATIOS = (1, 1.5, 2)  # updates of two stages over those of one: the same cost first, then as in the recipes, and twice
 
 
 @dataclass(frozen=True)
 class Change:
-    """`recipe` with `updates` against two stages with `others`: WER of the first minus the second, percentage points.
+    """`recipe` with `updates` against two stages with `others`: `pooled` is the WER of the first minus the second.
 
-    seed, set_name: a seed and an evaluation set, or `all` of them. p is MAPSSWE's, `adjusted` its Holm correction over
-    the seeds and sets of these two systems. Both are None if pooled over seeds, `adjusted` also if pooled over sets.
+    seed, set_name: a seed and an evaluation set, or `all` of them. p is MAPSSWE's, None if pooled over seeds or without
+    transcripts.
     """
 
     recipe: str
@@ -62,10 +47,8 @@ class Change:
     others: int
     seed: str
     set_name: str
-    difference: float
-    interval: tuple[float, float]
+    pooled: Pooled
     p: float | None = None
-    adjusted: float | None = None
 
 
 def total_updates(system: System) -> int:
@@ -80,69 +63,52 @@ def is_curve(systems: Sequence[System]) -> bool:
 
 
 def compare_updates(systems: Sequence[System], root: Path | str) -> Iterator[Change]:
-    """Every one-stage system against the two-stage systems with 1.5 and 2 times its updates, if both were run.
+    """Every one-stage system against the two-stage systems with 1, 1.5 and 2 times its updates, if both were run.
 
-    Only seeds with the hypotheses of both are compared.
+    Only seeds that both have are compared.
 
     Raises: UserError for a file that can't be read, or that lacks utterances of the other file.
     """
-    for system in systems:
-        if not system.runs or system.method != ONE_STAGE:
-            continue
-        for other in systems:
-            if other.runs and other.method == TWO_STAGE:
+    run = [system for system in systems if system.runs]
+    for ratio in _RATIOS:
+        for system in (system for system in run if system.method == ONE_STAGE):
+            for other in (other for other in run if other.method == TWO_STAGE):
                 counts = total_updates(system), total_updates(other)
-                if counts[1] / counts[0] in _RATIOS:
-                    yield from _changes((system.recipe, *counts), _texts(system, other, root))
+                if counts[1] / counts[0] == ratio:
+                    yield from _changes((system.recipe, *counts), system, other, root)
 
 
-def _texts(system: System, other: System, root: Path | str) -> dict[int, _Three]:
-    """Seed -> references, hypotheses of `other`, and hypotheses of `system`."""
-    found = {}
-    for mine in system.runs:
-        for theirs in other.runs:
-            paths = [RunFolder.of(root, run).hypotheses for run in (theirs, mine)]
-            if mine.seed == theirs.seed and all(map(has_hypotheses, paths)):
-                said = read_references(references_file(root, mine.references))
-                written = [read_hypotheses(path) for path in paths]
-                references = {name: {key: said[name][key] for key in texts} for name, texts in written[1].items()}
-                found[mine.seed] = (references, *written)
-    return found
+def _changes(pair: _Pair, system: System, other: System, root: Path | str) -> Iterator[Change]:
+    """The changes of each seed and set, then over all sets, over all seeds, and over both."""
+    runs = same_seed(system.runs, other.runs)
+    sets = list(dict.fromkeys(name for mine, _ in runs for name in mine.wer))
+    tests = {mine.seed: _differences(mine, theirs, root) for mine, theirs in runs}
+    for chosen in (*([one] for one in runs), runs):
+        for name in (*sets, ALL):
+            cut = [(_only(mine, name), _only(theirs, name)) for mine, theirs in chosen]
+            if verdict := of_runs(cut):
+                seed = str(chosen[0][0].seed) if chosen is not runs else ALL
+                segments = tests[chosen[0][0].seed] if chosen is not runs else {}
+                found = list(segments.values()) if name == ALL else [segments[name]] if name in segments else []
+                p = z_test(np.concatenate(found)).p if found else None
+                yield Change(*pair, seed, name, verdict.change, p)
 
 
-def _changes(pair: _Pair, texts: dict[int, _Three]) -> Iterator[Change]:
-    """The changes of each seed and set, then pooled over all sets, over all seeds, and over both."""
-    sets = list(dict.fromkeys(name for said, _, _ in texts.values() for name in said))
-    found = {(seed, name): _count(*(part[name] for part in texts[seed])) for seed in texts for name in sets}
-    single = [_change(pair, str(seed), name, [count]) for (seed, name), count in found.items()]
-    adjusted = holm([change.p for change in single if change.p is not None])
-    yield from (replace(change, adjusted=p) for change, p in zip(single, adjusted, strict=True))
-    for seed in texts:
-        yield _change(pair, str(seed), ALL, [found[seed, name] for name in sets])
-    for name in sets:
-        yield _change(pair, ALL, name, [found[seed, name] for seed in texts])
-    if texts:
-        yield _change(pair, ALL, ALL, list(found.values()))
+def _only(run: Result, name: str) -> Result:
+    return run if name == ALL else columns.only(run, name)
 
 
-def _count(said: Mapping[str, str], theirs: Mapping[str, str], mine: Mapping[str, str]) -> _Count:
-    errors, words = word_errors_per_utterance(said, mine)
-    return _Count(
-        more=errors - word_errors_per_utterance(said, theirs)[0],
-        words=words,
-        speakers=np.array([key.partition("-")[0] for key in said]),  # LibriSpeech's identities
-        segments=np.subtract(*segment_errors(said, mine, theirs)),
-    )
-
-
-def _change(pair: _Pair, seed: str, set_name: str, parts: Sequence[_Count]) -> Change:
-    """The change over all `parts` together, with MAPSSWE's p if they belong to one seed."""
-    more, words, speakers, segments = (
-        np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(_Count)
-    )
-    difference = 100.0 * float(more.sum()) / float(words.sum())
-    p = None if seed == ALL else z_test(segments).p
-    return Change(*pair, seed, set_name, difference, difference_interval(more, words, speakers), p)
+def _differences(mine: Result, theirs: Result, root: Path | str) -> dict[str, np.ndarray]:
+    """The difference in errors of each MAPSSWE segment, for each set; none without transcripts."""
+    paths = [RunFolder.of(root, run).hypotheses for run in (mine, theirs)]
+    if not all(map(has_hypotheses, paths)):
+        return {}
+    said = read_references(references_file(root, mine.references))
+    first, second = map(read_hypotheses, paths)
+    return {
+        name: np.subtract(*segment_errors({key: said[name][key] for key in texts}, texts, second[name]))
+        for name, texts in first.items()
+    }
 
 
 _UPDATES = Column(
@@ -152,17 +118,15 @@ _RECIPE = Column("System", lambda c: label(c.recipe), "the one-stage recipe")
 _SEED = Column("Seed", lambda c: c.seed, "the seed of both runs")
 _CHANGE = (
     Column("Set", lambda c: c.set_name, "the evaluation set"),
-    replace(columns.difference, function=lambda c: c.difference),
-    replace(columns.interval, function=lambda c: c.interval),
-    replace(columns.largest_increase, function=lambda c: max(0.0, c.interval[1])),
+    replace(columns.difference, function=lambda c: c.pooled.estimate),
+    replace(columns.interval, function=lambda c: c.pooled.interval),
+    replace(columns.detectable, function=lambda c: c.pooled.detectable),
 )
-_TEST = (
-    replace(columns.p, function=lambda c: c.p),
-    replace(columns.p, title="p Holm", function=lambda c: c.adjusted),
-)
+_TEST = replace(columns.p, function=lambda c: c.p)
 _NOTE = (
-    "A WER change below 0 means that one stage is better than two stages. Intervals: 95 %, paired bootstrap that "
-    "resamples speakers and keeps the seeds. p: MAPSSWE; p Holm: corrected over the seeds and sets of the same updates."
+    "A WER change below 0 means that one stage is better than two stages. Intervals: 95 %, over speakers and seeds, "
+    "seed against seed; an interval that holds 0 shows no difference, and “Detectable” is the smallest that these sets "
+    "and seeds would have shown with a probability of 80 %. p: MAPSSWE, without correction."
 )
 
 
@@ -180,20 +144,21 @@ def updates_sheet(scale: str, root: Path | str) -> Sheet | None:
         if changes := list(compare_updates(systems, root)):
             runs += [run for system in systems for run in system.runs]
             sets = list(dict.fromkeys(name for run in runs for name in run.wer))
-            blocks += [part.build(systems, sets, model) for part in table.parts]
             blocks += _comparisons(model, changes)
+            blocks += [part.build(systems, sets, model) for part in table.parts]
     return (
         Sheet(f"{table.title} (scale {scale})", tuple(blocks), (*table.notes, _NOTE, data_line(runs))) if runs else None
     )
 
 
 def _comparisons(model: str, changes: Sequence[Change]) -> Iterator[Block]:
-    """The comparisons pooled over the seeds and, folded, those of each seed."""
-    title = "One stage against two stages of more updates"
-    for pooled in (True, False):
-        shown = (_RECIPE, _UPDATES, *_CHANGE) if pooled else (_RECIPE, _UPDATES, _SEED, *_CHANGE, *_TEST)
-        rows = [[column.function(c) for column in shown] for c in changes if (c.seed == ALL) == pooled]
-        frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
-        if rows:
-            part = f"{title}, {'all seeds' if pooled else 'each seed'}"
-            yield Block(part, shown, frame, grouped=False, model=model, folded=not pooled)
+    """Equal updates first; of each, the comparisons pooled over the seeds and, folded, those of each seed."""
+    for title, alike in (("as many updates", True), ("more updates", False)):
+        for pooled in (True, False):
+            shown = (_RECIPE, _UPDATES, *_CHANGE) if pooled else (_RECIPE, _UPDATES, _SEED, *_CHANGE, _TEST)
+            chosen = [c for c in changes if (c.seed == ALL) == pooled and (c.updates == c.others) == alike]
+            rows = [[column.function(c) for column in shown] for c in chosen]
+            frame = pd.DataFrame(rows, columns=[column.title for column in shown], dtype=object)
+            if rows:
+                part = f"One stage against two stages of {title}, {'all seeds' if pooled else 'each seed'}"
+                yield Block(part, shown, frame, grouped=False, model=model, folded=not pooled)
