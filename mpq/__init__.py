@@ -28,6 +28,7 @@ __all__ = ["MpqConfig", "UserError", "detach", "load_packed", "quantize", "save_
 
 import_hooks.import_torchaudio_without_cuda()
 import_hooks.register_with_transformers()
+import_hooks.drop_missing_backend()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,9 @@
 """Reads `conf/` as plain values, for code that needs a model's settings without composing a run's whole config."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import yaml
 from mpq.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONF = REPOSITORY / "conf"
+_IN_THE_WHEEL = Path(__file__).with_name("conf_files")  # where pyproject.toml puts a copy of conf/
+CONF = _IN_THE_WHEEL if _IN_THE_WHEEL.is_dir() else REPOSITORY / "conf"
 FULL_PRECISION = "full_precision"
 """The method of the recipes that leave the model at 32 bits, with which all others are compared."""
 
@@ -23,7 +26,12 @@ def folder(group: str) -> Path:
 def read(group: str, name: str) -> dict[str, Any]:
     """Return the values of `conf/<group>/<name>.yaml` without those it includes; none without a file."""
     path = folder(group) / f"{name}.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return copy.deepcopy(_parsed(path, path.stat().st_mtime_ns)) if path.is_file() else {}
+
+
+@cache
+def _parsed(path: Path, changed: int) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def required(group: str, name: str) -> dict[str, Any]:
@@ -64,11 +72,22 @@ def label(recipe: Mapping[str, Any]) -> str:
     return str(stated or recipe["name"].replace("_", " "))
 
 
-def composing() -> AbstractContextManager[None]:
-    """Let Hydra's `compose` take its files from `conf/` while the block runs."""
+@contextmanager
+def composing() -> Iterator[None]:
+    """Let Hydra's `compose` take its files from `conf/` while the block runs, in a program of Hydra too."""
     from hydra import initialize_config_dir  # here, since reading a file doesn't need it
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
 
-    return initialize_config_dir(str(CONF), version_base="1.3")
+    inside = GlobalHydra.instance().is_initialized()
+    state = Singleton.get_state() if inside else None  # the program's own config folder, job name and version
+    GlobalHydra.instance().clear()  # else Hydra refuses a second config folder
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        if inside:
+            Singleton.set_state(state)
 
 
 def made(settings: Mapping[str, Any], **more: Any) -> Any:

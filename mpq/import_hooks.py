@@ -1,4 +1,4 @@
-"""Two import hooks that `import mpq` installs without importing torch or transformers.
+"""What `import mpq` prepares for later imports, without importing torch or transformers: two hooks and a variable.
 
 *torchaudio on a CPU-only build of PyTorch.* torchaudio's wheel on PyPI is a CUDA build. Without CUDA its extension
 fails to load (`libc10_cuda.so: cannot open shared object file`), which breaks `import torchaudio` and with it every
@@ -9,13 +9,18 @@ nothing changes.
 *transformers' `from_pretrained`.* transformers looks up a folder's `quant_method` in its own registry
 (`transformers.quantizers.auto`). Registering there would import it, which takes seconds. So we register at the moment
 that module is first imported; every model class of transformers imports it before it can load anything.
+
+*A notebook's MPLBACKEND.* A notebook passes its backend of matplotlib on to the programs that it starts. Where these
+lack the backend's package, `import matplotlib` fails, and with it Lightning. We open no windows, so there we drop it.
 """
 
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -90,3 +95,11 @@ def register_with_transformers() -> None:
         import_module("mpq.checkpoint.hf").register()
     elif not any(isinstance(finder, _RegisterAfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _RegisterAfterImport())
+
+
+def drop_missing_backend() -> None:
+    """Remove MPLBACKEND from the environment if it names a backend whose package is not installed here."""
+    backend = os.environ.get("MPLBACKEND", "")
+    module = "matplotlib_inline" if backend == "inline" else backend.partition("module://")[2]
+    if module and find_spec(module.partition(".")[0]) is None:
+        del os.environ["MPLBACKEND"]

@@ -14,13 +14,13 @@ from mpq import settings
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
+from mpq.checks import checked
 from mpq.data.corpus import Corpus, open_corpus
-from mpq.data.corpus import check as check_data
 from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
-from mpq.models.hub import check_available, stated_licence
+from mpq.models.hub import stated_licence
 from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
@@ -31,9 +31,7 @@ from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
 from mpq.report.card import card
 from mpq.search.assignment import Assignment, to_json
-from mpq.settings import check_starts
 from mpq.tracking.content import log_result
-from mpq.tracking.logger import check as check_logger
 from mpq.tracking.logger import run_logger
 from mpq.train import processes
 from mpq.train.machine import check as check_machine
@@ -50,15 +48,14 @@ def run(cfg: DictConfig) -> Result | None:
     Raises: UserError if the config, the data or the model can't be used, before anything is written; TakenError if
     another process is working on this run.
     """
-    cfg = settings.settle(cfg)
+    return run_checked(checked(cfg))
+
+
+def run_checked(cfg: DictConfig) -> Result | None:
+    """Like `run`, for a config that `mpq.checks.checked` returned."""
     settings.check_target(cfg)
-    check_starts(cfg.recipe.stages)
-    check_logger(cfg.logger)
     machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
-    check_data(**_data(cfg))
     check_labels(cfg.data.get("labels", TRANSCRIPTS))
-    if not settings.random_weights(cfg):
-        check_available(settings.model_path(cfg))
     corpus = None
     if cfg.data.root:  # recordings may have changed since a run of the same settings
         corpus = _corpus(cfg)
@@ -262,9 +259,6 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg)  # type: ignore[return-value]  # a DictConfig gives a dict
 
 
-def _data(cfg: DictConfig) -> dict[str, Any]:
-    return {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
-
-
 def _corpus(cfg: DictConfig) -> Corpus:
-    return open_corpus(**_data(cfg), cache=cfg.cache, utterances_per_speaker=cfg.data.get("utterances_per_speaker"))
+    limit = cfg.data.get("utterances_per_speaker")
+    return open_corpus(**settings.data_of(cfg), cache=cfg.cache, utterances_per_speaker=limit)

@@ -1,4 +1,4 @@
-"""From the composed Hydra config to settled values: names, paths, `smoke=true`, and the stages of the recipe.
+"""From the composed Hydra config to settled values: names, paths, `demo=true`, `smoke=true`, the stages of the recipe.
 
 Everything that can be rejected by looking at the config alone is rejected here, before anything is read or written.
 """
@@ -26,13 +26,14 @@ def run_name(
     bits: float,
     data_root: str | None = None,
     smoke: bool = False,
+    demo: bool = False,
     activations: str = "none",
 ) -> str:
     """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
 
     `infix` is the recipe's: empty for one-stage; one that begins with `fp32` is of a recipe at full precision, whose
-    name has no bits. Quantized `activations` (static, dynamic), data other than the model's own and smoke runs add a
-    suffix, so that different runs never share a name.
+    name has no bits. Quantized `activations` (static, dynamic), data other than the model's own, demo and smoke runs
+    add a suffix, so that different runs never share a name.
 
     Raises: UserError if the name can't be a folder's.
     """
@@ -45,9 +46,13 @@ def run_name(
         words += [] if activations == "none" else [f"a8_{activations}"]
     if data_root and Path(data_root) != _own_root(model):
         words.append(corpus_name(data_root))
-    name = "_".join(words) + ("_smoke" if smoke else "")
+    name = "_".join(words) + _suffix(smoke, demo)
     check_file_name("the run's name", name, "set a shorter model.name, or give the data a folder with a shorter name")
     return name
+
+
+def _suffix(smoke: bool, demo: bool) -> str:
+    return "_smoke" if smoke else "_demo" if demo else ""
 
 
 def _own_root(model: str) -> Path | None:
@@ -62,18 +67,19 @@ def register_resolvers() -> None:
 
 
 def _resolve_name(
-    model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool, activations: str
+    model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool, demo: bool, activations: str
 ) -> str:
     if isinstance(bits, bool) or not isinstance(bits, (int, float)):
         raise UserError(f"target_bits={bits} must be a number of bits, such as 3.5")
     # Numbers are refused in `settle`, where all settings are known; until then they must not stop the composition.
-    return run_name(str(model), infix or "", bits, None if data_root is None else str(data_root), smoke, activations)
+    root = None if data_root is None else str(data_root)
+    return run_name(str(model), infix or "", bits, root, smoke, demo, activations)
 
 
 def settle(cfg: DictConfig) -> DictConfig:
-    """Return a copy of `cfg` with `smoke=true` applied and every interpolation resolved.
+    """Return a copy of `cfg` with `smoke=true` or `demo=true` applied and every interpolation resolved.
 
-    Raises: UserError if a setting is unknown or the seed can't be used.
+    Raises: UserError if a setting is unknown, the seed can't be used, or the demo is asked for with other data.
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
@@ -84,6 +90,10 @@ def settle(cfg: DictConfig) -> DictConfig:
     check_texts(cfg)
     for group in _PLAIN_GROUPS:
         _check_group(group, cfg[group])
+    if cfg.demo and cfg.data.root:
+        raise UserError(f"demo=true is for the embedded corpus: leave it out, or data.root={cfg.data.root}")
+    if cfg.demo:
+        cfg = OmegaConf.merge(cfg, OmegaConf.load(conf.CONF / "demo.yaml"))  # type: ignore[assignment]
     if cfg.smoke:
         cfg = OmegaConf.merge(cfg, OmegaConf.load(conf.CONF / "smoke.yaml"))  # type: ignore[assignment]
     OmegaConf.resolve(cfg)
@@ -125,8 +135,7 @@ def changes_of(words: Sequence[str]) -> dict[str, Any]:
 
 def _check_group(group: str, given: DictConfig) -> None:
     """Refuse a setting that no file of the group has, and any value but true or false for a boolean."""
-    files = [OmegaConf.load(path) for path in conf.folder(group).glob("*.yaml")]
-    known = {str(key): value for file in files for key, value in file.items()}
+    known = {key: value for name in conf.names(group) for key, value in conf.read(group, name).items()}
     if unknown := [str(key) for key in given if key not in known]:
         raise UserError(
             f"there is no setting {group}.{unknown[0]}; {group} has {', '.join(sorted({*known} - {'defaults'}))}"
@@ -149,7 +158,7 @@ def full_precision(cfg: DictConfig) -> DictConfig:
     """The settled config of the 32-bit baseline that `cfg` is compared with: same model and data, seed 0."""
     baseline: Any = cfg.copy()
     baseline.recipe = OmegaConf.create(conf.recipe("full_precision"))
-    baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke)
+    baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke, cfg.demo)
     baseline.seed = 0
     baseline.overwrite = False  # of the run itself, not of what it is compared with
     return baseline
@@ -166,8 +175,13 @@ def needs_baseline(cfg: DictConfig) -> bool:
 
 
 def data_name(cfg: DictConfig) -> str:
-    """Return the name of the data in records; a smoke run's few utterances count as a separate corpus."""
-    return corpus_name(cfg.data.root) + ("_smoke" if cfg.smoke else "")
+    """Return the name of the data in records; the fewer utterances of demo and smoke runs count as separate corpora."""
+    return corpus_name(cfg.data.root) + _suffix(cfg.smoke, cfg.demo)
+
+
+def data_of(cfg: DictConfig) -> dict[str, Any]:
+    """What `mpq.data.corpus` needs of the settings to open the data, by argument name."""
+    return {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
 
 
 def check_target(cfg: DictConfig) -> None:

@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
 
 from mpq import conf, settings
 from mpq.files import TakenError, write_text
@@ -46,7 +48,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
     Raises: UserError or Hydra's errors if a word can't be used.
     """
     with conf.composing():
-        configs = {row: _settled(row, words) for row in rows}
+        configs = _settled(rows, words)
         before = [row for row in rows if _is_finished(configs[row])]
         todo = [row for row in rows if row not in before]
         stopped = _launch(todo, words) if todo else None
@@ -58,7 +60,7 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
 def unfinished(rows: Sequence[Row], words: Sequence[str]) -> list[Row]:
     """The rows that a sweep would run."""
     with conf.composing():
-        return [row for row in rows if not _is_finished(_settled(row, words))]
+        return [row for row, cfg in _settled(rows, words).items() if not _is_finished(cfg)]
 
 
 def is_hydras(word: str) -> bool:
@@ -120,11 +122,19 @@ def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:
     return None
 
 
-def _settled(row: Row, words: Sequence[str]) -> DictConfig:
+def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]:
+    """The settled config of each row; composing takes longest, so rows that differ in bits and seed share one."""
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    cfg: Any = hydra.compose_config("config", [*row.words, *words], run_mode=RunMode.RUN)
-    return settings.settle(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]))
+    composed: dict[tuple[str, ...], Any] = {}
+    settled = {}
+    for row in track(rows, "Comparing records with settings", console=Console(stderr=True), transient=True):
+        shared, own = row.shared_words, row.own_words
+        if shared not in composed:
+            cfg: Any = hydra.compose_config("config", [*shared, *words], run_mode=RunMode.RUN)
+            composed[shared] = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+        settled[row] = settings.settle(OmegaConf.merge(composed[shared], OmegaConf.from_dotlist(own)))
+    return settled
 
 
 def _is_finished(cfg: DictConfig) -> bool:

@@ -40,8 +40,9 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> int:
     """Transcribe file after file; return the exit status."""
-    from mpq.deploy.transcribe import open_recognizer, transcribe_files  # here, since --help need not wait for it
+    from mpq.deploy.transcribe import check_exist, open_recognizer, transcribe_files  # here: takes a while
 
+    check_exist(chosen.audio)
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
     recognizer = open_recognizer(model, chosen.device, chosen.language)
     if getattr(recognizer, "step", 0) is None:

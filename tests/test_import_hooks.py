@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -48,3 +49,13 @@ def test_a_cuda_build_is_left_alone(monkeypatch):
     assert finder.find_spec("torchaudio", None) is None
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert finder.find_spec("torchaudio._extension", None) is None
+
+
+def test_a_notebooks_backend_is_dropped_where_its_package_is_missing(monkeypatch):
+    """Else Lightning, which imports matplotlib, can't be imported in a program that the notebook starts."""
+    from mpq.import_hooks import drop_missing_backend
+
+    for backend, stays in (("module://no_such_package.backend", False), ("module://json.backend", True), ("agg", True)):
+        monkeypatch.setenv("MPLBACKEND", backend)
+        drop_missing_backend()
+        assert (os.environ.get("MPLBACKEND") == backend) is stays, backend

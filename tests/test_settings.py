@@ -97,6 +97,7 @@ def test_every_search_can_be_made(path):
         (["model=hubert_large", "recipe=uniform", "target_bits=8"], "hubert_large_uniform_8bit"),
         (["recipe=full_precision", "target_bits=2"], "tiny_wav2vec2_fp32"),
         (["smoke=true"], "tiny_wav2vec2_3p5bit_smoke"),
+        (["demo=true", "recipe=full_precision"], "tiny_wav2vec2_fp32_demo"),
         (["recipe=uniform", "target_bits=4", "quantizer.activations=static"], "tiny_wav2vec2_uniform_4bit_a8_static"),
         (["recipe=full_precision", "quantizer.activations=dynamic"], "tiny_wav2vec2_fp32"),
         (["data.root=/anywhere/Mini-Speech"], "tiny_wav2vec2_3p5bit_mini_speech"),

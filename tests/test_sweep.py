@@ -1,14 +1,18 @@
 """A sweep over rows of a very small model: what is missing runs, what fails is told, whatever launches the jobs."""
 
+import random
+
 import pytest
+from omegaconf import OmegaConf
 from tiny_run import composed, environment, run_here, words
 
+from mpq import conf, settings
 from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
 from mpq.files import TakenError
 from mpq.record.run_folder import load_records
 from mpq.report.tables.planned import Row, planned, tables
-from mpq.sweep import run_row, sweep, unfinished
+from mpq.sweep import _settled, run_row, sweep, unfinished
 
 MODEL = "tiny_wav2vec2"
 SWEEP = REPOSITORY / "scripts" / "sweep.py"
@@ -88,6 +92,14 @@ def test_the_command_lists_what_it_would_run(tmp_path, monkeypatch, capfd):
         capfd.readouterr().err
         == "error: recipe=nothing can't be set for all rows: conf/table/compression.yaml decides it for each\n"
     )
+
+
+def test_rows_share_what_is_composed_and_are_what_each_would_be_alone():
+    shown = random.Random().sample([row for name in ("compression", "updates") for row in planned(name, MODEL)], 8)
+    with conf.composing():
+        found = _settled(shown, ["root=x", "trainer.accelerator=cpu"])
+    alone = [settings.settle(composed(*row.words, "root=x", "trainer.accelerator=cpu")) for row in shown]
+    assert [OmegaConf.to_yaml(cfg) for cfg in found.values()] == [OmegaConf.to_yaml(cfg) for cfg in alone]
 
 
 def test_a_free_form_sweep_goes_on_after_a_failure_and_lists_it(common, tmp_path, monkeypatch, capfd):

@@ -172,6 +172,24 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def read_declared(folder: Path) -> tuple[dict[str, Any], dict[str, PackedSite], dict[str, str]]:
+    """Return config.json's content, and the sites and ties that it declares; reads no tensor.
+
+    Raises:
+        UserError: a file is missing, or config.json is damaged or not that of a packed model.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is not a packed model: {file} is missing")
+    config = read_config(folder / CONFIG_FILE)
+    try:
+        return config, *parse_block(config)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+
+
 def canonical(value: Any) -> bytes:
     """Return JSON bytes that do not depend on the order of keys or on white space."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()

@@ -10,6 +10,7 @@ partly imported itself, so whatever needs a model class is imported where it is 
 """
 
 import logging
+import warnings
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,8 @@ def register() -> None:
     # Only configs in this list may change how a quantized folder is loaded (keep_packed); there is no API to add one.
     loading = getattr(registry, "LOADING_ATTRIBUTES_CONFIG_TYPES", ())
     registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*loading, MpqConfig)
+    # That nothing but keep_packed counts is what MpqConfig(keep_packed=True) means; warnings of other formats stay.
+    warnings.filterwarnings("ignore", message=r"You passed `quantization_config`.*\['keep_packed'\]")
 
 
 register()

@@ -26,8 +26,7 @@ from mpq.checkpoint.format import (
     complete_config,
     make_block,
     packed_name,
-    parse_block,
-    read_config,
+    read_declared,
     scale_name,
     write_config,
 )
@@ -103,16 +102,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, PackedSite], di
         UserError: a file is missing or damaged, has a different format version, or lacks what is declared. Whether the
             tensors match the model is checked by `check_fits`.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: name one that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (folder / file).is_file():
-            raise UserError(f"{folder} is not a packed model: {file} is missing")
-    config = read_config(folder / CONFIG_FILE)
-    try:
-        sites, tied = parse_block(config)
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from None
+    config, sites, tied = read_declared(folder)
     return config, sites, tied, read_tensors(folder / WEIGHTS_FILE, sites, config["quantization_config"])
 
 

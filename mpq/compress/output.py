@@ -9,9 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mpq import pipeline, settings
+from mpq import settings
 from mpq.checkpoint.format import CONFIG_FILE, QUANT_METHOD
-from mpq.checkpoint.tensors import count_parameters
 from mpq.commands import script
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
@@ -20,7 +19,6 @@ from mpq.evaluate.verdict import of_run
 from mpq.files import check_writable, naming, replacing, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.kinds import AUTO_CLASSES
-from mpq.models.loading import kind_at
 from mpq.record.result import Bits, Result, Significance, Size, WordErrors
 from mpq.record.run_folder import RunFolder
 from mpq.report.card import card_without_errors
@@ -84,6 +82,10 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
 
     `how_to_measure`: the sentence of its model card that says how to measure its word error rate.
     """
+    from mpq import pipeline  # here: torch takes seconds, which no mistake needs
+    from mpq.checkpoint.tensors import count_parameters
+    from mpq.models.loading import kind_at
+
     teacher, _ = pipeline.teacher_of(cfg)
     check_writable(output, count_parameters(teacher.model))  # at most a byte for nearly all of them
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,8 @@ _HOW = {
 
 def summary(made: Quantized) -> str:
     """The summary that is printed at the end: files, size, bits, WER and how to use the model."""
+    from mpq.models.loading import kind_at
+
     size, bits, auto = made.size, made.bits, AUTO_CLASSES[kind_at(str(made.folder))]
     lines = [
         f"model   {made.folder} ({_HOW[made.method]})",

@@ -16,7 +16,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
-from mpq import conf, pipeline, settings
+from mpq import conf, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
@@ -25,7 +25,6 @@ from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError, unused
 from mpq.models.hub import check_available, local_folder
 from mpq.models.kinds import CTC
-from mpq.models.loading import kind_at
 from mpq.record.run_folder import RunFolder
 
 RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
@@ -59,11 +58,16 @@ def quantize_now(
     check_available(path)
     _check_float(path)
     chosen, method = method, _method(method, found, _is_small(path))
+    if output is not None:
+        check_output(output, overwrite=True)  # the rest needs the run's name
     cfg = _config(name, path, bits, found, method, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     _tell_unused(chosen, method, found, changes or {})
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
     check_output(output, cfg.overwrite, made if found and found.transcribed else None)
+    from mpq import pipeline  # here: torch takes seconds, which no mistake needs
+
+    settings.check_target(cfg)
     if found and found.transcribed:
         result = pipeline.run(cfg)
         assert result is not None, "one process runs this"
@@ -117,8 +121,6 @@ def _method(method: str, found: Found | None, small: bool) -> str:
 
     Raises: UserError if `method` is unknown or needs more data.
     """
-    import torch
-
     if method != "auto" and method not in RECIPES:
         raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
     if method == "one_stage" and not (found and found.transcribed):
@@ -129,7 +131,11 @@ def _method(method: str, found: Found | None, small: bool) -> str:
         return method
     if not found:
         return "round"
-    return "one_stage" if found.transcribed and (small or torch.cuda.is_available()) else "gptq"
+    if not found.transcribed or small:
+        return "one_stage" if found.transcribed else "gptq"
+    import torch
+
+    return "one_stage" if torch.cuda.is_available() else "gptq"
 
 
 def _config(
@@ -137,6 +143,8 @@ def _config(
 ) -> DictConfig:
     """The settled config of the run, as scripts/run.py would compose it from its command line."""
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
+    from mpq.models.loading import kind_at  # here: torch takes seconds, which no mistake needs
+
     small, is_ctc = _is_small(path), name is None and kind_at(path) == CTC
     words.append(f"trainer={'tiny' if small else 'paper'}" if is_ctc else f"model={name or _ANY_SEQ2SEQ}")
     settings.register_resolvers()
@@ -154,9 +162,7 @@ def _config(
         own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
     for key, value in (own | changes).items():
         OmegaConf.update(cfg, key, value, force_add=True)
-    cfg = settings.settle(cfg)
-    settings.check_target(cfg)
-    return cfg
+    return settings.settle(cfg)
 
 
 def _is_small(path: str) -> bool:
@@ -167,7 +173,7 @@ def _is_small(path: str) -> bool:
     count = sum(file.stat().st_size / 4 for file in folder.glob("pytorch_model*.bin"))
     try:
         for shard in folder.glob("*.safetensors"):
-            with safe_open(shard, framework="pt") as file:
+            with safe_open(shard, framework="numpy") as file:
                 count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError):  # loading it will say what is wrong
         return False

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import conf, pipeline, settings
+from mpq import conf, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus, open_corpus
@@ -24,7 +23,6 @@ from mpq.record.run_folder import RunFolder
 from mpq.record.search import StageSearch, read_search
 from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
-from mpq.search.budget import log_solve
 
 METHOD = "rebudget"
 EMPTY = Corpus("none", "", [], {}, [])
@@ -58,6 +56,8 @@ def rebudget(
             cfg, _corpus(cfg) if calibrate else EMPTY, output, _how_to_measure(run, target, calibrate)
         )
         return Quantized(output, METHOD, bits, size, None)
+    from mpq import pipeline
+
     result = pipeline.run(cfg)
     assert result is not None, "one process runs this"
     if output:
@@ -110,8 +110,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
 
 def _corpus(cfg: DictConfig) -> Corpus:
     """The data of the run."""
-    data: Any = {key: cfg.data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}
-    return open_corpus(**data, cache=cfg.cache)
+    return open_corpus(**settings.data_of(cfg), cache=cfg.cache)
 
 
 def reassign(stages: Sequence[StageSearch], target: float) -> Assignment:
@@ -128,6 +127,10 @@ def reassign(stages: Sequence[StageSearch], target: float) -> Assignment:
     stage = searched[-1]
     check_target(target, stage.candidates)
     if stage.logits:
+        import torch  # here: it takes seconds, which no mistake needs
+
+        from mpq.search.budget import log_solve
+
         logits, sizes = torch.tensor(stage.logits, dtype=torch.float64), torch.tensor(stage.parameters)
         scores = log_solve(logits, sizes, stage.candidates, target, stage.temperature or 1.0).numpy()
     else:

@@ -17,7 +17,7 @@ from mpq.errors import UserError
 EMBEDDED = "synthetic"
 _LIBRISPEECH = (
     "Get LibriSpeech with `python scripts/prepare.py librispeech`, or name a folder of its layout with "
-    "data.root=FOLDER data.train=[SPLIT] data.test=[SPLIT]"
+    "data.root=FOLDER 'data.train=[SPLIT]' 'data.test=[SPLIT]'"
 )
 _MINI = (
     "It must hold librispeech-mini/{train,test} and speechocean762/{train,test}, each in LibriSpeech's layout: "
@@ -54,7 +54,9 @@ def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[st
     """
     check_on_bad_audio(on_bad_audio)
     if not train or not test or isinstance(train, str) or isinstance(test, str):
-        raise UserError(f"data.train={train} and data.test={test} must be lists of splits, such as data.train=[train]")
+        raise UserError(
+            f"data.train={train} and data.test={test} must be lists of splits, such as 'data.train=[train]'"
+        )
     if root:
         splits = [*train, *test]
         mini = any(split.startswith("librispeech-mini/") for split in splits)

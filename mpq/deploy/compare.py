@@ -13,7 +13,6 @@ from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
-from mpq.models.processor import scored
 from mpq.progress import track
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.run_folder import RunFolder
@@ -58,6 +57,8 @@ def transcribe_set(
     recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
 ) -> dict[str, str]:
     """The hypotheses by utterance id, with the batches and the spelling of `mpq.evaluate.transcribe`."""
+    from mpq.models.processor import scored  # here: torch takes seconds, which no mistake needs
+
     rate = recognizer.description.sampling_rate
     found: dict[str, str] = {}
     for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title, "batches"):
@@ -74,6 +75,8 @@ def _compared(
 ) -> SetResult:
     utterances = [utterance for utterance in utterances if utterance.id in before]
     after = transcribe_set(recognizer, utterances, seconds, f"Transcribing {name}")
+    from mpq.models.processor import scored
+
     references = {utterance.id: scored(recognizer.description.vocabulary, utterance.text) for utterance in utterances}
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
     return SetResult(

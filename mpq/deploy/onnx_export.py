@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpq.checkpoint.format import read_declared
 from mpq.errors import UserError
 from mpq.files import check_writable, replacing
 
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from mpq.deploy.graph import Layout
-
-import torch
-
-from mpq.deploy.runtime import Description
-from mpq.models.ctc import CtcModel
+    from mpq.deploy.runtime import Description
 
 LAYOUTS = ("speed", "memory")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -42,10 +39,12 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     if output.is_dir():
         raise UserError(f"{output} is a folder: name the ONNX file to write")
     check_writable(output)
+    read_declared(Path(folder))  # tells a wrong folder before the imports, which take seconds
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import graph, runtime
     from mpq.deploy.graph import read_weights, rewrite
     from mpq.deploy.slices import in_slices
+    from mpq.models.ctc import CtcModel
 
     config, sites, tied, stored = read_folder(Path(folder))
     check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
@@ -105,13 +104,18 @@ def _write(program: "ir.Model", output: Path, processor: Any) -> None:
 TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
 
 
-def describe(model: Any, processor: Any, layout: str, source: str) -> Description:
+def describe(model: Any, processor: Any, layout: str, source: str) -> "Description":
     """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
 
     Raises:
         UserError: there is no processor, the export of this model type is untested, or the tokenizer is not
             transformers' `Wav2Vec2CTCTokenizer`, the only one whose decoding the runtime reproduces.
     """
+    import torch
+
+    from mpq.deploy.runtime import Description
+    from mpq.models.ctc import CtcModel
+
     if processor is None:
         raise UserError("the folder has no processor: add the files that its save_pretrained writes")
     if model.config.model_type not in TRIED:

@@ -20,6 +20,7 @@ from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
 from mpq.errors import UserError, unused
+from mpq.models.hub import check_available
 from mpq.progress import track
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def open_recognizer(model: str, accelerator: str = "auto", language: str | None 
 
 
 def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
+    if not (Path(name) / "config.json").is_file():
+        check_available(name)  # before the imports, which take seconds
     import torch
 
     from mpq.checkpoint import packed
@@ -118,6 +121,13 @@ def _tokenizer(about: "Description") -> Any:
             replace_word_delimiter_char=about.between_words,
             do_lower_case=about.lower_case,
         )
+
+
+def check_exist(paths: Sequence[Path]) -> None:
+    """Raise UserError if none of the files exists; `transcribe_files` tells of single ones."""
+    if not any(path.exists() for path in paths):
+        listed = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
+        raise UserError(f"{listed}: no such file{'s' if len(paths) > 1 else ''}")
 
 
 def transcribe_files(

@@ -139,14 +139,12 @@ def _check_hub(path: str) -> None:
     get = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
     if not Path(path).parent.is_dir() or "/" not in path:  # else it is probably meant as a folder in that one
         get = f"run `hf download {shlex.quote(name)}{at}` where there is a network, or {get}"
+    half = _snapshot(path)
+    lacks = (
+        f"in the local Hub cache without {_lacking(half)}" if half else "neither a folder nor in the local Hub cache"
+    )
     try:
         validate_repo_id(name)
-        half = _snapshot(path)
-        lacks = (
-            f"in the local Hub cache without {_lacking(half)}"
-            if half
-            else "neither a folder nor in the local Hub cache"
-        )
         if constants.HF_HUB_OFFLINE:
             raise UserError(f"the model {path} is {lacks} (HF_HUB_OFFLINE): {get}")
         HfApi().model_info(name, revision=revision or None, timeout=_HUB_SECONDS)

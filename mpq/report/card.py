@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import yaml
 
+from mpq.evaluate.significance import in_words
 from mpq.evaluate.verdict import of_run
 from mpq.markdown import table
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ
-from mpq.record.result import Bits, Result, Size
+from mpq.record.result import Bits, Result, Significance, Size
 from mpq.report.tables.recipes import label
 
 _LOADING = """\
@@ -134,6 +135,10 @@ def _making(result: Result) -> str:
 def _errors(result: Result) -> str:
     heads = ["set", "WER %", "errors", "words", "utterances"]
     rows = [[name, f"{w.wer:.2f}", w.errors, w.words, w.utterances] for name, w in result.wer.items()]
+    tests = result.significance or {}
+    if set(tests) == set(result.wer):
+        heads += ["WER % of 32 bits", "change", "95 % interval", "MAPSSWE"]
+        rows = [[*row, *_change(w.wer, tests[name])] for row, (name, w) in zip(rows, result.wer.items(), strict=True)]
     counted = [w.characters for w in result.wer.values() if w.characters]
     if len(counted) == len(rows):
         heads += ["CER %", "character errors", "characters"]
@@ -141,6 +146,12 @@ def _errors(result: Result) -> str:
     verdict = of_run(result)
     compared = f" Against the 32-bit model, over all sets: {verdict.sentence()}." if verdict else ""
     return table(heads, rows) + f"\n\nGreedy decoding, no language model.{compared}\n"
+
+
+def _change(wer: float, test: Significance) -> list[str]:
+    """The cells of the comparison with 32 bits."""
+    bounds = "–" if test.interval is None else "{:+.2f} to {:+.2f}".format(*test.interval)
+    return [f"{wer - test.difference:.2f}", f"{test.difference:+.2f}", bounds, in_words(test.p)]
 
 
 def _licence(licence: Mapping[str, object] | None, base_model: str | None) -> str:

@@ -102,7 +102,7 @@ def _trainer(
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=logger,
-        log_every_n_steps=min(10, o.interval),
+        log_every_n_steps=min(10, o.interval, o.updates),
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,

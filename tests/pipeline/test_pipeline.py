@@ -79,7 +79,7 @@ def test_the_run_leaves_its_whole_record_and_nothing_half_done(run):
 def test_the_code_for_loading_the_model_does(run, text):
     folder = run.folder / "model"
     page = folder / "README.md" if text == "the card" else CONF.parent / "README.md"
-    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    code, *_ = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
     made: dict[str, Any] = {}
     exec(code.replace("FOLDER_OR_NAME", "FOLDER").replace("FOLDER", str(folder)), made)
     waveform = torch.randn(1, 12_345)

@@ -1,4 +1,5 @@
 import base64
+import os
 import random
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from page_reader import check_page
 from mpq.errors import UserError
 from mpq.record.hypotheses import write_hypotheses
 from mpq.record.run_folder import RunFolder
-from mpq.report.page.run_page import write_run_page
+from mpq.report.page.run_page import up_to_date_page, write_run_page
 from mpq.report.page.sweep_page import write_sweep_page
 from mpq.report.page.words import differences, samples
 
@@ -108,7 +109,22 @@ def test_the_sweeps_page_leads_to_every_run(tree):
     assert len(links) == 3 and all((tree / link).is_file() for link in links)
     titles = [element.text for element in page.all("h3")]
     assert [title.partition(":")[0] for title in titles] == ["Table 1", "Table 2", "Table 3"]
-    assert len(page.all("img")) >= 4 and "not run" in page.all("main")[0].text
+    assert len(page.all("img")) >= 4
+    assert "not run" not in page.all("main")[0].text, "planned for the repository, not by whoever has these records"
+
+
+def test_a_page_is_made_anew_only_when_what_it_shows_has_changed(tree):
+    run = RunFolder(tree, RUN, 0)
+    later = max(path.stat().st_mtime for path in (ROOT / "mpq" / "report").rglob("*")) + 1000
+    os.utime(run.page, (later, later))
+    kept = run.page.stat().st_mtime_ns
+    assert up_to_date_page(run.path) == run.page and run.page.stat().st_mtime_ns == kept
+    for changed in (run.hypotheses, RunFolder(tree, "tiny_wav2vec2_fp32", 0).result):
+        os.utime(changed, (later + 1, later + 1))
+        up_to_date_page(run.path)
+        assert run.page.stat().st_mtime_ns != kept, changed
+        os.utime(changed, (later - 9, later - 9))
+        os.utime(run.page, (later, later))
 
 
 def test_the_same_records_give_the_same_bytes(tree):

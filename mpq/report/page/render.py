@@ -7,6 +7,7 @@ they could run scripts; an `img` also has an alternative text.
 import base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from mpq.report.tables.formats import is_numeric
 from mpq.report.tables.parts import Block
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.figure import Figure
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -23,6 +25,12 @@ _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Write `template` (a file of `templates/`) filled with `content` to `path`, in one step; return `path`."""
+    write_text(path, _environment().get_template(template).render(content))
+    return path
+
+
+@cache  # which keeps the compiled templates for the next page
+def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -34,8 +42,7 @@ def write_page(path: Path, template: str, content: Mapping[str, Any]) -> Path:
     )
     environment.tests["numeric"] = lambda values: is_numeric(tuple(values))
     environment.filters["meanings"] = _meanings
-    write_text(path, environment.get_template(template).render(content))
-    return path
+    return environment
 
 
 def _meanings(blocks: Iterable[Block]) -> dict[str, str]:
@@ -57,5 +64,6 @@ def picture(make: "Callable[[], Figure]", description: str) -> Picture:
 
     buffer = BytesIO()
     with style():
-        make().savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        figure = make()  # its constrained layout leaves no margin to crop, and cropping would lay it out once more
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Picture(f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}", description)

@@ -22,6 +22,7 @@ from mpq.report.tables.parts import Block, Part, with_values
 from mpq.report.tables.system import System
 from mpq.search.assignment import from_json
 
+_CODE = Path(__file__).resolve().parents[1]  # tables, figures and templates
 _SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits", "size_mb")
 _SIZE = (*_SIZE, "ideal_ratio", "file_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
@@ -61,6 +62,20 @@ def write_run_page(run: Path | str) -> Path:
         "settings": list(folder.settings().items()),
     }
     return write_page(folder.page, "run.html", content)
+
+
+def up_to_date_page(run: Path | str) -> Path:
+    """Return the run's page, written anew only if something that it is made from is younger than it."""
+    folder = RunFolder.at(run)
+    if not folder.page.is_file() or not folder.result.is_file():
+        return write_run_page(run)
+    result = folder.read()
+    compared = [test.baseline for test in (result.significance or {}).values()]
+    sources = [path for path in folder.path.iterdir() if path.is_file() and path != folder.page]
+    sources += [RunFolder.of(folder.root, baseline).result for baseline in compared[:1]]
+    sources += [references_file(folder.root, result.provenance.data.name), *_CODE.rglob("*.*")]
+    newest = max(path.stat().st_mtime for path in sources if path.exists())
+    return folder.page if folder.page.stat().st_mtime > newest else write_run_page(run)
 
 
 def _errors(result: Result) -> Block:

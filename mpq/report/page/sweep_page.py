@@ -11,7 +11,7 @@ from mpq.progress import track
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, first_run, load_records
 from mpq.report.page.render import Picture, picture, write_page
-from mpq.report.page.run_page import write_run_page
+from mpq.report.page.run_page import up_to_date_page
 from mpq.report.tables.parts import Block, Part
 from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, models_of
@@ -60,7 +60,7 @@ def write_sweep_page(root: Path | str) -> Path:
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
     for record in track(records, "Writing the pages", "pages"):
-        write_run_page(RunFolder.of(root, record).path)
+        up_to_date_page(RunFolder.of(root, record).path)
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
     content = {
         "name": root.resolve().name,
@@ -76,7 +76,7 @@ def _scale(name: str, root: Path) -> Scale:
     from mpq.report.figures.gallery import pictures  # here, since matplotlib takes a second
 
     drawn = [picture(one.draw, f"{one.shows}; the tables have the numbers.") for one in pictures(name, root)]
-    return Scale(name, build_sheets("all", conf.folder("table"), root, name), drawn)
+    return Scale(name, build_sheets("all", conf.folder("table"), root, name, planned=False), drawn)
 
 
 def _runs(records: Sequence[Result], model: str) -> Runs:

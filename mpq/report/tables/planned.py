@@ -37,8 +37,19 @@ class Row:
     @property
     def words(self) -> list[str]:
         """The command line's words after `python scripts/run.py`."""
+        model, recipe, *others = self.shared_words
+        return [model, recipe, *self.own_words, *others]
+
+    @property
+    def shared_words(self) -> tuple[str, ...]:
+        """Those that a row has in common with rows of other bits and seeds."""
+        return (f"model={self.model}", f"recipe={self.recipe}", *self.overrides)
+
+    @property
+    def own_words(self) -> list[str]:
+        """Those of its bits and its seed, which no override changes (`_DECIDED`)."""
         bits = [f"target_bits={self.bits:g}"] if is_compressed(self.recipe) else []
-        return [f"model={self.model}", f"recipe={self.recipe}", *bits, f"seed={self.seed}", *self.overrides]
+        return [*bits, f"seed={self.seed}"]
 
 
 def planned(table: str, model: str, overrides: Sequence[str] = ()) -> list[Row]:
@@ -70,11 +81,11 @@ def _rows(entry: Mapping[str, Any], model: str, overrides: Sequence[str]) -> lis
         raise UserError(f"a table's system has the key {sorted(unknown)[0]}; its keys are {', '.join(sorted(_KEYS))}")
     own = (*entry.get("overrides", ()), *overrides)
     cfg = _naming(entry["recipe"], own)
-    root = OmegaConf.select(cfg, "data.root")
-    root, smoke = None if root is None else str(root), bool(OmegaConf.select(cfg, "smoke"))
+    root, *small = (OmegaConf.select(cfg, key) for key in ("data.root", "smoke", "demo"))
+    root = None if root is None else str(root)
     rows = []
     for bits in entry["bits"]:
-        name = run_name(model, cfg.recipe.infix, bits, root, smoke, cfg.quantizer.activations)
+        name = run_name(model, cfg.recipe.infix, bits, root, *map(bool, small), cfg.quantizer.activations)
         rows += [Row(name, model, entry["recipe"], bits, seed, own, cfg.recipe.name) for seed in entry["seeds"]]
     return rows
 

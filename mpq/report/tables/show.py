@@ -37,12 +37,14 @@ def printer(format: str) -> Callable[[Sequence[Sheet]], None]:
     return FORMATS[format]
 
 
-def build_sheets(name: str, folder: Path, root: Path | str, scale: str, claims: bool = False) -> list[Sheet]:
-    """Make the tables that `show_table` prints; `claims` as in `SystemTable.build`."""
+def build_sheets(
+    name: str, folder: Path, root: Path | str, scale: str, claims: bool = False, planned: bool = True
+) -> list[Sheet]:
+    """Make the tables that `show_table` prints; `claims` and `planned` as in `SystemTable.build`."""
     sheets = []
     for table in load_tables(name, folder):
         if isinstance(table, SystemTable):
-            sheets.append(table.build(scale, root, claims))
+            sheets.append(table.build(scale, root, claims, planned))
         elif records := load_records(root, completed):
             sheets.append(table.build(records))
         else:

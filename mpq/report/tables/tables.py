@@ -1,7 +1,7 @@
 """The tables of `conf/table/`: of records (one row per run), of systems (the paper's three), or several at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from mpq.record.result import Result
 from mpq.report.tables.captions import caption, system_caption
 from mpq.report.tables.parts import Block, Part
 from mpq.report.tables.system import System, load_systems, models_of, sets_of
+from mpq.report.tables.system_columns import NOT_RUN, command
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,19 @@ class SystemTable:
                 f"the table {name} needs title, systems and parts of title, rows and columns: {error}"
             ) from error
 
-    def build(self, scale: str, root: Path | str, claims: bool = False) -> Sheet:
+    def build(self, scale: str, root: Path | str, claims: bool = False, planned: bool = True) -> Sheet:
         """Read the records below `root` of every model of `scale`.
 
         `claims` reduces the parts that list systems to those that carry the paper's claims; values computed from all
-        systems, such as a method's largest lossless ratio, stay the same.
+        systems, such as a method's largest lossless ratio, stay the same. `planned`: whether rows that lack a record
+        are shown, too.
 
         Raises: UserError for an unknown scale, one without models, or a record that can't be read.
         """
         systems = {model: load_systems(self.name, model, root) for model in models_of(scale)}
         blocks = [block for model, found in systems.items() for block in self._blocks(model, found, claims)]
-        every = [system for found in systems.values() for system in found]
+        every = [system for found in systems.values() for system in found if planned or system.runs]
+        blocks = blocks if planned else [one for one in map(_recorded, blocks) if len(one.frame)]
         judged = any("verdict" in column for part in self.parts for column in part.columns)
         notes = (*self.notes, *system_caption(every, scale, judged))
         return Sheet(f"{self.title} (scale {scale})", tuple(blocks), notes)
@@ -109,6 +112,13 @@ class SystemTable:
             for part in self.parts
         ]
         return [block for block in blocks if len(block.frame)]
+
+
+def _recorded(block: Block) -> Block:
+    """The block without the rows that lack a record; empty if it is the list of those."""
+    frame = block.frame
+    lacking = (frame == NOT_RUN).any(axis=1) | (command.title in frame.columns)
+    return replace(block, frame=frame[~lacking])
 
 
 def carrying_claims(systems: Sequence[System]) -> list[System]:

@@ -24,9 +24,14 @@ WIDTH = 100
 _NARROWEST_NAME = 16
 
 
+def terminal() -> Console:
+    """Standard output, at the width of the terminal if it is one."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
 def print_sheets(sheets: Sequence[Sheet], console: Console | None = None) -> None:
     """Print the sheets, separated by empty lines."""
-    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = console or terminal()
     for number, sheet in enumerate(sheets):
         if number:
             console.print()

@@ -1,0 +1,72 @@
+"""A mistake and the help are told before torch is imported, which takes ten seconds on a slow machine."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mpq.conf import REPOSITORY
+
+# Runs scripts one after the other in one process and says what each printed at its end, and which heavy module it took.
+CODE = """
+import io, json, runpy, sys
+from contextlib import redirect_stderr, redirect_stdout
+HEAVY = {"torch", "transformers", "lightning"}
+for line in json.loads(sys.argv[1]):
+    before = HEAVY & sys.modules.keys()
+    sys.argv = line
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            runpy.run_path(line[0], run_name="__main__")
+        except SystemExit as end:
+            print("status", end.code)
+    print(json.dumps([said.getvalue(), sorted(HEAVY & sys.modules.keys() - before)]))
+"""
+MISTAKES = {
+    ("run", "--help"): "Run one experiment",
+    ("run", "target_bits=99"): "between 2 and 8",
+    ("run", "data.train=x"): "must be lists of splits",
+    ("run", "data.root=/no/such"): "/no/such is not a folder",
+    ("run", "model.path=no-such-model"): "no-such-model",
+    ("run", "logger.mode=loud"): "must be one of auto",
+    ("run", "+exp=no_such_row"): "there is no exp=no_such_row",
+    ("run", "seed=-1"): "must be a whole number",
+    ("run", "demo=true", "data=mini"): "demo=true is for the embedded corpus",
+    ("quantize", "model=mpq/models/tiny_hubert", "bits=99"): "must be a number from 2 to 8",
+    ("quantize", "model=mpq/models/tiny_hubert", "method=gptq"): "needs data=FOLDER",
+    ("quantize", "model=mpq/models/tiny_hubert", "data=/no/such"): "/no/such is not a folder",
+    ("quantize", "model=mpq/models/tiny_hubert", "output=tests"): "is not a packed model",
+    ("transcribe", "/no/such.wav"): "no such file",
+    ("export", "model=/no/such"): "/no/such is not a folder",
+    ("export", "model=mpq/models/tiny_hubert"): "not a packed model",
+    ("evaluate", "run=/no/such", "file=x.onnx"): "not a run's folder",
+    ("rebudget", "run=/no/such", "target_bits=3"): "must be the folder of a finished run",
+    ("sweep", "table=no_such"): "lists no systems",
+    ("tables", "table=no_such"): "unknown table",
+    ("report", "run=/no/such"): "holds no record",
+    ("bench", "no_such"): "there is no bench",
+    ("sizes", "no_such=1"): "unknown argument",
+}
+
+
+@pytest.fixture(scope="module")
+def told():
+    """What each command said, and the heavy modules that were imported by then."""
+
+    lines = [[f"scripts/{name}.py", *words] for name, *words in MISTAKES]
+    environment = {"PATH": "", "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(lines)],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answers = [json.loads(line) for line in done.stdout.splitlines() if not line.startswith("status")]
+    return dict(zip(MISTAKES, answers, strict=True))
+
+
+@pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
+def test_it_is_told_before_torch_is_imported(told, words):
+    said, heavy = told[words]
+    assert MISTAKES[words] in said
+    assert heavy == []
