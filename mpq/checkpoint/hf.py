@@ -5,8 +5,8 @@
     model = AutoModelForCTC.from_pretrained(folder)                                                  float weights
     model = AutoModelForCTC.from_pretrained(folder, quantization_config=MpqConfig(keep_packed=True))  packed in memory
 
-give the logits of `load_packed`, bit for bit, after the same checks. transformers imports this file while it is only
-partly imported itself, so whatever needs a model class is imported where it is used.
+give the logits of `load_packed`, bit for bit, after the same checks (Whisper: AutoModelForSpeechSeq2Seq). transformers
+imports this file while it is only partly imported itself, so whatever needs a model class is imported where it is used.
 """
 
 import logging

@@ -28,8 +28,8 @@ def quantize(
     `fixed_bits`, or stay float if it is None; biases and norms always stay float. The module becomes float32.
 
     Afterwards the module computes with the quantized weights. Train it further (the quantizers learn their scales,
-    LSQ), write it with `mpq.save_packed` if it is a CTC model, or call `mpq.detach` for a plain module with the
-    quantized values.
+    LSQ), write it with `mpq.save_packed` if it is a speech recognition model, or call `mpq.detach` for a plain module
+    with the quantized values.
 
     Raises:
         UserError: nothing to quantize, a precision outside 1..8, a glob or name that matches no weight, or a module

@@ -5,17 +5,19 @@ import random
 
 import pytest
 from tiny_packed import edit_config, equal_states, quantized, state, tiny_model
+from tiny_whisper import tiny_whisper
 
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.errors import UserError
 
-CASES = 120  # of each kind
+CASES = 120  # of each kind and model
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
+@pytest.fixture(scope="module", params=["wav2vec2", "whisper"])
+def original(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz") / "packed"
-    save_packed(folder, quantized(tiny_model("wav2vec2_group"), granularity="per_channel"))
+    model = tiny_model("wav2vec2_group") if request.param == "wav2vec2" else tiny_whisper()[0]
+    save_packed(folder, quantized(model, granularity="per_channel"))
     return folder, state(load_packed(folder)[0])
 
 

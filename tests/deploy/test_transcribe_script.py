@@ -15,7 +15,8 @@ import transformers
 import mpq
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.data import audio
-from mpq.deploy.transcribe import open_recognizer, transcript
+from mpq.deploy.recognizers import transcript
+from mpq.deploy.transcribe import open_recognizer
 from mpq.models import loading
 from mpq.models.processor import letters_processor
 from mpq.settings import REPOSITORY
