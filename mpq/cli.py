@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from mpq.errors import UserError
+from mpq.errors import UserError, unused
 from mpq.guard import guarded
 
 Options = TypeVar("Options")
@@ -99,6 +99,11 @@ def read(kind: type[Options], words: Sequence[str]) -> Options:
     if missing := [_shown(one) for one in needed if one.name not in chosen]:
         raise UserError(f"{' and '.join(missing)} must be given; --help says more")
     return kind(**chosen)
+
+
+def tell_unused(chosen: Any, names: Iterable[str], why: str) -> None:
+    """Warn about those of the options `names` that were given and have no effect in this call; `why` says so."""
+    unused([one.name for one in _fields(chosen) if one.name in names and getattr(chosen, one.name) != one.default], why)
 
 
 def help_text(kind: type[Any], about: str | None, usage: str) -> str:

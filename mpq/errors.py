@@ -1,4 +1,9 @@
-"""The one exception that is meant for users."""
+"""What users are told: the one exception that is meant for them, and options without effect."""
+
+import logging
+from collections.abc import Iterable
+
+_log = logging.getLogger(__name__)
 
 
 class UserError(Exception):
@@ -11,3 +16,9 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, or its type where it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def unused(options: Iterable[str], why: str) -> None:
+    """Warn that options that were given have no effect in this call; `why` completes the sentence."""
+    for name in options:
+        _log.warning("%s= has no effect here: %s", name, why)

@@ -1,7 +1,8 @@
 """Writing files and folders atomically, and claiming them for one process at a time.
 
 A killed run must leave either no result or a complete one, so everything is written next to its destination and then
-renamed onto it, which a POSIX file system does in one step.
+renamed onto it, which a POSIX file system does in one step. It then has the permissions that the umask says:
+safetensors and `tempfile` make private files.
 
 A claim is `filelock`'s lease file. It is created exclusively, which works on network file systems that don't support
 kernel locks, and its holder renews it with a heartbeat. If the holder is a process of this machine that no longer
@@ -11,8 +12,11 @@ clock, so that the clocks of several machines may differ.
 
 import logging
 import os
+import re
 import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +26,34 @@ from filelock import LeaseCompromise, SoftFileLease, Timeout
 from mpq.errors import UserError
 
 _PARTIAL = ".partial"
+_PROBE = 2**16  # bytes: more than a full disk's last free block
+_UMASK = os.umask(0o077)  # it can only be read by setting it: here, while the process has few threads
+os.umask(_UMASK)
+
+
+def check_writable(path: Path | str, size: float = 0) -> None:
+    """Check, before the work, that `path` can be created or replaced and `size` bytes fit; leaves nothing behind.
+
+    Raises: UserError if a file stands where a folder must be, or permission or space is missing.
+    """
+    _check(path, Path(path).absolute().parent, size)
+
+
+def check_folder(folder: Path | str, size: float = 0) -> None:
+    """Check, before the work, that files of `size` bytes can be written into `folder`, as `check_writable` does."""
+    _check(folder, Path(folder).absolute(), size)
+
+
+def _check(path: Path | str, folder: Path, size: float) -> None:
+    above = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+    try:
+        with tempfile.TemporaryFile(dir=above) as probe:
+            probe.write(bytes(_PROBE))
+        free = shutil.disk_usage(above).free
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {os.strerror(error.errno or 0)}") from None
+    if free < size:
+        raise UserError(f"{path} needs about {size / 1e9:.2g} GB, but its disk has only {free / 1e9:.2g} GB free")
 
 
 @contextmanager
@@ -29,24 +61,59 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that is renamed onto `path` when the block ends well.
 
     The block may write a file or make a folder there. When it raises, the temporary is removed and `path` is as before.
+
+    Raises: OSError that names `path`, also where a library in the block raised an error of its own for the system's.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     _remove(temporary)
     try:
-        yield temporary
-        if path.is_dir():
-            _remove(path)  # a folder cannot be renamed onto a folder that is not empty
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            _publish(temporary)
+            if path.is_dir():
+                _remove(path)  # a folder cannot be renamed onto a folder that is not empty
+            temporary.replace(path)
     finally:
         _remove(temporary)
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | str) -> Iterator[None]:
+    """Turn the system's errors about `temporary`, or about no named file, into an OSError about `path`."""
+    try:
+        yield
+    except Exception as error:
+        number = system_error(error)
+        if number is None or not (str(Path(temporary)) in str(error) or getattr(error, "filename", None) is None):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` (UTF-8) in one step."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the system's number of an error: an OSError's, or the one in the text of a library written in Rust."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
+def _publish(path: Path) -> None:
+    """Let others read what was written, as far as the umask lets them."""
+    below = [Path(folder, name) for folder, folders, files in os.walk(path) for name in folders + files]
+    for one in [path, *below]:
+        mode = one.lstat().st_mode
+        if not stat.S_ISLNK(mode):
+            wanted = stat.S_IMODE(mode) | (0o777 if stat.S_ISDIR(mode) else 0o666) & ~_UMASK
+            if wanted != stat.S_IMODE(mode):
+                one.chmod(wanted)
 
 
 def remove_partial(folder: Path | str) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 
 from mpq.commands import setting
 from mpq.errors import UserError
+from mpq.files import system_error
 from mpq.output import accept_every_text
 
 # The prefix of OmegaConf's message about a UserError raised by one of our resolvers.
 _RESOLVER = "UserError raised while resolving interpolation: "
-# The system refuses to write, which is not a defect in mpq; the last two: a file where a folder should be.
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR)
+# The system refuses to write, which is not a defect in mpq.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_CANNOT_WRITE += (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)  # the first two: a file where a folder should be
+_NO_TEMPORARY = "No usable temporary directory"  # how tempfile's message begins
 
 
 def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,12 +77,22 @@ def explain(error: BaseException | None) -> str | None:
         return f"a file of a group can't be chosen by a number ({error}): name the file, --help lists them"
     if isinstance(error, OmegaConfBaseException) and error.parent_node is not None and error.key is not None:
         return _unknown_key(error)
-    if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
-        return f"{error.filename or 'a file'} can't be written: {os.strerror(error.errno)}"
+    number = system_error(error)
+    if number is not None and number in _CANNOT_WRITE:
+        return _refused(getattr(error, "filename", None), number)
+    if isinstance(error, FileNotFoundError) and str(error.strerror).startswith(_NO_TEMPORARY):
+        return f"temporary files can't be written ({error.strerror}): set TMPDIR to a folder with free space"
     inner = explain(error.__cause__)
     if inner is None and isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(str(error).split())
     return inner
+
+
+def _refused(path: str | bytes | None, number: int) -> str:
+    """Return the message about a file that the system refuses to write, or to read."""
+    name = "a file" if path is None else os.fsencode(path).decode(errors="backslashreplace")  # names may not be UTF-8
+    unreadable = path is not None and os.path.isfile(path) and not os.access(path, os.R_OK)
+    return f"{name} can't be {'read' if unreadable else 'written'}: {os.strerror(number)}"
 
 
 def _unknown_key(error: Any) -> str:

@@ -5,6 +5,7 @@ is a list of stages, and nothing here depends on its name: two-stage, one-stage,
 in their config.
 """
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,18 +15,17 @@ from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.checks import checked
-from mpq.commands import script, setting
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
-from mpq.files import write_text
+from mpq.files import check_folder, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
-from mpq.record.hypotheses import Texts, add_references, read_hypotheses, write_hypotheses
+from mpq.record.hypotheses import Texts, add_references, check_references, read_hypotheses, write_hypotheses
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time, references_name
 from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
@@ -56,7 +56,11 @@ def run_checked(cfg: DictConfig) -> Result | None:
     settings.check_target(cfg)
     machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
     check_labels(cfg.data.get("labels", TRANSCRIPTS))
-    return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg)
+    corpus = None
+    if cfg.data.root:  # recordings may have changed since a run of the same settings
+        corpus = _corpus(cfg)
+        cfg.data.hash = corpus.hash
+    return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg, corpus)
 
 
 def follow(cfg: DictConfig) -> None:
@@ -65,13 +69,16 @@ def follow(cfg: DictConfig) -> None:
     if folder.finished(cfg):
         return
     corpus = _corpus(cfg)
-    teacher = _teacher(cfg)
+    teacher, _ = teacher_of(cfg)
     with processes.together(cfg, folder.work):
         run_recipe(cfg, teacher, corpus, folder.work, logger=False)
 
 
-def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
-    """Return the run's record, made here unless it exists; a baseline that another process is making is waited for."""
+def _run(cfg: DictConfig, corpus: Corpus | None, as_baseline: bool = False) -> Result:
+    """Return the run's record, made here unless it exists; a baseline that another process is making is waited for.
+
+    `corpus`: the data, if it is open already.
+    """
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
     # Comparing with a baseline doesn't need its model, which a fresh clone of the repository lacks.
     needed: Needed = "hypotheses" if as_baseline else "model"
@@ -79,22 +86,24 @@ def _run(cfg: DictConfig, as_baseline: bool = False) -> Result:
         return done
     with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
         try:
-            return folder.finished(cfg, needed) or _make(cfg, folder)
+            return folder.finished(cfg, needed) or _make(cfg, corpus or _corpus(cfg), folder)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command resumes from the last checkpoint, if there is one") from None
 
 
-def _make(cfg: DictConfig, folder: RunFolder) -> Result:
+def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))
-    corpus = _corpus(cfg)
     tell_left_out(corpus.skipped)
     _check_lengths(cfg, corpus)
-    baseline = _run(_baseline(cfg), as_baseline=True) if settings.needs_baseline(cfg) else None
+    teacher, digest = teacher_of(cfg)
+    _check_references(cfg, corpus, teacher)
+    check_folder(folder.path, _bytes(cfg, teacher))
+    baseline = _baseline(cfg, corpus, digest) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
-        bits, size, time, assignment, teacher = compress(cfg, corpus, folder, logger, baseline)
+        bits, size, time, assignment = compress(cfg, corpus, folder, logger, teacher)
         references, hypotheses, skipped, reader = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
@@ -116,7 +125,7 @@ def _make(cfg: DictConfig, folder: RunFolder) -> Result:
                     skipped,
                     cfg.data.get("utterances_per_speaker"),
                 ),
-                teacher=teacher,
+                teacher=digest,
             ),
             normalizer=reader.normalizer,
             spelling=reader.spelling,
@@ -143,29 +152,60 @@ def _check_lengths(cfg: DictConfig, corpus: Corpus) -> None:
         )
 
 
-def _baseline(cfg: DictConfig) -> DictConfig:
-    """Return the config of the 32-bit baseline: of the one on all utterances where its record exists."""
-    baseline = settings.full_precision(cfg)
-    recorded = RunFolder(cfg.root, baseline.exp, baseline.seed).settings()
+def _baseline(cfg: DictConfig, corpus: Corpus, teacher: str | None) -> Result:
+    """Return the record of the 32-bit baseline: of the one on all utterances where its record exists.
+
+    An overwriting run replaces one of other weights or recordings.
+
+    Raises: UserError if the record belongs to other weights, for example before the checkpoint was trained again.
+    """
+    wanted = settings.full_precision(cfg)
+    folder = RunFolder(wanted.root, wanted.exp, wanted.seed)
+    recorded = folder.settings()
     if recorded and recorded.get("data.utterances_per_speaker", "None") == "None":
-        OmegaConf.update(baseline, "data.utterances_per_speaker", None, force_add=True)
+        OmegaConf.update(wanted, "data.utterances_per_speaker", None, force_add=True)
+    if cfg.overwrite and folder.result.is_file():
+        before = folder.read().provenance
+        other_data = wanted.data.get("hash") not in (None, before.data.hash)
+        wanted.overwrite = other_data or _differ(before.teacher, teacher)
+    same = wanted.data.get("utterances_per_speaker") == cfg.data.get("utterances_per_speaker")
+    baseline = _run(wanted, corpus if same else None, as_baseline=True)
+    if _differ(baseline.provenance.teacher, teacher):
+        raise UserError(
+            f"{settings.model_path(cfg)} has other weights than those of the record {folder.path}; "
+            "overwrite=true makes that anew, too, root=FOLDER keeps both"
+        )
     return baseline
 
 
-def compress(
-    cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, baseline: Result | None
-) -> tuple[Bits, Size, Time, Assignment, str | None]:
-    """Load the teacher, run the recipe, store the model.
+def _differ(recorded: str | None, teacher: str | None) -> bool:
+    """Whether two digests of weights differ; one that is not stated (None) differs from none."""
+    return recorded is not None and teacher is not None and recorded != teacher
 
-    Return its bits, size, cost and precisions, and the teacher's digest if the teacher is a checkpoint.
 
-    Raises: UserError if the baseline's record belongs to another checkpoint.
+def _check_references(cfg: DictConfig, corpus: Corpus, teacher: SpeechModel) -> None:
+    """Refuse, before any work, data whose name stands for other words in this root; an overwriting run replaces them.
+
+    Raises: UserError.
     """
-    teacher = _teacher(cfg)
-    digest = None
-    if not settings.random_weights(cfg):
-        digest = weights_digest(teacher.model)
-        _check_baseline(cfg, baseline, digest)
+    if not cfg.overwrite:
+        check_references(_references(cfg, teacher), references_of(corpus.test, teacher.reader))
+
+
+def _references(cfg: DictConfig, speech: SpeechModel) -> Path:
+    return references_file(cfg.root, references_name(settings.data_name(cfg), speech.reader.normalizer))
+
+
+def _bytes(cfg: DictConfig, teacher: SpeechModel) -> int:
+    """Return how much disk the run needs, roughly: the model, and two checkpoints of AdamW while one is replaced."""
+    trained = any(stage.updates for stage in cfg.recipe.stages.values())
+    return count_parameters(teacher.model) * (4 + (2 * 12 if trained else 0))
+
+
+def compress(
+    cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, teacher: SpeechModel
+) -> tuple[Bits, Size, Time, Assignment]:
+    """Run the recipe and store the model; return its bits, size, cost and precisions."""
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
@@ -174,30 +214,20 @@ def compress(
         to_json(assignment, folder.bits)
         write_search(folder.search, learned(cfg, folder.work))
     bits, size = bits_and_size(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
-    return bits, size, ledger.time(), assignment, digest
+    return bits, size, ledger.time(), assignment
 
 
-def _teacher(cfg: DictConfig) -> SpeechModel:
-    """Return the fine-tuned model, or one with random weights if the recipe starts from scratch."""
+def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
+    """Return the fine-tuned model and its digest, or one with random weights if the recipe starts from scratch."""
     if settings.random_weights(cfg):
-        return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg))
-    return speech_model(*load(settings.model_path(cfg)), _choices(cfg))
+        return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg)), None
+    teacher = speech_model(*load(settings.model_path(cfg)), _choices(cfg))
+    return teacher, weights_digest(teacher.model)
 
 
 def _choices(cfg: DictConfig) -> Choices:
     """Return the settings of `model` that only some kinds of models use."""
     return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"))
-
-
-def _check_baseline(cfg: DictConfig, baseline: Result | None, teacher: str) -> None:
-    """Refuse to compare with the record of different weights, for example after retraining a checkpoint."""
-    recorded = baseline and baseline.provenance.teacher
-    if baseline and recorded and recorded != teacher:
-        words = (setting("model", cfg.model.name), "recipe=full_precision", setting("root", cfg.root), "overwrite=true")
-        raise UserError(
-            f"{settings.model_path(cfg)} has other weights than those of the record {baseline.exp}; make that anew: "
-            f"{script('run', *words)}"
-        )
 
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, Reader]:
@@ -209,10 +239,10 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     speech.to_accelerator(cfg.trainer.accelerator)
     hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
     tell_left_out(skipped)
-    references = references_of(corpus.test, hypotheses, speech.reader)
+    heard = {name: [u for u in utterances if u.id in hypotheses[name]] for name, utterances in corpus.test.items()}
+    references = references_of(heard, speech.reader)
     write_hypotheses(folder.hypotheses, hypotheses)
-    name = references_name(settings.data_name(cfg), speech.reader.normalizer)
-    add_references(references_file(cfg.root, name), references)
+    add_references(_references(cfg, speech), references, replace=cfg.overwrite)
     return references, hypotheses, len(corpus.skipped) + len(skipped), speech.reader
 
 

@@ -4,6 +4,7 @@ Everything that can be rejected by looking at the config alone is rejected here,
 """
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,31 @@ def settle(cfg: DictConfig) -> DictConfig:
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")
     return cfg
+
+
+def changes_of(words: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that words `key=value` of `scripts/run.py` change, by dotted name.
+
+    Raises: UserError for a name that no setting begins with, or a word that chooses a file of `conf/` or adds a key;
+    Hydra's error for a word that its grammar does not have.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # here, since it takes a while
+    from hydra.core.override_parser.types import OverrideType
+
+    known = {*OmegaConf.load(conf.CONF / "config.yaml"), *(path.name for path in conf.CONF.iterdir() if path.is_dir())}
+    known -= {"defaults", "hydra", "exp"}
+    found = {}
+    for one in OverridesParser.create().parse_overrides(list(words)):
+        key, value = str(one.key_or_group), one.value()
+        if key.partition(".")[0] not in known or one.type is not OverrideType.CHANGE:
+            raise UserError(
+                f"there is no argument {one.input_line!r}; --help lists the arguments, and the settings of "
+                f"scripts/run.py are {', '.join(sorted(map(str, known)))}, such as overwrite=true"
+            )
+        if conf.folder(key).is_dir():
+            raise UserError(f"{one.input_line} must be a single setting, such as {key}.KEY=VALUE")
+        found[key] = value
+    return found
 
 
 def _check_group(group: str, given: DictConfig) -> None:

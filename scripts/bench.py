@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from mpq import cli
 from mpq.bench.options import BENCHES
 from mpq.errors import UserError
+from mpq.files import check_folder
 
 
 @cli.guarded
@@ -33,6 +34,7 @@ def main(words: Sequence[str]) -> None:
     if cli.asks_for_help(words):
         return print(cli.help_text(BENCHES[name], BENCHES[name].__doc__, f"python scripts/bench.py {name}"))
     chosen = cli.read(BENCHES[name], [word for word in words if word != name])
+    check_folder(chosen.output)
     from mpq.bench import record  # here, since benches import what --help need not wait for
 
     rows = importlib.import_module(f"mpq.bench.{name}").run(chosen)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from mpq.cli import command, option, required
+from mpq.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Options:
         "speed", "speed: 8-bit integer arithmetic; memory: weights stay packed in memory, float32 arithmetic"
     )
     output: Path | None = option(None, "the file; default: <model>/onnx/model_<layout>.onnx")
+    overwrite: bool = option(False, "replace a file that exists")
 
 
 @command(Options)
@@ -31,6 +33,8 @@ def main(chosen: Options) -> None:
     from mpq.deploy.onnx_export import export  # here, since it takes seconds that --help need not wait for
 
     output = chosen.output or chosen.model / "onnx" / f"model_{chosen.layout}.onnx"
+    if output.is_file() and not chosen.overwrite:
+        raise UserError(f"{output} exists: overwrite=true replaces it, output=FILE keeps both")
     path = export(chosen.model, output, chosen.layout)
     print(f"{path}  {path.stat().st_size:,} bytes, layout {chosen.layout}")
 

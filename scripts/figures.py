@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.cli import command, option
+from mpq.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> None:
     """Draw all figures and print the paths of the files."""
+    check_folder(chosen.output)
     from mpq.report.figures import gallery  # here, since matplotlib takes seconds that --help need not wait for
 
     for path in gallery.draw_all(chosen.scale, chosen.root, chosen.output):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.cli import command, option
+from mpq.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> None:
     """Write everything and print the paths of the files."""
+    check_folder(chosen.root)
     from mpq.report.overview import write_overview  # here, since matplotlib takes seconds that --help need not wait for
 
     for path in write_overview(chosen.root):

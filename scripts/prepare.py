@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mpq.cli import command, option, positional
+from mpq.cli import command, option, positional, tell_unused
 from mpq.errors import UserError
 
 
@@ -26,6 +26,13 @@ class Options:
     cache: Path = option(Path(".cache"), "the folder of the embedded corpus")
 
 
+_OF_OTHERS = {  # options without effect
+    "librispeech": ("test_clean", "speechocean762", "cache"),
+    "mini": ("splits", "cache"),
+    "synthetic": ("root", "splits", "test_clean", "speechocean762"),
+}
+
+
 @command(Options)
 def main(chosen: Options) -> None:
     """Get the data, and print the next command."""
@@ -34,6 +41,7 @@ def main(chosen: Options) -> None:
     from mpq.data import prepare
     from mpq.data.synthetic import corpus
 
+    tell_unused(chosen, _OF_OTHERS[chosen.data], f"{chosen.data} does not use it")
     about = conf.read("data", chosen.data)
     if chosen.data == "synthetic":
         folder = corpus.make(chosen.cache, **about["corpus"])

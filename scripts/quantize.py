@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mpq.cli import command, option, required
+from mpq.cli import command, option, others, required
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class Options:
     method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
     updates: int | None = option(None, "training updates of one_stage; default: 600 for a small model, 2000 for others")
     language: str | None = option(None, "spoken in the recordings; only for a multilingual Whisper, which needs it")
+    word: tuple[str, ...] = others(
+        "settings of scripts/run.py: overwrite=true replaces an older run and output, root=FOLDER keeps its runs apart"
+    )
 
 
 @command(Options)
@@ -32,9 +35,10 @@ def main(chosen: Options) -> None:
     """Compress, then print a summary."""
     from mpq.compress.output import summary
     from mpq.compress.quantize_now import quantize_now  # here, since --help need not wait for it
+    from mpq.settings import changes_of
 
     given = {"trainer.updates": chosen.updates, "model.language": chosen.language}
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes = changes_of(chosen.word) | {key: value for key, value in given.items() if value is not None}
     print(summary(quantize_now(chosen.model, chosen.bits, chosen.data, chosen.output, chosen.method, changes)))
 
 

@@ -9,7 +9,7 @@ To fine-tune it, run "pass 2": python scripts/run.py model=MODEL recipe=pass2 ta
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpq.cli import command, option, required
+from mpq.cli import command, option, others, required
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Options:
         None,
         "the packed model's folder; default: quantized/<name> (with evaluate=true an extra copy, only if given)",
     )
-    overwrite: bool = option(False, "replace an existing record that was made from another run")
+    overwrite: bool = option(False, "replace an existing record that was made from another run, and the output")
     cache: str = option(".cache", "the folder of the embedded corpus")
+    word: tuple[str, ...] = others("other settings of scripts/run.py: root=FOLDER, data.on_bad_audio=skip")
 
 
 @command(Options)
@@ -37,8 +38,9 @@ def main(chosen: Options) -> None:
     """Pack, then print a summary."""
     from mpq.compress.output import summary
     from mpq.compress.rebudget import rebudget  # here, since --help need not wait for it
+    from mpq.settings import changes_of
 
-    changes = {"cache": chosen.cache, "overwrite": chosen.overwrite}
+    changes = changes_of(chosen.word) | {"cache": chosen.cache, "overwrite": chosen.overwrite}
     print(
         summary(rebudget(chosen.run, chosen.target_bits, chosen.output, chosen.evaluate, chosen.calibrate, **changes))
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mpq.cli import command, option
 from mpq.errors import UserError
+from mpq.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ def main(chosen: Options) -> None:
     """Write the pages and print the path of the one to open first."""
     if chosen.run and chosen.root:
         raise UserError("run= is one run and root= all of them: give only one of the two")
+    check_folder(chosen.run or chosen.root or "experiments")
     if chosen.run:
         from mpq.report.page.run_page import write_run_page  # here, since --help need not wait for it
 

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from mpq.errors import unused
 from mpq.guard import guarded
 from mpq.settings import register_resolvers
 from mpq.sweep import run_row
@@ -30,6 +31,12 @@ def main(cfg: DictConfig) -> None:
     from mpq import checks  # here and below, since --help and mistakes need not wait for what these import
 
     cfg = checks.checked(cfg)
+    if not cfg.recipe.stages:
+        from mpq.record.identity import OF_STAGES
+
+        keys = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
+        given = sorted(key for key in keys if key.partition(".")[0] in OF_STAGES)
+        unused(given, f"recipe={cfg.recipe.name} trains and quantizes nothing")
     result = checks.finished(cfg)
     if result is None:
         print(_ahead(cfg), flush=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.cli import command, option
+from mpq.files import check_folder
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> None:
     """Predict the size of every planned row of the models of scale paper, and write the file."""
+    check_folder(chosen.root)
     from mpq.record.shapes import FILE, write_shapes  # here, since torch takes seconds that --help need not wait for
     from mpq.report.forecast.sizes import predict
     from mpq.report.tables.system import models_of

@@ -5,7 +5,7 @@ example: python scripts/tables.py table=time scale=paper format=markdown
 
 from dataclasses import dataclass
 
-from mpq.cli import command, option
+from mpq.cli import command, option, tell_unused
 from mpq.conf import CONF
 
 
@@ -26,6 +26,8 @@ def main(chosen: Options) -> None:
     """Print the table."""
     from mpq.report.tables.show import show_table  # here, since pandas takes a second that --help need not wait for
 
+    if chosen.table == "records":
+        tell_unused(chosen, ["scale"], "table=records shows the records of all scales")
     show_table(chosen.table, CONF / "table", chosen.root, chosen.format, chosen.scale)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mpq.cli import command, option, positional
+from mpq.cli import command, option, positional, tell_unused
 from mpq.conf import REPOSITORY
 
 
@@ -45,6 +45,8 @@ def main(chosen: Options) -> int:
     check_exist(chosen.audio)
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
     recognizer = open_recognizer(model, chosen.device, chosen.language)
+    if getattr(recognizer, "step", 0) is None:
+        tell_unused(chosen, ("chunk_seconds", "margin_seconds"), "this model hears each recording whole")
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)
     return 1 if bad else 0
 

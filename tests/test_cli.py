@@ -59,7 +59,7 @@ from mpq.guard import explain, guarded
         ("trainer.accelerator=tpu", ["accelerator=tpu must be one of auto, cpu, gpu, cuda"]),
         ("data.root=/no=where", ["'data.root=/no=where' can't be read", "in quotes: 'data.root=\"/no=where\"'"]),
         ("data.test=[train-nine]", ["no split 'train-nine'", "test-clean"]),
-        ("model.path=/nowhere", ["/nowhere", "model.path="]),
+        ("model.path=/nowhere", ["there is no folder /nowhere"]),
         ("model=hubert_large", ["data/LibriSpeech is not a folder", "scripts/prepare.py librispeech"]),
     ],
 )

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -15,7 +16,7 @@ from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.evaluate.significance import in_brackets, in_words
 from mpq.evaluate.verdict import of_run
-from mpq.files import replacing, write_text
+from mpq.files import check_writable, naming, replacing, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.kinds import AUTO_CLASSES
 from mpq.record.result import Bits, Result, Significance, Size, WordErrors
@@ -34,29 +35,46 @@ class Quantized:
     result: Result | None
 
 
-def check_output(output: Path) -> None:
-    """Check, before any work, that `output` is missing, empty or a packed model.
+def check_output(output: Path, overwrite: bool, made: Path | None = None) -> None:
+    """Check, before any work, that the packed model can be written to `output`.
 
-    Raises: UserError if it holds anything else.
+    `made`: a model that is finished already; an `output` that holds just that may stay.
+
+    Raises: UserError if `output` holds anything but a packed model, or holds one and `overwrite` is false, or if it
+    can't be written.
     """
     empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not empty and quant_method(output) != QUANT_METHOD:
         raise UserError(f"{output} exists and is not a packed model: choose another output, or remove it first")
+    if not empty and not overwrite and not (made and is_copy(made, output)):
+        raise UserError(f"{output} holds a packed model: overwrite=true replaces it, output=FOLDER keeps both")
+    check_writable(output)
+
+
+def is_copy(model: Path, output: Path) -> bool:
+    """Whether `output` holds the packed `model`, by the checksums in the two files config.json."""
+    mine, other = (_quantization(folder).get("sha256") for folder in (model, output))
+    return mine is not None and mine == other
 
 
 def quant_method(folder: Path) -> str | None:
     """The quantization method of the model in `folder`, in transformers' terms; None for a float model."""
+    return str(_quantization(folder).get("quant_method", "")) or None
+
+
+def _quantization(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        return str((config.get("quantization_config") or {}).get("quant_method", "")) or None
-    except (OSError, ValueError, AttributeError):
-        return None
+        return dict(config.get("quantization_config") or {})
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def copy_model(model: Path, output: Path) -> None:
-    """Copy a model's folder to `output`, whole or not at all."""
-    with replacing(output) as temporary:
-        shutil.copytree(model, temporary)
+    """Copy a model's folder to `output`, whole or not at all, unless a copy is there."""
+    if not is_copy(model, output):
+        with replacing(output) as temporary:
+            shutil.copytree(model, temporary)
 
 
 def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str) -> tuple[Bits, Size]:
@@ -65,17 +83,23 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
     `how_to_measure`: the sentence of its model card that says how to measure its word error rate.
     """
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
+    from mpq.checkpoint.tensors import count_parameters
     from mpq.models.loading import kind_at
 
-    with tempfile.TemporaryDirectory() as work:
+    teacher, _ = pipeline.teacher_of(cfg)
+    check_writable(output, count_parameters(teacher.model))  # at most a byte for nearly all of them
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = {"dir": output.parent, "prefix": f".{output.name}.", "suffix": ".partial"}  # TMPDIR may be small
+    with tempfile.TemporaryDirectory(**beside, ignore_cleanup_errors=True) as work, naming(output, work):
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)
-        bits, size, _, sites, _ = pipeline.compress(cfg, corpus, folder, logger=False, baseline=None)
+        bits, size, _, sites = pipeline.compress(cfg, corpus, folder, False, teacher)
         base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
         kind = kind_at(str(folder.model))
         about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, kind, how_to_measure)
         write_text(folder.model / "README.md", card_without_errors(*about))
-        copy_model(folder.model, output)
+        with replacing(output) as temporary:
+            folder.model.rename(temporary)
     return bits, size
 
 

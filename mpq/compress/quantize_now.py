@@ -22,7 +22,7 @@ from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.data.librispeech import Found, Utterance, find, recordings
-from mpq.errors import UserError
+from mpq.errors import UserError, unused
 from mpq.models.hub import check_available, local_folder
 from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
@@ -31,6 +31,7 @@ RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "on
 _SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
 _ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and labels suit any sequence-to-sequence model
+_OF_TRAINING = {"trainer.updates": "updates", "trainer.learning_rate": "trainer.learning_rate"}  # as they are typed
 _UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's rows use
 
 
@@ -45,9 +46,10 @@ def quantize_now(
     """Compress `model` (a folder, a Hub name, or one of conf/model) to `bits` on average; see the top of this file.
 
     `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
-    dotted name, such as `{"trainer.updates": 300}`.
+    dotted name, such as `{"trainer.updates": 300}`; with `{"overwrite": True}` an older run and an older packed model
+    in `output` are replaced.
 
-    Raises: UserError if the model, the bits or the data can't be used, or `output` holds anything but a packed model.
+    Raises: UserError if the model, the bits or the data can't be used, or `output` exists or can't be written.
     """
     if not 2 <= bits <= 8:
         raise UserError(f"bits={bits:g} must be a number from 2 to 8")
@@ -55,26 +57,39 @@ def quantize_now(
     path, name = _model(model)
     check_available(path)
     _check_float(path)
-    method = _method(method, found, _is_small(path))
+    chosen, method = method, _method(method, found, _is_small(path))
     if output is not None:
-        check_output(output)
+        check_output(output, overwrite=True)  # the rest needs the run's name
     cfg = _config(name, path, bits, found, method, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
-    check_output(output)
+    _tell_unused(chosen, method, found, changes or {})
+    made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
+    check_output(output, cfg.overwrite, made if found and found.transcribed else None)
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
 
     settings.check_target(cfg)
     if found and found.transcribed:
         result = pipeline.run(cfg)
         assert result is not None, "one process runs this"
-        copy_model(RunFolder(cfg.root, cfg.exp, cfg.seed).model, output)
+        copy_model(made, output)
         return Quantized(output, method, result.bits, result.size, result)
     audio = recordings(found.root) if found else None
     tell_left_out(audio.skipped if audio else [])
     heard = audio.utterances if audio else []
     corpus = Corpus(data.name if data else "none", _hash(heard), heard, {}, [])
-    made, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
-    return Quantized(output, method, made, size, None)
+    average, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
+    return Quantized(output, method, average, size, None)
+
+
+def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
+    """Warn about what was asked for and has no effect in this call."""
+    which = f"method={method}" if chosen == method else f"method={method}, which this data allows,"
+    if method != "one_stage":
+        unused([_OF_TRAINING[key] for key in changes if key in _OF_TRAINING], f"{which} does not train")
+    if not (found and found.transcribed):
+        unused(["root"] if "root" in changes else [], "a run is recorded only where transcripts allow to measure it")
+    if method == "round" and found and not found.transcribed:
+        unused(["data"], "method=round uses no recordings, and without transcripts there is nothing to measure")
 
 
 def _hash(recordings: list[Utterance]) -> str:

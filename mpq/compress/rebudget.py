@@ -47,8 +47,9 @@ def rebudget(
     cfg = config(run, target, calibrate, changes)
     if not evaluate:
         output = output or Path("quantized") / cfg.exp
+    made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
     if output:
-        check_output(output)
+        check_output(output, cfg.overwrite, made if evaluate else None)
     if not evaluate:
         assert output is not None
         bits, size = compress_to(
@@ -59,7 +60,6 @@ def rebudget(
 
     result = pipeline.run(cfg)
     assert result is not None, "one process runs this"
-    made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
     if output:
         copy_model(made, output)
     return Quantized(output or made, METHOD, result.bits, result.size, result)
@@ -81,6 +81,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
     before.pop("recipe", None)
+    before.data.pop("hash", None)  # of its recordings then; a run computes it from those of now
     settings.register_resolvers()
     with conf.composing():
         cfg: Any = compose("config")

@@ -16,8 +16,10 @@ from pathlib import Path
 from mpq.data import audio
 from mpq.data.folder import files_below, is_utf8, printable
 from mpq.errors import UserError
+from mpq.progress import track
 
 ON_BAD_AUDIO = ("stop", "skip")
+_MANY = 5_000  # headers, which on a network disk can take long enough to show the progress
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def read_split(root: Path | str, split: str, on_bad_audio: str = "stop") -> Spli
     problems += [f"{name} of {folder} has a transcript but no audio file" for name in texts if not named[name]]
     labelled = {name: path for name, path in files.items() if texts.get(name)}
     with ThreadPoolExecutor() as pool:  # opening files waits for the disk
-        headers = dict(zip(labelled, pool.map(_header, labelled.values()), strict=True))
+        read = pool.map(_header, labelled.values())
+        told = track(read, f"Reading {split}", "headers", total=len(labelled), shown=len(labelled) >= _MANY)
+        headers = dict(zip(labelled, told, strict=True))
     problems += [seconds for seconds in headers.values() if isinstance(seconds, str)]
     if problems and on_bad_audio == "stop":
         more = f" ({len(problems) - 1} more like it)" if len(problems) > 1 else ""

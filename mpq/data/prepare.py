@@ -16,13 +16,14 @@ from pathlib import Path
 from mpq.data import audio
 from mpq.data.librispeech import lines_of
 from mpq.errors import UserError
-from mpq.files import replacing
+from mpq.files import check_folder, replacing
 
 SPLITS = (
     *("train-clean-100", "train-clean-360", "train-other-500"),
     *("dev-clean", "dev-other", "test-clean", "test-other"),
 )
 FOLDER = "LibriSpeech"
+_GIGABYTES = dict(zip(SPLITS, (6.3, 23, 30, 0.34, 0.31, 0.35, 0.33), strict=True))  # of an archive, by OpenSLR's page
 _SILENT_SECONDS = 30.0  # a server that sends nothing for this long is considered gone
 
 
@@ -37,10 +38,17 @@ def download_librispeech(root: Path | str, splits: Sequence[str]) -> Path:
         if split not in SPLITS:
             raise UserError(f"LibriSpeech has no split {split!r}; it has {', '.join(SPLITS)}")
     folder = Path(root) / FOLDER
+    missing = [split for split in splits if not (folder / split).is_dir()]
+    # An archive stays until it is unpacked, which takes as much again.
+    check_folder(folder, 1e9 * sum(_GIGABYTES[split] for split in missing) + 1e9 * _largest(missing))
     for split in splits:
         if not (folder / split).is_dir():
             _fetch(Path(root), split)
     return folder
+
+
+def _largest(splits: Sequence[str]) -> float:
+    return max((_GIGABYTES[split] for split in splits), default=0.0)
 
 
 def _fetch(root: Path, split: str) -> None:
@@ -93,6 +101,7 @@ def arrange_mini(root: Path | str, test_clean: Path | str, speechocean762: Path 
 
     Raises: UserError if one is already arranged, is not such a folder, or lacks a speaker or a file.
     """
+    check_folder(root)
     splits = json.loads(_SPEAKERS.read_text(encoding="utf-8"))
     read = list(_librispeech(Path(test_clean)))
     found = {

@@ -7,11 +7,13 @@ from typing import Any
 
 from mpq.data.audio import load
 from mpq.data.batching import by_length
+from mpq.data.corpus import open_corpus
 from mpq.data.librispeech import Utterance
 from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.wer import word_errors
+from mpq.progress import track
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.run_folder import RunFolder
 
@@ -36,28 +38,30 @@ def compare_with_run(file: Path, run: Path, cache: str, sets: Sequence[str]) -> 
 
     `run` is `<root>/<name>/seed<k>`, `cache` the folder of the embedded corpus.
 
-    Raises: UserError if the run's record or data is missing, or the run was not evaluated on one of `sets`.
+    Raises: UserError if the run's record or data is missing, its recordings have changed since, or it was not evaluated
+    on one of `sets`.
     """
     folder = RunFolder.at(run)
     data, before = _data(folder), read_hypotheses(folder.hypotheses)
     if unknown := [name for name in sets if name not in before]:
         raise UserError(f"{run} was not evaluated on {unknown[0]}; its sets are {', '.join(before)}")
+    corpus = open_corpus(**{key: data[key] for key in ("root", "corpus", "train", "test", "on_bad_audio")}, cache=cache)
+    if data["root"] and corpus.hash != folder.read().provenance.data.hash:
+        raise UserError(f"{data['root']} has changed since {run}: its hypotheses are of other recordings")
     recognizer = OnnxRecognizer(file)
-    test = _test_sets(data, list(sets) or list(before), cache)
-    return [_compared(recognizer, name, test[name], before[name], data["test_audio_seconds"]) for name in test]
+    chosen = list(sets) or list(before)
+    return [_compared(recognizer, name, corpus.test[name], before[name], data["test_audio_seconds"]) for name in chosen]
 
 
 def transcribe_set(
     recognizer: OnnxRecognizer, utterances: Sequence[Utterance], audio_seconds: float, title: str
 ) -> dict[str, str]:
     """The hypotheses by utterance id, with the batches and the spelling of `mpq.evaluate.transcribe`."""
-    from rich.progress import track
-
     from mpq.models.processor import scored  # here: torch takes seconds, which no mistake needs
 
     rate = recognizer.description.sampling_rate
     found: dict[str, str] = {}
-    for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title):
+    for batch in track(by_length([utterance.seconds for utterance in utterances], audio_seconds), title, "batches"):
         texts = recognizer.transcribe([load(utterances[index].path, rate) for index in batch])
         found |= {
             utterances[index].id: scored(recognizer.description.vocabulary, text)
@@ -90,11 +94,3 @@ def _data(folder: RunFolder) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(folder.read_config().data)  # type: ignore[return-value]  # a DictConfig gives a dict
-
-
-def _test_sets(data: dict[str, Any], sets: list[str], cache: str) -> dict[str, list[Utterance]]:
-    from mpq.data.librispeech import read_split
-    from mpq.data.synthetic.corpus import make
-
-    folder = Path(data["root"]) if data["root"] else make(cache, **data["corpus"])
-    return {name: read_split(folder, name, data["on_bad_audio"]).utterances for name in sets}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpq.checkpoint.format import read_declared
 from mpq.errors import UserError
-from mpq.files import replacing
+from mpq.files import check_writable, replacing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -36,7 +36,9 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
     output = Path(output)
-    _check_writable(output)
+    if output.is_dir():
+        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    check_writable(output)
     read_declared(Path(folder))  # tells a wrong folder before the imports, which take seconds
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import graph, runtime
@@ -45,6 +47,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     from mpq.models.ctc import CtcModel
 
     config, sites, tied, stored = read_folder(Path(folder))
+    check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
     model, processor = load_packed(folder)
     description = describe(model, processor, layout, config["quantization_config"]["sha256"])
     weights = read_weights(sites, stored)
@@ -70,15 +73,6 @@ def check_installed() -> None:
     """
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
         raise UserError(f"{', '.join(missing)} must be installed: pip install -e '.[onnx]' -c constraints.txt")
-
-
-def _check_writable(output: Path) -> None:
-    """Raise UserError before the export if `output` can't be written after it."""
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name the ONNX file to write")
-    above = next(parent for parent in output.absolute().parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"{output} can't be written: {above} is not a folder that you may write to")
 
 
 def _layout(name: str, model: Any) -> "Layout":

@@ -7,7 +7,7 @@ be read gets an error message of one line, and the others are transcribed.
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import count
 from math import prod
@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
-from mpq.errors import UserError
+from mpq.errors import UserError, unused
 from mpq.models.hub import check_available
+from mpq.progress import track
 
 if TYPE_CHECKING:
     from mpq.deploy.runtime import Description
@@ -35,19 +34,27 @@ def open_recognizer(model: str, accelerator: str = "auto", language: str | None 
 
     `language`: of the recordings, for a multilingual model.
 
-    Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe.
+    Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
+    "gpu".
     """
-    return _onnx(Path(model)) if model.endswith(".onnx") else _torch(model, accelerator, language)
+    if model.endswith(".onnx"):
+        unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
+        return _onnx(Path(model))
+    return _torch(model, accelerator, language)
 
 
 def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
     if not (Path(name) / "config.json").is_file():
         check_available(name)  # before the imports, which take seconds
+    import torch
+
     from mpq.checkpoint import packed
     from mpq.models.ctc import CtcModel
     from mpq.models.loading import load, speech_model
     from mpq.models.speech import Choices
 
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("device=gpu needs a GPU that PyTorch can use, but it finds none; device=cpu runs without")
     local = Path(name)
     model, processor = packed.load_model(local) if (local / "config.json").is_file() else load(name)
     if processor is None:
@@ -138,7 +145,7 @@ def transcribe_files(
     Raises: UserError if the two margins fill the chunk, or the model takes less than a chunk.
     """
     bad = 0
-    for path in _tracked(paths):
+    for path in track(paths, "Transcribing", "files"):
         try:
             with audio.stream(path, recognizer.rate) as recording:
                 found = recognizer.transcribe(recording, seconds, margin)
@@ -155,15 +162,3 @@ def transcribe_files(
 
 def _object(path: Path, found: Transcript, seconds: float) -> str:
     return json.dumps({"file": str(path), "seconds": round(seconds, 3), **asdict(found)}, ensure_ascii=False)
-
-
-def _tracked(paths: Sequence[Path]) -> Iterator[Path]:
-    """The paths; several of them get a progress bar if standard error is a terminal."""
-    console = Console(stderr=True)
-    if len(paths) == 1 or not console.is_terminal:
-        yield from paths
-        return
-    columns = (TextColumn("Transcribing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Text for the same terminal must go above the bar; text for a file or a pipe must not go to the bar's console.
-    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        yield from progress.track(paths)

@@ -35,12 +35,9 @@ def transcribe_sets(
     return hypotheses, skipped
 
 
-def references_of(sets: Mapping[str, list[Utterance]], hypotheses: Texts, reader: Reader) -> Texts:
-    """Return the references of the transcribed utterances, in the form that the model's `reader` compares."""
-    return {
-        name: {u.id: reader.scored(u.text) for u in utterances if u.id in hypotheses[name]}
-        for name, utterances in sets.items()
-    }
+def references_of(sets: Mapping[str, list[Utterance]], reader: Reader) -> Texts:
+    """Return the references of the utterances, in the form that the model's `reader` compares."""
+    return {name: {u.id: reader.scored(u.text) for u in utterances} for name, utterances in sets.items()}
 
 
 def score(references: Texts, hypotheses: Texts, sets: Mapping[str, list[Utterance]]) -> dict[str, WordErrors]:

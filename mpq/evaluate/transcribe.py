@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from rich.progress import track
 
 from mpq.data.batching import by_length
 from mpq.data.dataset import SpeechDataset, loader
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
+from mpq.progress import track
 
 
 @torch.inference_mode()
@@ -39,7 +39,7 @@ def transcribe(
     dataset = SpeechDataset(utterances, speech.reader, on_bad_audio)
     found: dict[str, str] = {}
     skipped: list[str] = []
-    for batch in track(loader(dataset, batches, workers), title, total=len(batches)):
+    for batch in track(loader(dataset, batches, workers), title, "batches", total=len(batches)):
         skipped += batch.skipped
         if not batch.ids:
             continue

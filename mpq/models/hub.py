@@ -20,8 +20,18 @@ def check_available(path: str) -> None:
         _check_folder(path, folder)
     elif command := _training_command(path):
         raise UserError(f"model.path={path} does not exist yet: train it from random weights with `{command}`")
+    elif _looks_like_path(path):
+        raise UserError(f"there is no folder {path}: name one that save_pretrained wrote, or a model on the Hub")
     else:
         _check_hub(path)
+
+
+def _looks_like_path(path: str) -> bool:
+    """Whether `path` can't be a name on the Hub, `name` or `owner/name`, but only a folder, which is missing."""
+    place = Path(path)
+    if path.startswith((".", "~")) or place.is_absolute() or place.exists() or "\\" in path:
+        return True
+    return path.count("/") != len(place.parts) - 1 or len(place.parts) > 2
 
 
 def local_folder(path: str) -> Path | None:
@@ -126,10 +136,9 @@ def _check_hub(path: str) -> None:
 
     name, _, revision = path.partition("@")
     at = f" --revision {shlex.quote(revision)}" if revision else ""
-    get = (
-        f"run `hf download {shlex.quote(name)}{at}` where there is a network, or name the folder of a model saved by "
-        "transformers (model.path=FOLDER for scripts/run.py)"
-    )
+    get = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
+    if not Path(path).parent.is_dir() or "/" not in path:  # else it is probably meant as a folder in that one
+        get = f"run `hf download {shlex.quote(name)}{at}` where there is a network, or {get}"
     half = _snapshot(path)
     lacks = (
         f"in the local Hub cache without {_lacking(half)}" if half else "neither a folder nor in the local Hub cache"

@@ -85,11 +85,11 @@ def static_scales(calibration: Calibration, layers: Sequence[str], percentile: f
         bins = (rows.float().abs() / peaks[k].clamp_min(_TINY) * _BINS).long().clamp_max_(_BINS - 1)
         counts[k] = counts.get(k, 0) + bins.flatten().bincount(minlength=_BINS)
 
-    calibration.observe(modules, see_peak)
+    calibration.observe(modules, see_peak, "Peaks of the inputs")
     if broken := [layers[k] for k, peak in peaks.items() if not peak.isfinite()]:
         raise UserError(f"the inputs of {broken[0]} on the calibration audio are not finite: check the model")
     if percentile < 100:
-        calibration.observe(modules, see_counts)
+        calibration.observe(modules, see_counts, "Histograms of the inputs")
     for k, count in counts.items():
         below = int((count.cumsum(0) < count.sum() * (percentile / 100)).sum())
         peaks[k] = peaks[k] * ((below + 1) / _BINS)

@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -17,6 +16,7 @@ from mpq.data.batching import by_length
 from mpq.data.dataset import Batch, SpeechDataset, loader
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
+from mpq.progress import track
 from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
 from mpq.quant.sites import Site, check_finite
@@ -91,11 +91,11 @@ class Calibration:
             _write(weights, originals)
 
     @torch.no_grad()
-    def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None]) -> None:
+    def observe(self, modules: Sequence[nn.Module], see: Callable[[int, Tensor], None], title: str = "") -> None:
         """Run the model on all batches; `see(k, rows)` gets the inputs `[N, in]` at each call of `modules[k]`.
 
         The modules are linear layers or pointwise convolutions (`mpq.quant.sites.is_linear`). Padding is left out where
-        the kind of model tells it (`SpeechModel.real_rows`).
+        the kind of model tells it (`SpeechModel.real_rows`). With a `title` the progress is shown.
         """
         positions = torch.zeros(0)
 
@@ -107,16 +107,16 @@ class Calibration:
         handles = [m.register_forward_pre_hook(partial(hook, number)) for number, m in enumerate(modules)]
         try:
             with parametrize.cached():  # the quantized weights stay the same from batch to batch
-                for batch in self.batches:
+                for batch in self.track(self.batches, title, "batches") if title else self.batches:
                     positions = self.positions(batch)
                     self.logits(batch)
         finally:
             for handle in handles:
                 handle.remove()
 
-    def track(self, items: Sequence[_Item], title: str) -> Iterable[_Item]:
-        """Iterate over `items`, with a progress bar on the first process."""
-        return track(items, title, disable=getattr(rank_zero_only, "rank", 0) != 0)
+    def track(self, items: Sequence[_Item], title: str, unit: str) -> Iterable[_Item]:
+        """Iterate over `items`, showing the progress on the first process."""
+        return track(items, title, unit, shown=getattr(rank_zero_only, "rank", 0) == 0)
 
 
 def draw_batches(

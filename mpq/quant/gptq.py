@@ -51,7 +51,7 @@ class Gptq:
         for places in tensor_places(calibration.model):
             if places[0].quantizer is not None and all(is_linear(place.module) for place in places):
                 layers.setdefault(block_name(places[0].name), []).append(places)
-        for sites in calibration.track(list(layers.values()), "GPTQ"):
+        for sites in calibration.track(list(layers.values()), "GPTQ", "layers"):
             for places, hessian in zip(sites, _hessians(sites, calibration), strict=True):
                 self._fit(places[0], hessian)
 

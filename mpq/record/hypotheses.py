@@ -40,23 +40,33 @@ def read_references(path: Path | str) -> Texts:
     return _read(Path(path), "reference")
 
 
-def add_references(path: Path, references: Texts) -> None:
+def check_references(path: Path, references: Texts) -> None:
+    """Raise UserError if `path` has other words for one of `references`: two corpora have the same name."""
+    known = read_references(path) if path.exists() else {}
+    for name, texts in references.items():
+        for identity, text in texts.items():
+            if known.get(name, {}).get(identity, text) != text:
+                raise UserError(
+                    f"{path} has other words for {name} {identity}: another corpus of this name, or changed "
+                    "transcripts; root=FOLDER keeps both, overwrite=true replaces them"
+                )
+
+
+def add_references(path: Path, references: Texts, replace: bool = False) -> None:
     """Add `references` to `path` (`run_folder.references_file`), keeping the utterances that are already there.
 
-    Raises UserError if an utterance is already there with different words: two corpora then have the same name.
+    Raises UserError as `check_references` does, unless words are to be replaced.
     """
     folder = path.parent
     with claim(folder.parent, f"{folder.name}/{path.name}", wait=True):  # else, if two runs end together, one is lost
+        if not replace:
+            check_references(path, references)
         _merge(path, references)
 
 
 def _merge(path: Path, references: Texts) -> None:
     known = read_references(path) if path.exists() else {}
-    merged = {name: dict(texts) for name, texts in known.items()}
-    for name, texts in references.items():
-        for identity, text in texts.items():
-            if merged.setdefault(name, {}).setdefault(identity, text) != text:
-                raise UserError(f"{path} has other words for {name} {identity}: give the folder data.root another name")
+    merged = {name: known.get(name, {}) | references.get(name, {}) for name in (known | references)}
     if merged != known:
         write_text(path, _lines(merged, "reference"))
 

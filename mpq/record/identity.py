@@ -7,6 +7,8 @@ The results of a finished run come from its record, so a record must stay valid 
   default config (`conf/trainer/tiny.yaml`, `conf/distill/ctc_kl.yaml`, ...) or in the search's own file. So a new
   setting's default must be what runs did before the setting existed.
 - A removed setting (`_RETIRED`) counts only if its value differed from what runs do now.
+- The content of recordings counts by its hash (`HASH`), where both runs state one: a config that was read without its
+  data states none, nor does the embedded corpus, which its settings describe.
 - Locations and settings of the machine (`_PLACES`) do not count, nor does what a recipe without stages never reads.
 """
 
@@ -19,10 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf
 
+HASH = "data.hash"
+"""The setting that `mpq.pipeline` adds: the hash of the recordings below `data.root`."""
 _PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-_OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}  # unused without stages
+OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}
+"""The settings that a recipe without stages never reads."""
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
 _PARTS = ("search", "calibrate")  # the parts of a stage that have a class and a file in conf/search, conf/calibrate
@@ -42,6 +47,8 @@ def recorded(cfg: DictConfig) -> dict[str, Any]:
 def differences(before: Any, after: dict[str, Any]) -> list[str]:
     """Return `key: old -> new` for each relevant setting that differs between two recorded configs."""
     old, new = _counting(before if isinstance(before, dict) else {}), _counting(after)
+    for counting in (old, new) if None in (old.get(HASH), new.get(HASH)) else ():
+        counting.pop(HASH, None)
     keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in keys]
 
@@ -64,7 +71,7 @@ def _counting(config: dict[str, Any]) -> dict[str, str]:
     for place, group, part in parts:
         counting = {key: value for key, value in counting.items() if not key.startswith(f"{place}.")}
         counting |= {f"{place}.{key}": value for key, value in _of_part(group, part).items()}
-    unused = _PLACES if (config.get("recipe") or {}).get("stages") else _PLACES | _OF_STAGES
+    unused = _PLACES if (config.get("recipe") or {}).get("stages") else _PLACES | OF_STAGES
     if counting.get("quantizer.activations") != "static":
         unused = unused | _OF_STATIC_ACTIVATIONS
     return {key: value for key, value in counting.items() if not {key, key.split(".")[0]} & unused}

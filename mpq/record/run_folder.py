@@ -20,7 +20,7 @@ from mpq.commands import script, setting
 from mpq.errors import UserError
 from mpq.files import claim, remove_partial, write_text
 from mpq.record.hypotheses import has_hypotheses
-from mpq.record.identity import differences, flat, recorded
+from mpq.record.identity import HASH, differences, flat, recorded
 from mpq.record.result import Baseline, Result, from_json
 
 _log = logging.getLogger(__name__)
@@ -109,14 +109,13 @@ class RunFolder:
     def finished(self, cfg: DictConfig, needed: Needed = "model") -> Result | None:
         """Return the record of an earlier run of this config if what is `needed` of it still exists, else None.
 
-        Raises: UserError if the folder has a run of another config and `overwrite` is false.
+        Raises: UserError if the folder has a run of another config or on other recordings and `overwrite` is false.
         """
         if cfg.overwrite or not self._config.is_file():
             return None
         if differing := self._differences(cfg):
-            more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise UserError(
-                f"{self.path} holds a run with other settings ({'; '.join(differing[:3])}{more}); "
+                f"{self.path} holds a run {_with_what(differing, cfg.data.root)}; "
                 "overwrite=true replaces it, root=FOLDER keeps both"
             )
         there = {"model": self.model.is_dir(), "hypotheses": has_hypotheses(self.hypotheses), "record": True}
@@ -157,7 +156,20 @@ class RunFolder:
             old: Any = OmegaConf.to_container(OmegaConf.load(self._config))
         except (OSError, ValueError, YAMLError, OmegaConfBaseException):
             return [f"{self._config} is damaged"]
-        return differences(old, recorded(cfg))
+        new = recorded(cfg)
+        if new.get("data", {}).get("hash") and isinstance(old, dict) and self.result.is_file():
+            old.setdefault("data", {}).setdefault("hash", self.read().provenance.data.hash)  # of an older run
+        return differences(old, new)
+
+
+def _with_what(differing: list[str], recordings: str | None) -> str:
+    """Say in which way a folder's run is another one: by its recordings, or by at most three of its settings."""
+    changed = [one for one in differing if one.startswith(f"{HASH}: ")]
+    if changed and not any(one.startswith("data.root: ") for one in differing):
+        before, _, after = changed[0].removeprefix(f"{HASH}: ").partition(" -> ")
+        return f"on other recordings: {recordings} has changed since (hash {before[:8]} -> {after[:8]})"
+    more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+    return f"with other settings ({'; '.join(differing[:3])}{more})"
 
 
 _SECTIONS = ("model", "data", "trainer")  # that every run's config has
@@ -193,8 +205,12 @@ def readable(folders: Iterable[RunFolder], read: Callable[[RunFolder], Result] =
 def check_root(root: Path | str) -> None:
     """Raise UserError if the folder `root` does not exist."""
     if not Path(root).is_dir():
-        command = script("run", setting("root", root))
-        raise UserError(f"there is no folder {root}; make a first record there with: {command}")
+        raise UserError(f"there is no folder {root}; make a first record there with: {first_run(root)}")
+
+
+def first_run(root: Path | str) -> str:
+    """Return the command that makes a record below `root`."""
+    return script("run", setting("root", root))
 
 
 def references_file(root: Path | str, data_name: str) -> Path:

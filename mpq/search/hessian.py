@@ -51,7 +51,7 @@ class HessianSensitivity(MeasuredSearch):
         traces = hessian_traces(
             lambda: calibration.gradient(weights),
             weights,
-            calibration.track(range(self._probes), "Hessian traces"),
+            calibration.track(range(self._probes), "Hessian traces", "probes"),
             self.seed,
         )
         result = torch.zeros(len(self.units), len(self._candidates), dtype=torch.float64, device=traces.device)

@@ -28,7 +28,7 @@ class KLSensitivity(MeasuredSearch):
     def _measure(self, calibration: Calibration) -> Tensor:
         references = [calibration.logits(batch) for batch in calibration.batches]
         rows = []
-        for unit in calibration.track(self.units, "KL sensitivity"):
+        for unit in calibration.track(self.units, "KL sensitivity", "weights"):
             weights = [calibration.weight(site) for site in unit.sites]
             stored = [calibration.quantized(site, self._candidates) for site in unit.sites]
             row = []

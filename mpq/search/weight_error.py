@@ -25,7 +25,7 @@ class WeightError(MeasuredSearch):
     @torch.no_grad()
     def _measure(self, calibration: Calibration) -> Tensor:
         rows = []
-        for unit in calibration.track(self.units, "Rounding errors"):
+        for unit in calibration.track(self.units, "Rounding errors", "weights"):
             row = torch.zeros(len(self._candidates), dtype=torch.float64)
             for site in unit.sites:
                 weight = calibration.weight(site)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins import CheckpointIO
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -80,8 +80,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
         try:
             with replacing(Path(path)) as temporary:
                 save_file(tensors, temporary, metadata)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"the training checkpoint {path} can't be written ({error})") from None
+        except OSError as error:
+            raise UserError(f"the training checkpoint {path} can't be written: {error.strerror}") from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote, to the CPU.

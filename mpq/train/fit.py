@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from mpq.errors import UserError
+from mpq.progress import Work, work
 from mpq.train import processes
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 from mpq.train.machine import Machine, placement, refused
@@ -39,7 +39,7 @@ def fit(
     checkpoint, at SIGTERM and SIGUSR1.
     """
     stop = StopAtSignal()
-    callbacks = [_checkpoint(folder), UpdatesBar(title, optimization.updates), stop]
+    callbacks = [_checkpoint(folder), UpdatesShown(title, optimization.updates), stop]
     with refused():
         trainer = _trainer(optimization, machine, folder, logger, callbacks)
     last = folder / f"{_LAST}{_SUFFIX}"
@@ -109,47 +109,41 @@ def _trainer(
     )
 
 
-class UpdatesBar(Callback):
-    """A progress bar over the updates of a stage, with the running loss."""
+class UpdatesShown(Callback):
+    """Shows the updates of a stage as they are made, with the running loss."""
 
     def __init__(self, title: str, updates: int) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._task = self._progress.add_task(title, total=updates, loss=float("nan"))
+        self._title = title
+        self._updates = updates
+        self._shown = ExitStack()
+        self._work: Work | None = None
         self._loss: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Show the bar on the first process, starting where an earlier run stopped."""
-        if trainer.is_global_zero:
-            self._progress.update(self._task, completed=trainer.global_step)
-            self._progress.start()
+        """Begin to show them on the first process, where an earlier run stopped."""
+        shown = work(self._title, self._updates, "updates", trainer.global_step, trainer.is_global_zero)
+        self._work = self._shown.enter_context(shown)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Advance the bar; update the loss only occasionally, since reading it waits for the GPU."""
+        """Count the update; read the loss only occasionally, since that waits for the GPU."""
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every == 0 and "train/loss" in (metrics := trainer.callback_metrics):
             loss = float(metrics["train/loss"])
             self._loss = loss if self._loss is None else 0.8 * self._loss + 0.2 * loss
-            self._progress.update(self._task, loss=self._loss)
-        self._progress.update(self._task, completed=step)
+        if self._work:
+            self._work.report(step, "" if self._loss is None else f"loss {self._loss:.3f}")
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         """Restore the terminal's cursor."""
-        self._progress.stop()
+        self._shown.close()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Stop the bar in its final state."""
-        self._progress.stop()
+        """Leave the last state."""
+        self._shown.close()
 
 
 class StopAtSignal(Callback):

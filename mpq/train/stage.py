@@ -6,6 +6,7 @@ from functools import partial
 
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
+from mpq.progress import track
 from mpq.quant import compiled
 from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.quantizer import WeightQuantizer
@@ -98,7 +99,8 @@ def quantized(
     bits = search.site_candidates()
     if isinstance(search, MeasuredSearch):
         bits = processes.from_first(lambda: from_json(saved))
-    return Precisions(search, attached or attach(student.model, sites, bits, stage.quantizer, made))
+    told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
+    return Precisions(search, attached or attach(student.model, told, bits, stage.quantizer, made))
 
 
 def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utterances: int | None) -> Calibration:

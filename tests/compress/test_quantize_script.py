@@ -143,5 +143,8 @@ def test_a_packed_model_is_not_packed_again(model_folder, here):
     made = quantize_now(str(model_folder), 4.0)
     with pytest.raises(UserError, match=r"is quantized already \(mpq\): name the float model"):
         quantize_now(str(made.folder), 3.0)
-    quantize_now(str(model_folder), 3.0, output=made.folder)  # but its folder may be replaced
+    with pytest.raises(UserError, match="holds a packed model: overwrite=true replaces it, output=FOLDER keeps both"):
+        quantize_now(str(model_folder), 3.0, output=made.folder)
+    assert set(bits_of(made.folder).values()) == {4, 8}
+    quantize_now(str(model_folder), 3.0, output=made.folder, changes={"overwrite": True})
     assert set(bits_of(made.folder).values()) != {4, 8}

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score
 from mpq.record.result import Baseline, CharacterErrors, Units
 
-READER = SimpleNamespace(scored=str.upper)
+READER: Any = SimpleNamespace(scored=str.upper)  # as of a model with capital letters
 SAID = {"clean": {"1-1-0": "a test of it", "2-1-0": "the kind"}, "other": {"3-1-0": "twice"}}
 SETS = {
     name: [Utterance(id, name, id.split("-")[0], Path(id), text, 1.0) for id, text in texts.items()]
@@ -18,7 +19,8 @@ SETS = {
 
 def test_references_are_of_what_was_transcribed():
     hypotheses = {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": ""}}
-    references = references_of(SETS, hypotheses, READER)
+    heard = {name: [u for u in utterances if u.id in hypotheses[name]] for name, utterances in SETS.items()}
+    references = references_of(heard, READER)
     assert references == {"clean": {"2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
     scores = score(references, hypotheses, SETS)
     assert (scores["clean"].wer, scores["clean"].words) == (0.0, 2)
@@ -38,7 +40,7 @@ def test_references_are_of_what_was_transcribed():
 def test_the_difference_is_system_minus_baseline():
     good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
     bad = {"clean": {"1-1-0": "A TEST", "2-1-0": "THE KIND"}, "other": {"3-1-0": "TWICE"}}
-    references = references_of(SETS, good, READER)
+    references = references_of(SETS, READER)
     verdicts = compare_sets(Baseline("fp32", 0), references, good, bad, SETS)
     assert verdicts["clean"].difference == pytest.approx(100 * 2 / 6)
     assert verdicts["other"].difference == 0.0
@@ -53,6 +55,6 @@ def test_the_difference_is_system_minus_baseline():
 
 def test_a_baseline_without_a_set_is_told():
     good = {name: {id: text.upper() for id, text in texts.items()} for name, texts in SAID.items()}
-    references = references_of(SETS, good, READER)
+    references = references_of(SETS, READER)
     with pytest.raises(UserError, match="was not evaluated on other; run it again with overwrite=true"):
         compare_sets(Baseline("fp32", 0), references, {"clean": good["clean"]}, good, SETS)

@@ -127,7 +127,17 @@ def test_an_unknown_name_offline(monkeypatch):
 
 
 def test_a_folder_that_is_not_there():
-    assert "neither a folder here nor a name on the Hub" in refused("/not/a/folder/here")
+    """What can't be a name on the Hub is taken for a path, and nobody is sent to download it."""
+    for path in ("/not/a/folder/here", "./here", "no/folder/here", "here/", "~/here", "c:\\here"):
+        assert refused(path).startswith(f"there is no folder {path}: name one that save_pretrained wrote")
+
+
+def test_a_name_in_a_folder_that_is_here_is_not_to_be_downloaded(empty_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    assert "hf download" in refused("quantized/model")
+    (tmp_path / "quantized").mkdir()
+    assert "hf download" not in refused("quantized/model")
 
 
 def cached(hub, folder, name="someone/model", files=("*",)):

@@ -167,7 +167,7 @@ def test_the_same_command_answers_from_the_record_without_work(run, monkeypatch)
     def work(*_, **__):
         raise AssertionError("this was done before")
 
-    for name in ("open_corpus", "run_recipe", "transcribe_sets", "run_logger"):
+    for name in ("teacher_of", "run_recipe", "transcribe_sets", "run_logger"):
         monkeypatch.setattr(pipeline, name, work)
     before = snapshot(run.root)
     assert pipeline.run(composed(*run.command)) == run.result

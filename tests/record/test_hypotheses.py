@@ -62,9 +62,11 @@ def test_two_corpora_of_one_name_are_refused(tmp_path):
     path = references_file(tmp_path, "embedded")
     add_references(path, {"test-clean": {"a": "one"}})
     before = path.read_text()
-    with pytest.raises(UserError, match=r"test-clean a: .*another data\.name"):
+    with pytest.raises(UserError, match=r"test-clean a: another corpus .* root=FOLDER keeps both, overwrite=true"):
         add_references(path, {"test-clean": {"b": "two", "a": "other"}})
     assert path.read_text() == before
+    add_references(path, {"test-clean": {"b": "two", "a": "other"}}, replace=True)
+    assert read_references(path) == {"test-clean": {"a": "other", "b": "two"}}
     for name in ("", "a/b", "..", "/etc"):
         with pytest.raises(UserError, match="plain file name"):
             references_file(tmp_path, name)

@@ -231,7 +231,10 @@ def test_the_script(tmp_path):
         (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown, latex, csv"),
         (["scale=big"], "unknown scale 'big'; the scales are tiny, mini, paper"),
         (["root=nowhere"], "there is no folder nowhere; make a first record there with: python scripts/run.py root="),
-        (["table=records", "root=conf"], "there is no record below conf; make a first one with: python scripts/run.py"),
+        (
+            ["table=records", "root=conf"],
+            "there is no record below conf; make a first one with: python scripts/run.py root=conf",
+        ),
     ],
 )
 def test_the_scripts_messages_are_one_line(words, message, monkeypatch):

@@ -8,6 +8,7 @@ and `VERSION`; `corpus.json` is written last and holds a hash of the content.
 """
 
 import hashlib
+import io
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,12 @@ from mpq.cores import usable_cores
 from mpq.data.synthetic import grammar, voices
 from mpq.data.synthetic.espeak import Voice, speak
 from mpq.errors import UserError
-from mpq.files import replacing, write_text
+from mpq.files import check_folder, replacing, write_text
+from mpq.progress import track
 
 RATE = 16_000  # Hz
 CHAPTER = 25  # utterances
+_BYTES = 80_000  # of an utterance, rounded up
 SPLITS = ("train", "dev-clean", "dev-other", "test-clean", "test-other")
 
 
@@ -87,7 +90,9 @@ def make_chapter(root: Path, chapter: Chapter) -> str:
                 audio = resample_poly(audio, RATE // 50, rate // 50)
                 audio = _microphone(audio, chapter.split, rng)
                 audio *= rng.uniform(0.2, 0.9) / np.abs(audio).max()
-                soundfile.write(temporary / f"{prefix}-{number:04d}.flac", audio, RATE, subtype="PCM_16")
+                written = io.BytesIO()  # because soundfile does not say why a disk takes no more
+                soundfile.write(written, audio, RATE, subtype="PCM_16", format="FLAC")
+                (temporary / f"{prefix}-{number:04d}.flac").write_bytes(written.getvalue())
                 lines.append(f"{prefix}-{number:04d} {text}\n")
             (temporary / f"{prefix}.trans.txt").write_text("".join(lines), encoding="utf-8")
     digest = hashlib.sha256()
@@ -123,6 +128,7 @@ def make(cache: Path | str, utterances: Mapping[str, int], seed: int, processes:
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     root = Path(cache) / f"synthetic-{key}"
     if not _whole(root, chapters):
+        check_folder(root, _BYTES * sum(utterances.values()))
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".lock"):  # if two runs start together, the second waits for the first
             if not _whole(root, chapters):
@@ -138,8 +144,6 @@ def _whole(root: Path, chapters: list[Chapter]) -> bool:
 
 
 def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -> dict[str, str]:
-    from rich.progress import track
-
     # A fork server: every chapter starts from one clean process that never called eSpeak NG or PyTorch. It imports
     # once what every child needs, including "hydra", because each child imports what the running script does.
     # Windows has none, and starts every child anew.
@@ -152,7 +156,7 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
     pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1)
     try:
         jobs = {pool.submit(make_chapter, root, chapter): chapter for chapter in chapters}
-        for job in track(as_completed(jobs), "Making the synthetic corpus", total=len(jobs)):
+        for job in track(as_completed(jobs), "Making the synthetic corpus", "chapters", total=len(jobs)):
             hashes[jobs[job].folder] = job.result()
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, don't make the remaining chapters first

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mpq.commands import script
 from mpq.errors import UserError
 from mpq.evaluate.verdict import Rate
 from mpq.record.run_folder import RunFolder
@@ -55,7 +56,7 @@ def draw_all(scale: str, root: Path | str, output: Path | str) -> list[Path]:
     """
     found = pictures(scale, root)
     if not found:
-        command = f"python scripts/sweep.py model={models_of(scale)[0]}"
+        command = script("sweep", f"model={models_of(scale)[0]}", f"root={root}")
         raise UserError(f"no model of scale {scale} has a record below {root}; make one with: {command}")
     return [path for picture in found for path in save(picture.draw, Path(output), picture.name)]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from mpq import conf
 from mpq.errors import UserError
 from mpq.evaluate.units import completed
+from mpq.progress import track
 from mpq.record.result import Result
-from mpq.record.run_folder import PAGE, RunFolder, load_records
+from mpq.record.run_folder import PAGE, RunFolder, first_run, load_records
 from mpq.report.page.render import Picture, picture, write_page
 from mpq.report.page.run_page import up_to_date_page
 from mpq.report.tables.parts import Block, Part
@@ -53,14 +54,12 @@ def write_sweep_page(root: Path | str) -> Path:
 
     Raises: UserError if there is no record, or one can't be read.
     """
-    from rich.progress import track
-
     root = Path(root)
     found = [r for r in load_records(root, completed) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
-        raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
-    for record in track(records, "Writing the pages"):
+        raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
+    for record in track(records, "Writing the pages", "pages"):
         up_to_date_page(RunFolder.of(root, record).path)
     scales = [name for name in SCALES if {record.model for record in records} & set(models_of(name))]
     content = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from mpq.errors import UserError
 from mpq.evaluate.units import completed
 from mpq.record.result import Result
-from mpq.record.run_folder import check_root, load_records
+from mpq.record.run_folder import check_root, first_run, load_records
 from mpq.report.tables.formats import to_csv, to_latex, to_markdown
 from mpq.report.tables.tables import Sheet, SystemTable, beside_baseline, load_table, load_tables
 from mpq.report.tables.terminal import print_sheets
@@ -48,7 +48,7 @@ def build_sheets(
         elif records := load_records(root, completed):
             sheets.append(table.build(records))
         else:
-            raise UserError(f"there is no record below {root}; make a first one with: python scripts/run.py")
+            raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
     return sheets
 
 

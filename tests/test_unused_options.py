@@ -1,0 +1,85 @@
+"""An option that has no effect in this call says so, and the call goes on; one that can't be had is refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_run import run_here, words
+
+from mpq.conf import REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(monkeypatch, caplog, script, *command):
+    """The status of the script, and its warnings about options without effect."""
+    caplog.clear()
+    status = run_here(monkeypatch, *map(str, command), script=REPOSITORY / "scripts" / f"{script}.py")
+    return status, [line.partition("= has no effect here: ")[::2] for line in caplog.messages if "no effect" in line]
+
+
+def test_compressing(monkeypatch, caplog, model_folder, speech_folder, here):
+    recordings = here / "recordings"
+    shutil.copytree(speech_folder, recordings, ignore=shutil.ignore_patterns("*.txt"))
+    command = [f"model={model_folder}", "bits=4"]
+    status, told = said(monkeypatch, caplog, "quantize", *command, "updates=5", "root=records")
+    assert status == 0 and [name for name, _ in told] == ["updates", "root"] and "does not train" in told[0][1]
+    command += [f"data={recordings}", "overwrite=true"]
+    status, told = said(monkeypatch, caplog, "quantize", *command, "method=round")
+    assert status == 0 and [name for name, _ in told] == ["data"]
+    assert said(monkeypatch, caplog, "quantize", *command) == (0, [])  # GPTQ hears them
+
+
+def test_a_setting_of_a_run_is_taken_and_anything_else_refused(monkeypatch, capsys, model_folder):
+    script = REPOSITORY / "scripts" / "quantize.py"
+    for word, sentence in (
+        (
+            "modle=x",
+            "there is no argument 'modle=x'; --help lists the arguments, and the settings of scripts/run.py are",
+        ),
+        ("trainer=paper", "trainer=paper must be a single setting"),
+        ("+trainer.x=1", "there is no argument '+trainer.x=1'"),
+        ("trainer.x=1", "there is no setting trainer.x; trainer has"),
+        ("word", "'word' can't be read: settings are written key=value"),
+    ):
+        assert run_here(monkeypatch, f"model={model_folder}", word, script=script) == 1
+        assert f"error: {sentence}" in capsys.readouterr().err
+
+
+def test_reading_and_preparing(monkeypatch, caplog, capsys, here):
+    records = REPOSITORY / "experiments"
+    assert said(monkeypatch, caplog, "tables", f"root={records}", "table=significance", "scale=mini") == (0, [])
+    status, told = said(monkeypatch, caplog, "tables", f"root={records}", "table=records", "scale=mini")
+    assert status == 0 and [name for name, _ in told] == ["scale"]
+    status, told = said(monkeypatch, caplog, "prepare", "mini", "splits=a", "cache=b")
+    assert status == 1 and [name for name, _ in told] == ["splits", "cache"]  # what is missing is the error
+    assert "mini needs test_clean=FOLDER" in capsys.readouterr().err
+
+
+def test_a_run_without_stages(monkeypatch, caplog, model_folder, speech_folder, here):
+    command = words(here / "records", model_folder, speech_folder, "recipe=full_precision", "logger.mode=off")
+    status, told = said(monkeypatch, caplog, "run", *command, "target_bits=2")
+    assert status == 0 and "target_bits" in [name for name, _ in told]
+    assert all("trains and quantizes nothing" in why for _, why in told)
+
+
+def test_a_device_that_is_not_there(monkeypatch, capsys, here):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    soundfile.write("a.wav", np.random.default_rng().normal(0, 0.1, 16_000), 16_000)
+    script = REPOSITORY / "scripts" / "transcribe.py"
+    assert run_here(monkeypatch, "a.wav", "device=gpu", script=script) == 1
+    assert "error: device=gpu needs a GPU that PyTorch can use, but it finds none" in capsys.readouterr().err
+    assert run_here(monkeypatch, "a.wav", "device=auto", script=script) == 0
+
+
+def test_an_onnx_file_that_is_there_is_not_replaced_unasked(monkeypatch, capsys, model_folder, here):
+    (here / "x.onnx").write_text("years of work")
+    script = REPOSITORY / "scripts" / "export.py"
+    assert run_here(monkeypatch, f"model={model_folder}", "output=x.onnx", script=script) == 1
+    assert "x.onnx exists: overwrite=true replaces it, output=FILE keeps both" in capsys.readouterr().err
+    assert (here / "x.onnx").read_text() == "years of work"
