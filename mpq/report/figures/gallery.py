@@ -78,7 +78,7 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
                 f"{system.exp}_probabilities",
                 f"{title}: probabilities of the precisions over the updates",
                 lambda title=title, stage=stage: searches.draw_probabilities(title, stage),
-                headline=paper.is_own(system.recipe, system.bits, system.activations),
+                headline=paper.is_own(model, system.recipe, system.bits, system.activations),
             )
             break  # one seed is enough
     if any(run.time.stages for system in systems for run in system.runs):

@@ -173,7 +173,9 @@ def _block(model: str, assumptions: Assumptions) -> Block:
     rows = planned(paper.TABLE, model)
     mini = "mini_wav2vec2"  # its scale has only the rows of the claims
     claims = {model + row.exp.removeprefix(mini) for row in planned(paper.TABLE, mini)}
-    chosen = {f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in paper.claimed()}
+    chosen = {
+        f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in paper.claimed(model)
+    }
     chosen["the claims, seed 0"] = [row for row in rows if row.exp in claims and row.seed == 0]
     chosen["every row"] = rows
     lines = [Line(name, model, tuple(found), assumptions) for name, found in chosen.items()]

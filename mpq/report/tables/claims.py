@@ -22,8 +22,9 @@ _NOTES = (
     "Ratios and verdicts are those of the tables below (“none”: the method has no system that is no worse than 32 bits "
     "by the stated margin; “undecided”: these sets and seeds don't tell). Time: processor-seconds on a CPU, "
     "device-seconds on a GPU, and in brackets the factor of the updates, which is a setting of the recipes. “WER "
-    "change”: one stage minus two stages (Gumbel) at 3.5 bits, pooled over seeds, speakers and sets, with its 95 % "
-    "interval. Sizes of systems that were not run are computed from tensor shapes.",
+    "change”: one stage minus two stages at 3.5 bits (Gumbel; for Whisper a descending budget against KL), pooled over "
+    "seeds, speakers and sets, with its 95 % interval. Sizes of systems that were not run are computed from tensor "
+    "shapes.",
 )
 
 
@@ -36,7 +37,7 @@ class Findings:
 
     def system(self, method: str) -> System:
         """The claimed system of `method`, with float activations; it is planned for every model."""
-        wanted = (paper.claimed_of(method), paper.BITS, "")
+        wanted = (paper.claimed_of(method, self.model), paper.BITS, "")
         return next(s for s in self.systems if (s.recipe, s.bits, s.activations) == wanted)
 
 

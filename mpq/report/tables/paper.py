@@ -9,7 +9,7 @@ from mpq import conf
 from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE, UNIFORM, method
 
 TABLE = "compression"
-"""The table of `conf/table/` with the systems of the claims; its `claims` lists their recipes."""
+"""The table of `conf/table/` with the systems of the claims; its `claims` and `claims_at` list their recipes."""
 BITS = 3.5
 """The average bits of the paper's own lossless system, which is one-stage."""
 _RATIO = {"hubert_large": 8.6}
@@ -20,19 +20,20 @@ CLAIMS = ("up to 1.7", "up to 1.9", "up to 1.9 (wav2vec2), 1.5 (HuBERT)", "lower
 """The abstract's claims, as the columns of `mpq.report.tables.claims` from the first factor on."""
 
 
-def claimed() -> list[str]:
-    """The recipes that the claims are about, one per method."""
-    return conf.read("table", TABLE)["claims"]
+def claimed(model: str) -> list[str]:
+    """The recipes that the claims are about, one per method, for a model of `conf/model/`."""
+    table = conf.read("table", TABLE)
+    return table.get("claims_at", {}).get(conf.model(model).get("scale"), table["claims"])
 
 
-def claimed_of(of: str) -> str:
+def claimed_of(of: str, model: str) -> str:
     """The claimed recipe of the method `of`."""
-    return next(recipe for recipe in claimed() if method(recipe) == of)
+    return next(recipe for recipe in claimed(model) if method(recipe) == of)
 
 
-def is_own(recipe: str, bits: float | None, activations: str) -> bool:
-    """Whether this is the paper's own lossless system."""
-    return (recipe, bits, activations) == (claimed_of(ONE_STAGE), BITS, "")
+def is_own(model: str, recipe: str, bits: float | None, activations: str) -> bool:
+    """Whether this is the counterpart of the paper's own lossless system."""
+    return (recipe, bits, activations) == (claimed_of(ONE_STAGE, model), BITS, "")
 
 
 def ratio(model: str) -> float | None:

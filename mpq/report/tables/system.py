@@ -130,7 +130,7 @@ def compared(systems: Sequence[System]) -> list[System]:
     ]
 
 
-SCALES = ("tiny", "mini", "paper")
+SCALES = ("real", "tiny", "mini", "paper")
 
 
 def models_of(scale: str) -> list[str]:

@@ -96,7 +96,7 @@ activation_bits = replace(_size(columns.activation_bits), title="A bits")
 size_mb, ideal_ratio, file_ratio = map(_size, (columns.size_mb, columns.ideal_ratio, columns.file_ratio))
 paper_ratio = Column(
     "Paper",
-    lambda s: paper.ratio(s.model) if paper.is_own(s.recipe, s.bits, s.activations) else None,
+    lambda s: paper.ratio(s.model) if paper.is_own(s.model, s.recipe, s.bits, s.activations) else None,
     "lossless compression ratio in the paper's abstract",
     format="{:.1f}".format,
     optional=True,
