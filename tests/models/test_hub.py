@@ -16,7 +16,7 @@ NOT_STATED = "Licence not stated"
 def card_of(licence, base_model=None):
     """Front matter and text of the card of a model made from one with this licence."""
     about = ("mine_3p5bit", licence, "one_stage", base_model, Bits(3.5, 3.5, FLOAT_BITS), Size(8, 28, 9.1, 4, 8.0))
-    _, front, text = card_without_errors(*about, {"a": 4}, "Measure it.").split("---\n", 2)
+    _, front, text = card_without_errors(*about, {"a": 4}, "CTC", "Measure it.").split("---\n", 2)
     return yaml.safe_load(front), text
 
 
