@@ -2,7 +2,7 @@
 
 The same records give the same bytes.
 
-example: python scripts/figures.py scale=mini output=pictures
+example: python scripts/figures.py scale=tiny output=pictures
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from mpq.files import check_folder
 class Options:
     """Which records, and the output."""
 
-    scale: str = option("tiny", "tiny, mini or paper: the scale whose models are shown")
+    scale: str = option("tiny", "real, tiny or paper: the scale whose models are shown")
     root: Path = option(Path("experiments"), "a folder of records, <root>/<name>/seed<k>/result.json")
     output: Path = option(Path("experiments/figures"), "the folder for the figures, PNG and SVG")
 

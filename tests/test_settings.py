@@ -101,7 +101,7 @@ def test_every_search_can_be_made(path):
         (["recipe=uniform", "target_bits=4", "quantizer.activations=static"], "tiny_wav2vec2_uniform_4bit_a8_static"),
         (["recipe=full_precision", "quantizer.activations=dynamic"], "tiny_wav2vec2_fp32"),
         (["data.root=/anywhere/Mini-Speech"], "tiny_wav2vec2_3p5bit_mini_speech"),
-        (["model=hubert_large", "data.root=/anywhere/else/LibriSpeech-Mini"], "hubert_large_3p5bit_librispeech_mini"),
+        (["model=hubert_large", "data.root=/anywhere/else/LibriSpeech-Small"], "hubert_large_3p5bit_librispeech_small"),
     ],
 )
 def test_a_run_is_named_by_what_it_is(overrides, name):
@@ -115,7 +115,7 @@ def test_a_run_is_named_by_what_it_is(overrides, name):
         (["model.path=/a/model", "model.name=mine"], "own"),
         (["model.path=/a/model"], "own"),
         (["model=tiny_hubert"], "tiny"),
-        (["model=mini_wav2vec2", "model.path=/where/it/was/trained"], "mini"),
+        (["model=whisper_tiny_en", "model.path=/where/it/was/saved"], "real"),
         (["model=wav2vec2_base", "model.path=/a/model", "model.name=mine"], "own"),
     ],
 )
@@ -135,7 +135,7 @@ def test_the_baseline_is_the_full_precision_row_itself():
 
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():
-    path = composed("model=mini_wav2vec2").model.path.replace("checkpoints/", "no/such/")
+    path = "no/such/tiny_wav2vec2_fp32/seed0/model"
     with pytest.raises(UserError, match="does not exist yet: train it from random weights with") as told:
         check_available(path)
     (command,) = re.findall("`python scripts/run.py (.*)`", str(told.value))
@@ -144,5 +144,6 @@ def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that
     assert made.trainer.updates > 5000  # those of training from scratch
     with pytest.raises(UserError, match="recipe=from_scratch seed=3 root=a/b`"):
         check_available("a/b/tiny_hubert_fp32/seed3/model")
-    with pytest.raises(UserError, match="there is no folder"):  # nobody trains that one here
-        check_available("a/hubert_large_fp32/seed0/model")
+    for name in ("hubert_large", "whisper_tiny_en"):  # nobody trains these here
+        with pytest.raises(UserError, match="there is no folder a"):
+            check_available(f"a/{name}_fp32/seed0/model")

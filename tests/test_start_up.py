@@ -33,7 +33,7 @@ MISTAKES = {
     ("run", "logger.mode=loud"): "must be one of auto",
     ("run", "+exp=no_such_row"): "there is no exp=no_such_row",
     ("run", "seed=-1"): "must be a whole number",
-    ("run", "demo=true", "data=mini"): "demo=true is for the embedded corpus",
+    ("run", "demo=true", "data=real"): "demo=true is for the embedded corpus",
     ("quantize", "model=mpq/models/tiny_hubert", "bits=99"): "must be a number from 2 to 8",
     ("quantize", "model=mpq/models/tiny_hubert", "method=gptq"): "needs data=FOLDER",
     ("quantize", "model=mpq/models/tiny_hubert", "data=/no/such"): "/no/such is not a folder",

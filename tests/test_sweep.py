@@ -1,8 +1,10 @@
 """A sweep over rows of a very small model: what is missing runs, what fails is told, whatever launches the jobs."""
 
 import random
+import shutil
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from tiny_run import composed, environment, run_here, words
 
@@ -61,19 +63,24 @@ def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
         assert composed(*row_words).exp == exp
 
 
-def test_a_scale_may_have_its_own_rows():
-    """Scale mini plans the claims alone; a table that borrows rows borrows these."""
-    words = ("fp32", "uniform_8bit", "uniform_4bit", "uniform_2bit", "two_stage_gumbel_3p5bit", "4bit", "3p5bit")
-    named = {f"mini_wav2vec2_{word}" for word in words}
+def test_a_scale_may_have_its_own_rows(tmp_path, monkeypatch):
+    """A table that borrows rows borrows these; other scales keep the rows for all."""
+    shutil.copytree(conf.CONF, tmp_path / "conf")
+    path = tmp_path / "conf" / "table" / "compression.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["systems_at"] = {"tiny": [{"recipe": "uniform", "bits": [5, 3], "seeds": [4]}]}
+    path.write_text(yaml.safe_dump(content))
+    others = planned("compression", "hubert_large")
+    monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
     for table in ("compression", "significance"):
-        rows = planned(table, "mini_wav2vec2")
-        assert {one.exp for one in rows} == named and {one.seed for one in rows} == {0} and len(rows) == len(named) == 7
-    assert len(planned("compression", "tiny_hubert")) > 40
+        rows = planned(table, "tiny_hubert")
+        assert [(one.exp, one.seed) for one in rows] == [(f"tiny_hubert_uniform_{bits}bit", 4) for bits in (5, 3)]
+    assert planned("compression", "hubert_large") == others and len(others) > 40
 
 
 def test_settings_for_all_rows_are_in_their_names():
     assert planned("compression", MODEL, ["smoke=true"])[0].exp == f"{MODEL}_fp32_smoke"
-    assert planned("compression", MODEL, ["data.root=some/speech"])[1].exp == f"{MODEL}_uniform_8bit_speech"
+    assert planned("compression", MODEL, ["data.root=some/speech"])[2].exp == f"{MODEL}_uniform_8bit_speech"
 
 
 def test_a_table_without_systems_is_refused():

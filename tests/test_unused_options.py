@@ -53,12 +53,12 @@ def test_a_setting_of_a_run_is_taken_and_anything_else_refused(monkeypatch, caps
 
 def test_reading_and_preparing(monkeypatch, caplog, capsys, here):
     records = REPOSITORY / "experiments"
-    assert said(monkeypatch, caplog, "tables", f"root={records}", "table=significance", "scale=mini") == (0, [])
-    status, told = said(monkeypatch, caplog, "tables", f"root={records}", "table=records", "scale=mini")
+    assert said(monkeypatch, caplog, "tables", f"root={records}", "table=significance", "scale=paper") == (0, [])
+    status, told = said(monkeypatch, caplog, "tables", f"root={records}", "table=records", "scale=paper")
     assert status == 0 and [name for name, _ in told] == ["scale"]
-    status, told = said(monkeypatch, caplog, "prepare", "mini", "splits=a", "cache=b")
-    assert status == 1 and [name for name, _ in told] == ["splits", "cache"]  # what is missing is the error
-    assert "mini needs test_clean=FOLDER" in capsys.readouterr().err
+    status, told = said(monkeypatch, caplog, "prepare", "librispeech", "splits=a", "cache=b")
+    assert status == 1 and [name for name, _ in told] == ["cache"]  # the unknown split is the error
+    assert "LibriSpeech has no split 'a'" in capsys.readouterr().err
 
 
 def test_a_run_without_stages(monkeypatch, caplog, model_folder, speech_folder, here):

@@ -19,10 +19,6 @@ _LIBRISPEECH = (
     "Get LibriSpeech with `python scripts/prepare.py librispeech`, or name a folder of its layout with "
     "data.root=FOLDER 'data.train=[SPLIT]' 'data.test=[SPLIT]'"
 )
-_MINI = (
-    "It must hold librispeech-mini/{train,test} and speechocean762/{train,test}, each in LibriSpeech's layout: "
-    'experiments/README.md, "Scale mini", says where both corpora are and how to arrange them'
-)
 
 
 @dataclass(frozen=True)
@@ -58,9 +54,7 @@ def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[st
             f"data.train={train} and data.test={test} must be lists of splits, such as 'data.train=[train]'"
         )
     if root:
-        splits = [*train, *test]
-        mini = any(split.startswith("librispeech-mini/") for split in splits)
-        check_splits(root, splits, _MINI if mini else _LIBRISPEECH)
+        check_splits(root, [*train, *test], _LIBRISPEECH)
         return
     if corpus is None:
         raise UserError("data.root must name a folder (or use data=synthetic for the embedded corpus)")

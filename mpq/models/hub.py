@@ -99,11 +99,9 @@ def _training_command(path: str) -> str | None:
         return None
     root, name, seed = found.groups()
     model = conf.model(name)
-    if "architecture" not in model or model["scale"] == "paper":
+    if "architecture" not in model or model["scale"] in ("real", "paper"):  # those come from the Hub
         return None
-    trainer = f"{model['scale']}_scratch"
-    chosen = [f"trainer={trainer}"] if trainer in conf.names("trainer") else []
-    words = [f"model={name}", "recipe=from_scratch", *chosen, *([f"seed={seed}"] if seed != "0" else [])]
+    words = [f"model={name}", "recipe=from_scratch", *([f"seed={seed}"] if seed != "0" else [])]
     return script("run", *words, setting("root", root))
 
 

@@ -208,7 +208,7 @@ class Result:
     schema: int = SCHEMA
     exp: str
     seed: int
-    scale: Literal["tiny", "mini", "real", "paper", "own"]
+    scale: Literal["real", "tiny", "paper", "own"]
     smoke: bool
     model: str
     recipe: str

@@ -64,7 +64,7 @@ def test_the_command_has_no_path_of_this_machine(tmp_path):
         return command(argv, tmp_path)
 
     assert line(f"{tmp_path}/scripts/run.py", "+exp=a", "seed=1,2") == "python scripts/run.py +exp=a seed=1,2"
-    assert line("scripts/run.py", "data.root=../data/mini") == "python scripts/run.py data.root=../data/mini"
+    assert line("scripts/run.py", "data.root=../data/real") == "python scripts/run.py data.root=../data/real"
     assert line("r.py", f"data.root={tmp_path}/data") == "python r.py data.root=data"
     assert line("/opt/tools/run.py", "model.path=facebook/wav2vec2-base") == (
         "python '<path>' model.path=facebook/wav2vec2-base"

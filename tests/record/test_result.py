@@ -135,7 +135,7 @@ def test_whole_numbers_pass_for_floats_and_nan_for_nothing():
         ("seed", True, "seed must be a valid integer, but is True"),
         ("seed", "0", "seed must be a valid integer, but is '0'"),
         ("smoke", 0, "smoke must be a valid boolean, but is 0"),
-        ("scale", "huge", "scale must be 'tiny', 'mini', 'real', 'paper' or 'own', but is 'huge'"),
+        ("scale", "huge", "scale must be 'real', 'tiny', 'paper' or 'own', but is 'huge'"),
         ("bits", [], "bits must be an object"),
         ("wer", [], "wer must be an object"),
         ("wer.test-clean", {"wer": 1.0}, r"wer\.test-clean\.errors is missing"),

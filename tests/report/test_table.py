@@ -143,13 +143,13 @@ def test_the_caption_tells_what_the_figures_rest_on():
     assert "Not compared" not in lines and "more than once" not in lines
 
     first, second, *_ = several()
-    other = replace(second.provenance, data=Data("mini", "ff", False))
+    other = replace(second.provenance, data=Data("read", "ff", False))
     lines = "\n".join(
         load_table("records", TABLES)
         .build([first, first, replace(second, provenance=other, significance=None)])
         .caption
     )
-    assert "mini ff (recorded speech)" in lines and "embedded 01234567" in lines
+    assert "read ff (recorded speech)" in lines and "embedded 01234567" in lines
     assert "Not compared with a baseline: tiny_wav2vec2_3p5bit." in lines
     assert "Recorded more than once: tiny_wav2vec2_fp32 seed 0." in lines
     assert "Comparisons" not in lines and "smoke" not in lines
@@ -229,7 +229,7 @@ def test_the_script(tmp_path):
         (["all"], "unknown argument 'all'"),
         (["table=x"], "unknown table 'x'; the tables are all, compression, demo"),
         (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown, latex, csv"),
-        (["scale=big"], "unknown scale 'big'; the scales are tiny, mini, paper"),
+        (["scale=big"], "unknown scale 'big'; the scales are real, tiny, paper"),
         (["root=nowhere"], "there is no folder nowhere; make a first record there with: python scripts/run.py root="),
         (
             ["table=records", "root=conf"],

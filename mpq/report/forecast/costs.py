@@ -27,6 +27,7 @@ from mpq.report.tables.column import Column
 from mpq.report.tables.parts import Block, with_values
 from mpq.report.tables.planned import Row, planned
 from mpq.report.tables.recipes import label
+from mpq.report.tables.system import PLAIN
 from mpq.report.tables.tables import Sheet
 
 _SECONDS = 16  # of an utterance; because of attention, cost per second grows by 2 percent from 12 to 16 s
@@ -171,18 +172,21 @@ class Line:
 
 def _block(model: str, assumptions: Assumptions) -> Block:
     rows = planned(paper.TABLE, model)
-    mini = "mini_wav2vec2"  # its scale has only the rows of the claims
-    claims = {model + row.exp.removeprefix(mini) for row in planned(paper.TABLE, mini)}
     chosen = {
         f"{label(recipe)}, one run": [r for r in rows if r.recipe == recipe][:1] for recipe in paper.claimed(model)
     }
-    chosen["the claims, seed 0"] = [row for row in rows if row.exp in claims and row.seed == 0]
+    chosen["the claims, seed 0"] = [row for row in rows if _claimed(row) and row.seed == 0]
     chosen["every row"] = rows
-    lines = [Line(name, model, tuple(found), assumptions) for name, found in chosen.items()]
+    lines = [Line(name, model, tuple(found), assumptions) for name, found in chosen.items() if found]
     shown = with_values(COLUMNS, lines)
     values = [[column.function(line) for column in shown] for line in lines]
     frame = pd.DataFrame(values, columns=[column.title for column in shown], dtype=object)
     return Block("Projected, not measured", tuple(shown), frame, grouped=False, model=model)
+
+
+def _claimed(row: Row) -> bool:
+    """Whether a row carries the claims: one of `conf/exp/`, either 32 bits as they are or of a claimed recipe."""
+    return row.recipe in (PLAIN, *paper.claimed(row.model)) and row.exp in conf.names("exp")
 
 
 def _range(ends: tuple[float, float]) -> str:

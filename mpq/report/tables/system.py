@@ -130,7 +130,7 @@ def compared(systems: Sequence[System]) -> list[System]:
     ]
 
 
-SCALES = ("real", "tiny", "mini", "paper")
+SCALES = ("real", "tiny", "paper")
 
 
 def models_of(scale: str) -> list[str]:
