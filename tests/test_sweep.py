@@ -80,7 +80,7 @@ def test_a_scale_may_have_its_own_rows(tmp_path, monkeypatch):
 
 def test_settings_for_all_rows_are_in_their_names():
     assert planned("compression", MODEL, ["smoke=true"])[0].exp == f"{MODEL}_fp32_smoke"
-    assert planned("compression", MODEL, ["data.root=some/speech"])[2].exp == f"{MODEL}_uniform_8bit_speech"
+    assert planned("compression", MODEL, ["data.root=some/speech"])[-1].exp == f"{MODEL}_3p5bit_a8_dynamic_speech"
 
 
 def test_a_table_without_systems_is_refused():
