@@ -94,7 +94,7 @@ def test_an_unknown_split_of_a_folder_lists_its_own(root):
 
 def test_names():
     assert corpus_name(None) == "synthetic"
-    assert corpus_name("some/Where/LibriSpeech-Mini") == "librispeech_mini"
+    assert corpus_name("some/Where/LibriSpeech-Small") == "librispeech_small"
 
 
 def test_a_folder_is_called_by_its_own_name_or_its_links(tmp_path, monkeypatch):
