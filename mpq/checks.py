@@ -18,6 +18,7 @@ def checked(cfg: DictConfig) -> DictConfig:
     left to `settings.check_target`, since these classes are modules of torch.
     """
     cfg = settings.settle(cfg)
+    settings.check_stage_keys(cfg.recipe.stages)
     for stage in cfg.recipe.stages.values():
         if stage.get("search") and stage.search.get("candidates") is not None:
             check_target(cfg.target_bits, check_candidates(list(stage.search.candidates)))

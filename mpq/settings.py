@@ -213,14 +213,21 @@ _OTHERS = ("assignment", "calibrate")  # which mpq.train.recipe reads, too
 
 def check_stages(stages: DictConfig) -> None:
     """Raise UserError for an unknown setting of a stage, search or calibration, or an invalid value."""
+    check_stage_keys(stages)
+    for name, stage in stages.items():
+        own = f"recipe.stages.{name}"
+        for part in ("search", "calibrate"):
+            if stage.get(part) is not None:
+                _check_part(f"{own}.{part}", stage[part])
+
+
+def check_stage_keys(stages: DictConfig) -> None:
+    """Raise UserError if a stage lacks a setting or has an unknown one."""
     for name, stage in stages.items():
         own = f"recipe.stages.{name}"
         if missing := [key for key in _NEEDED if key not in stage]:
             raise UserError(f"{own} must set {', '.join(missing)}; the stages are {', '.join(map(str, stages))}")
         _check_keys(own, stage, (*_NEEDED, *_OTHERS), "a stage")
-        for part in ("search", "calibrate"):
-            if stage.get(part) is not None:
-                _check_part(f"{own}.{part}", stage[part])
 
 
 def check_starts(stages: DictConfig) -> None:

@@ -98,4 +98,5 @@ def test_an_editable_install_is_imported_from_the_folder_above_the_clone(tmp_pat
     hatch = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     run("-c", f"from hatchling.build import build_editable; build_editable({str(tmp_path)!r})", cwd=clone, **hatch)
     unpacked(tmp_path)
-    run("-c", "import site; site.addsitedir('site'); import mpq; assert mpq.here", cwd=tmp_path)
+    path = "import sys; own = len(sys.path); import site; site.addsitedir('site'); sys.path[:0] = sys.path[own:]"
+    run("-c", f"{path}; import mpq; assert mpq.here", cwd=tmp_path)

@@ -116,7 +116,7 @@ def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder
     assert made.result.recipe == "one_stage" and made.result.time.stages[0].updates == 4
     assert made.result.wer["train"].utterances == 2  # a tenth of twelve, rounded up
     text = summary(made)
-    assert "on train, 2 utterances; " in text and "95 % interval [" in text
+    assert "on train, 2 utterances; " in text and "95 % interval" in text
     assert load_packed(made.folder)[0].state_dict().keys()
     again = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)  # taken from the record
     assert again.result == made.result

@@ -138,8 +138,8 @@ def test_a_bad_file_costs_one_sentence_and_the_status(monkeypatch, capsys, speec
         assert error.startswith(f"error: {path} ") and error.count(str(path)) == 1
 
 
-def test_no_model_is_one_sentence(monkeypatch, capsys):
-    sentence = refused(monkeypatch, capsys, "a.wav", "model=no/such-model")
+def test_no_model_is_one_sentence(monkeypatch, capsys, speech):
+    sentence = refused(monkeypatch, capsys, speech[0], "model=no/such-model")
     assert sentence.startswith("error: the model no/such-model is neither a folder")
 
 
@@ -173,11 +173,11 @@ def not_ctc(folder):
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
     ],
 )
-def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, tmp_path, damage, sentence):
+def test_a_model_that_will_not_do_is_one_sentence(monkeypatch, capsys, packed, speech, tmp_path, damage, sentence):
     folder = tmp_path / "model"
     shutil.copytree(packed, folder)
     damage(folder)
-    assert sentence in refused(monkeypatch, capsys, "a.wav", f"model={folder}")
+    assert sentence in refused(monkeypatch, capsys, speech[0], f"model={folder}")
 
 
 def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_path, speech):
@@ -189,11 +189,11 @@ def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_
     assert sentence.startswith("error: the model's outputs are NaN")
 
 
-def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, tmp_path):
+def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, speech, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
     for name, sentence in {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}.items():
-        assert sentence in refused(monkeypatch, capsys, "a.wav", f"model={tmp_path / name}")
+        assert sentence in refused(monkeypatch, capsys, speech[0], f"model={tmp_path / name}")
 
 
 def test_a_packed_folder_says_what_the_evaluated_model_says(monkeypatch, capsys, packed, speech):
