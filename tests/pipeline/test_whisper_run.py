@@ -55,9 +55,9 @@ def test_a_run(tmp_path, whisper_folder, speech_folder, monkeypatch, capsys):
     assert list((tmp_path / "cache").glob("transcripts-*/*.json"))
 
     # A record on all utterances serves as the baseline of one on a part.
-    whole = words(tmp_path / "whole", whisper_folder, speech_folder)
+    whole = words(tmp_path / "whole", whisper_folder, speech_folder, "data.utterances_per_speaker=null")
     assert run_here(monkeypatch, *whole, "recipe=full_precision") == 0
-    assert run_here(monkeypatch, *whole, "recipe=fine_tuned", "data.utterances_per_speaker=1") == 0
+    assert run_here(monkeypatch, *whole[:-1], "recipe=fine_tuned", "data.utterances_per_speaker=1") == 0
     results = {p.parts[-3]: json.loads(p.read_text()) for p in (tmp_path / "whole").glob("*/seed0/result.json")}
     assert [r["wer"]["clean"]["utterances"] for r in results.values()].count(4) == 1 and len(results) == 2
 
