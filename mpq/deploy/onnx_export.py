@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mpq.checkpoint.format import read_declared
 from mpq.errors import UserError
 from mpq.files import check_writable, replacing
+from mpq.progress import work
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,22 +47,28 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     from mpq.deploy.slices import in_slices
     from mpq.models.ctc import CtcModel
 
-    config, sites, tied, stored = read_folder(Path(folder))
-    check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
-    model, processor = load_packed(folder)
-    description = describe(model, processor, layout, config["quantization_config"]["sha256"])
-    weights = read_weights(sites, stored)
-    choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
-    program = graph.float_graph(CtcModel(model, processor), _OPSET)
-    rewrite(program.graph, weights, tied, choice)
-    convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
-    in_slices(program.graph, convolutions, choice.frames_at_once)
-    graph.finish(program)
-    program.opset_imports["com.microsoft"] = _MICROSOFT
-    program.ir_version = _IR_VERSION
-    program.producer_name = "mpq"
-    program.metadata_props[runtime.METADATA_KEY] = description.to_json()
-    _write(program, output, processor)
+    with work("Exporting", 4, "steps") as steps:
+        steps.report(0, "reading the folder")
+        config, sites, tied, stored = read_folder(Path(folder))
+        check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
+        model, processor = load_packed(folder)
+        description = describe(model, processor, layout, config["quantization_config"]["sha256"])
+        weights = read_weights(sites, stored)
+        choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
+        steps.report(1, "tracing the model")
+        program = graph.float_graph(CtcModel(model, processor), _OPSET)
+        steps.report(2, "inserting packed weights")
+        rewrite(program.graph, weights, tied, choice)
+        convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
+        in_slices(program.graph, convolutions, choice.frames_at_once)
+        graph.finish(program)
+        program.opset_imports["com.microsoft"] = _MICROSOFT
+        program.ir_version = _IR_VERSION
+        program.producer_name = "mpq"
+        program.metadata_props[runtime.METADATA_KEY] = description.to_json()
+        steps.report(3, "writing the file")
+        _write(program, output, processor)
+        steps.report(4)
     return output
 
 
