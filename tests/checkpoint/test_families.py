@@ -29,7 +29,7 @@ def test_every_site_reaches_the_output_and_the_file_gives_the_same_logits(family
     inputs = random_inputs(model)
     want = logits(model, inputs)
     assert want.isfinite().all() and want.std() > 0.1
-    idle = {name for name in quantizers if torch.equal(logits_without(model, name, inputs), want)}
+    idle = {name for name in quantizers if torch.equal(logits_with_negated(model, name, inputs), want)}
     assert idle == IDLE.get(family, set())
 
     save_packed(tmp_path / "packed", model)
@@ -37,13 +37,13 @@ def test_every_site_reaches_the_output_and_the_file_gives_the_same_logits(family
     assert torch.equal(logits(loaded, inputs), want)
 
 
-def logits_without(model, name, inputs):
-    """The logits with the weight `name` set to zero; it is put back afterwards."""
+def logits_with_negated(model, name, inputs):
+    """The logits with the weight `name` negated; it is put back afterwards."""
     path, leaf = name.rsplit(".", 1)
     weight = model.get_submodule(path).parametrizations[leaf].original
     kept = weight.detach().clone()
     with torch.no_grad():
-        weight.zero_()  # centred grids have no zero, so this is the smallest level there, not the weight's own
+        weight.neg_()  # zeros would do, but at 1 bit they are the positive level, which all weights may have
         changed = logits(model, inputs)
         weight.copy_(kept)
     return changed
