@@ -21,7 +21,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
 from mpq.models.hub import stated_licence
-from mpq.models.loading import from_scratch, kind_at, load, longest_seconds, speech_model
+from mpq.models.loading import from_scratch, kind_at, load, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
@@ -94,8 +94,8 @@ def _run(cfg: DictConfig, corpus: Corpus | None, as_baseline: bool = False) -> R
 def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))
     tell_left_out(corpus.skipped)
-    _check_lengths(cfg, corpus)
     teacher, digest = teacher_of(cfg)
+    _check_lengths(cfg, corpus, teacher)
     _check_references(cfg, corpus, teacher)
     check_folder(folder.path, _bytes(cfg, teacher))
     baseline = _baseline(cfg, corpus, digest) if settings.needs_baseline(cfg) else None
@@ -139,10 +139,10 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
     return result
 
 
-def _check_lengths(cfg: DictConfig, corpus: Corpus) -> None:
+def _check_lengths(cfg: DictConfig, corpus: Corpus, teacher: SpeechModel) -> None:
     """Refuse to train on recordings that are longer than the model takes, unless bad files are to be left out."""
     trained = cfg.recipe.stages and not settings.random_weights(cfg) and cfg.data.on_bad_audio == "stop"
-    longest = longest_seconds(settings.model_path(cfg)) if trained else None
+    longest = teacher.reader.longest_seconds if trained else None
     too_long = [utterance for utterance in corpus.train if longest is not None and utterance.seconds > longest]
     if too_long:
         raise UserError(

@@ -20,12 +20,11 @@ from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.progress import track
 
 from mpq import conf, settings
 from mpq.files import TakenError, write_text
 from mpq.guard import explain
+from mpq.progress import track
 from mpq.record.run_folder import RunFolder, run_folders
 from mpq.report.tables.planned import Row
 
@@ -128,7 +127,7 @@ def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]
     assert hydra is not None
     composed: dict[tuple[str, ...], Any] = {}
     settled = {}
-    for row in track(rows, "Comparing records with settings", console=Console(stderr=True), transient=True):
+    for row in track(rows, "Comparing records with settings", "rows"):
         shared, own = row.shared_words, row.own_words
         if shared not in composed:
             cfg: Any = hydra.compose_config("config", [*shared, *words], run_mode=RunMode.RUN)

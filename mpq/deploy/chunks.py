@@ -36,8 +36,7 @@ def chunks(samples: int, size: int, margin: int, step: int) -> Iterator[Chunk]:
     Raises: UserError if the two margins fill the chunk.
     """
     size, margin = size // step, margin // step  # in frames, from here on
-    if margin < 0 or size - 2 * margin < 1:
-        raise UserError("a chunk must be longer than its two margins (chunk_seconds=, margin_seconds=)")
+    check_margins(size, margin)
     start = 0
     while True:
         stop, first = (start + size) * step, margin if start else 0
@@ -46,6 +45,19 @@ def chunks(samples: int, size: int, margin: int, step: int) -> Iterator[Chunk]:
             return
         yield Chunk(start * step, stop, first, size - margin)
         start += size - 2 * margin
+
+
+def check_margins(size: int, margin: int) -> None:
+    """Raise UserError if the two margins fill the chunk."""
+    if margin < 0 or size - 2 * margin < 1:
+        raise UserError("a chunk must be longer than its two margins (chunk_seconds=, margin_seconds=)")
+
+
+def filled(held: np.ndarray, rest: Iterator[np.ndarray], samples: int) -> np.ndarray:
+    """Return `held`, followed by as many blocks of the `rest` of a recording as make it `samples` long or longer."""
+    while len(held) < samples:
+        held = np.concatenate([held, next(rest)])
+    return held
 
 
 def chunked_logits(
@@ -64,6 +76,5 @@ def chunked_logits(
     held, begin = np.zeros(0, dtype=np.float32), 0  # the samples from `begin` on
     for chunk in chunks(samples, size, margin, step):
         held, begin = held[chunk.start - begin :], chunk.start
-        while len(held) < chunk.stop - chunk.start:
-            held = np.concatenate([held, next(rest)])
+        held = filled(held, rest, chunk.stop - chunk.start)
         yield logits(held[: chunk.stop - chunk.start])[chunk.first : chunk.last]

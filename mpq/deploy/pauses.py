@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from mpq.errors import UserError
+from mpq.deploy.chunks import check_margins, filled
 
 _PAUSE = 0.2  # seconds
 
@@ -22,23 +22,16 @@ def pieces(blocks: Iterable[np.ndarray], samples: int, size: int, margin: int, r
 
     Raises: UserError if the two margins fill the piece.
     """
-    if margin < 0 or size - 2 * margin < 1:
-        raise UserError("a chunk must be longer than its two margins (chunk_seconds=, margin_seconds=)")
+    check_margins(size, margin)
     rest = iter(blocks)
     held = np.zeros(0, dtype=np.float32)
     while samples > size:
-        held = _filled(held, rest, size)
+        held = filled(held, rest, size)
         first = size - 2 * margin
         end = first + _quietest(held[first : min(size, samples - margin)], round(_PAUSE * rate))
         yield held[:end]
         held, samples = held[end:], samples - end
-    yield _filled(held, rest, samples)[:samples]
-
-
-def _filled(held: np.ndarray, rest: Iterator[np.ndarray], samples: int) -> np.ndarray:
-    while len(held) < samples:
-        held = np.concatenate([held, next(rest)])
-    return held
+    yield filled(held, rest, samples)[:samples]
 
 
 def _quietest(stretch: np.ndarray, width: int) -> int:

@@ -81,14 +81,6 @@ def kind_at(path: str) -> str:
     return kind_of(config) or CTC
 
 
-def longest_seconds(path: str) -> float | None:
-    """Return the longest recording, in seconds, that the model at `path` can be trained on; None without a limit."""
-    if kind_at(path) == CTC:
-        return None
-    source, revision = source_of(path)
-    return float(load_processor(source, **revision).feature_extractor.chunk_length)
-
-
 def _load_processor(path: str, source: str, revision: Mapping[str, str]) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:

@@ -15,9 +15,6 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
-from rich.progress import track
-
 from mpq.checkpoint.tensors import weights_digest
 from mpq.data.batching import by_length
 from mpq.data.dataset import SpeechDataset, loader
@@ -25,6 +22,8 @@ from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
 from mpq.files import write_text
 from mpq.models.speech import SpeechModel
+from mpq.progress import track
+from mpq.train import processes
 
 TRANSCRIPTS, TEACHER = "transcripts", "teacher"
 _SECONDS = 100.0  # of padded audio per batch
@@ -76,8 +75,8 @@ class TeacherLabels:
         own = {utterance.id: utterance.text for utterance in utterances}
         dataset = SpeechDataset(utterances, self._teacher.reader, "stop" if stop else "skip")
         batches = by_length([utterance.seconds for utterance in utterances], _SECONDS)
-        quiet = getattr(rank_zero_only, "rank", 0) != 0
-        for batch in track(loader(dataset, batches, 0), "Teacher's transcripts", len(batches), disable=quiet):
+        shown = processes.rank() == 0
+        for batch in track(loader(dataset, batches, 0), "Teacher's transcripts", "batches", len(batches), shown):
             if not batch.ids:
                 continue
             batch = batch.to(self._teacher.device)

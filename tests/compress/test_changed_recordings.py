@@ -20,10 +20,7 @@ ROUNDED, BASELINE = "smallest_ptq_rtn_weight_error_2bit_data", "smallest_fp32_da
 CHANGED = r"holds a run on other recordings: .*/data has changed since \(hash \w{8} -> \w{8}\); overwrite=true replaces"
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

@@ -24,10 +24,7 @@ from mpq.settings import REPOSITORY
 FEW = {"trainer.updates": 4, "trainer.interval": 2, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.fixture

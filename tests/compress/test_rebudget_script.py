@@ -52,10 +52,7 @@ def run(words, tmp_path_factory):
     return type(tmp_path_factory.getbasetemp())(root) / result.exp / "seed0"
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def stored(folder):
