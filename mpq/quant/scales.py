@@ -30,8 +30,8 @@ def initial_scale(weight: Tensor, grid: Grid, granularity: Granularity) -> Tenso
 
     `weight` is `[out, in, ...]`, all finite; the scale is `[1, 1, ...]` per tensor, `[out, 1, ...]` per output
     channel. It tries scales in geometric steps, then finer ones around the best, then refits by least squares (which
-    never increases the error). The error is within 1 percent of the least from about 4,000 weights per scale, and
-    within 3 percent at 1,000 weights and 8 bits; with fewer, single weights decide and the best scale may be missed.
+    never increases the error). The error is within 3 percent of the least from about 1,000 weights per scale, and
+    nearly always within 1 percent from 4,000; with fewer, single weights decide and the best scale may be missed.
     """
     weight = weight.detach().float()
     channels = weight.shape[0] if granularity == "per_channel" else 1
