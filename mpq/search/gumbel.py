@@ -37,6 +37,7 @@ class GumbelSearch(PrecisionSearch):
         share: str = "tensor",
         descend: float | None = None,
         descend_from: float | None = None,
+        noise: float = 1.0,
     ) -> None:
         """Set the search up.
 
@@ -56,6 +57,9 @@ class GumbelSearch(PrecisionSearch):
                 model knows before the search has learned where low precisions do little harm.
             descend_from: average bits of the first update, from the target up to the largest candidate; None is the
                 largest candidate.
+            noise: factor of the Gumbel noise, at least 0; 0 is DARTS' softmax without sampling. A search of few updates
+                needs less than 1: its logits move by at most `logit_learning_rate` an update, and until they exceed
+                the noise, most low precisions are given to sites at random.
 
         Raises:
             UserError: a value outside these ranges.
@@ -69,7 +73,10 @@ class GumbelSearch(PrecisionSearch):
             raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
         if not 0 <= cotrain < 1:
             raise UserError(f"cotrain={cotrain} must be a share of the search's updates, at least 0 and below 1")
+        if type(noise) not in (int, float) or not 0 <= noise <= 1:
+            raise UserError(f"noise={noise} must be a factor of the Gumbel noise, from 0 to 1")
         _check_descent(descend, descend_from, self._candidates[-1])
+        self._noise = noise
         self._descend = descend
         self._descend_from = self._candidates[-1] if descend_from is None else descend_from
         self.share = check_share(share)
@@ -117,7 +124,7 @@ class GumbelSearch(PrecisionSearch):
         if self.frozen(step, total):
             return None
         rng = np.random.default_rng([self.seed, step])
-        noise = torch.from_numpy(rng.gumbel(size=self.logits.shape)).to(self.logits)
+        noise = torch.from_numpy(self._noise * rng.gumbel(size=self.logits.shape)).to(self.logits)
         if rng.random() < self._cotrain:
             everywhere = torch.full(noise.shape[:1], int(rng.integers(noise.shape[1])), device=noise.device)
             return nn.functional.one_hot(everywhere, noise.shape[1]).to(noise)

@@ -1,5 +1,6 @@
 """The searches through their common interface."""
 
+import numpy as np
 import pytest
 import torch
 from examples import sites_of
@@ -141,6 +142,18 @@ def test_temperature_falls_geometrically_and_then_the_precisions_stand():
     assert seen == pytest.approx([1, 10**-0.5, 0.1, 10**-1.5, 0.01] + [0.01] * 5)
 
 
+def test_the_noise_is_scaled():
+    logits = torch.randn(len(SITES), 3)
+    for factor in (0.0, 0.25, 1.0):
+        for step in (0, 7):
+            search = bound(GumbelSearch(noise=factor, temperature=(0.7, 0.7)), seed=5)
+            with torch.no_grad():
+                search.logits.copy_(logits)
+            noise = torch.from_numpy(np.random.default_rng([5, step]).gumbel(size=logits.shape)).float()
+            expected = log_solve(logits + factor * noise, search.sizes, (2, 4, 8), 3.5, 0.7).exp().float()
+            torch.testing.assert_close(search.start_step(step, 40), expected)
+
+
 @pytest.mark.parametrize("options", [{}, {"descend": 0.9}])
 def test_a_resumed_search_continues_as_the_first(options):
     search, resumed = learned(**options), bound(GumbelSearch(**options))
@@ -190,6 +203,8 @@ def test_the_logits_have_their_own_learning_rate():
         ({"temperature": (1.0, 0.0)}, "above 0"),
         ({"freeze_at": 0.0}, "freeze_at=0.0"),
         ({"freeze_at": 1.5}, "freeze_at=1.5"),
+        ({"noise": -0.1}, "noise=-0.1 must be a factor of the Gumbel noise, from 0 to 1"),
+        ({"noise": True}, "noise=True"),
         ({"descend": 0}, "descend=0 must be null or a share of the search's updates above 0 and at most 1"),
         ({"descend": 1.2}, "descend=1.2"),
         ({"descend": True}, "descend=True"),
