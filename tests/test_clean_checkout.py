@@ -77,6 +77,7 @@ SCRIPTS = {
 OTHERS = {  # by their first words
     "make": (".venv/installed", ".cache/synthetic-0/x.flac", ".pytest_cache/x", "mpq/__pycache__/x.pyc", RUN[0]),
     "pip install": (),
+    "pip wheel": ("wheels/x.whl",),
     "python -m pytest": (".pytest_cache/x", "tests/__pycache__/x.pyc"),
     "python -c": (),
     "hf download": (),
@@ -103,7 +104,7 @@ def commands():
 def outputs(command):
     """The files that a command writes: of the tables above, and what it names itself unless that is a FOLDER."""
     own = [word.partition("=")[2] for word in command if word.startswith(_ARGUMENTS)]
-    own = [f"{path}/x" if "." not in path else path for path in own if not re.match("[A-Z</]", path)]
+    own = [f"{path}/x" if "." not in path else path for path in own if not re.match("[A-Z<$/]", path)]
     script = re.fullmatch(r"scripts/(\w+)\.py", command[1]) if len(command) > 1 else None
     if script:
         return [*SCRIPTS[script[1]], *own]
