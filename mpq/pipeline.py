@@ -21,6 +21,7 @@ from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
 from mpq.models.hub import stated_licence
+from mpq.models.languages import left_behind, tell_left_behind
 from mpq.models.loading import from_scratch, kind_at, load, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
@@ -132,8 +133,9 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-        kind = kind_at(str(folder.model))
-        write_text(folder.model / "README.md", card(result, settings.hub_name(cfg), assignment, licence, kind))
+        kind, lacks = kind_at(str(folder.model)), left_behind(settings.model_path(cfg), teacher.one_language)
+        text = card(result, settings.hub_name(cfg), assignment, licence, kind, lacks)
+        write_text(folder.model / "README.md", text)
         folder.end(result)  # before the dashboard, whose failures must not cost the record
         log_result(logger, result, stages)
     return result
@@ -210,6 +212,7 @@ def compress(
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
     save_model(folder.model, model, teacher.processor)
+    tell_left_behind(settings.model_path(cfg), teacher.one_language)
     if assignment:
         to_json(assignment, folder.bits)
         write_search(folder.search, learned(cfg, folder.work))
@@ -221,7 +224,8 @@ def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
     """Return the fine-tuned model and its digest, or one with random weights if the recipe starts from scratch."""
     if settings.random_weights(cfg):
         return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg)), None
-    teacher = speech_model(*load(settings.model_path(cfg)), _choices(cfg))
+    choices = _choices(cfg)
+    teacher = speech_model(*load(settings.model_path(cfg), language=choices.language), choices)
     return teacher, weights_digest(teacher.model)
 
 

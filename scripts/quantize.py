@@ -24,7 +24,7 @@ class Options:
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
     method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
     updates: int | None = option(None, "training updates of one_stage; default: 600 for a small model, 2000 for others")
-    language: str | None = option(None, "spoken in the recordings; only for a multilingual Whisper, which needs it")
+    language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     word: tuple[str, ...] = others(
         "settings of scripts/run.py: overwrite=true replaces an older run and output, root=FOLDER keeps its runs apart"
     )

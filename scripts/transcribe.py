@@ -33,7 +33,7 @@ class Options:
         "seconds dropped at each end of a chunk where it was split; Whisper's chunks don't overlap but end in a pause "
         "in their last two margins",
     )
-    language: str | None = option(None, "spoken in the recordings; only for a multilingual Whisper, which needs it")
+    language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
 

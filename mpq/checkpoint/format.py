@@ -10,6 +10,7 @@ quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, 
       "sites": {"<x.weight>": {"bits": 4, "offset": 0.0, "shape": [out, in]}},   value = scale * (code + offset)
       "tied": {"<other name of a shared parameter>": "<the name that it is stored under>"},
       "activations": {"bits": 8, "kind": "static", "layers": ["<x>"]},      see `activations`; may be missing
+      "language": of a CTC model with an adapter for each language: whose adapter this is; may be missing
       "sha256": of the sites, the ties, the activations, and every tensor's name, dtype, shape and bytes,
       "config_sha256": of everything in config.json but this entry
     }
@@ -110,6 +111,24 @@ def parse_block(config: Mapping[str, Any]) -> tuple[dict[str, PackedSite], dict[
     if not all(isinstance(source, str) for source in tied.values()):
         raise UserError(f"'tied' in {CONFIG_FILE} must map a parameter's name to another's")
     return {name: _parse_site(name, fields) for name, fields in sites.items()}, tied
+
+
+def language_entry(model: "PreTrainedModel") -> dict[str, str]:
+    """Return `{"language": ...}` for the block, or `{}` if `model` was loaded for none (`mpq.models.languages`)."""
+    language = getattr(model, "target_lang", None)
+    return {} if language is None else {"language": language}
+
+
+def packed_language(config: Mapping[str, Any]) -> str | None:
+    """Return the language that `config` (the parsed config.json) declares; None if none.
+
+    Raises:
+        UserError: it is not a text.
+    """
+    language = config["quantization_config"].get("language")
+    if language is not None and not isinstance(language, str):
+        raise UserError(f"'language' in {CONFIG_FILE} must be a text, but is {language!r:.80}")
+    return language
 
 
 def _parse_site(name: str, fields: Any) -> PackedSite:

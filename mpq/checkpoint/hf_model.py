@@ -18,6 +18,7 @@ from mpq.checkpoint.format import (
     WEIGHTS_FILE,
     PackedSite,
     complete_config,
+    packed_language,
     packed_name,
     parse_block,
     scale_name,
@@ -45,13 +46,15 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     Returns the dimension of every weight norm that was folded, by module name.
 
     Raises:
-        UserError: as for `load_packed`, or if the model class is not the one that was packed.
+        UserError: as for `load_packed`, or if the model class is not the one that was packed, or `target_lang=` is
+            another language than was packed.
     """
     config, sites, tied, stored = read_folder(folder)
     if config.get("architectures") != [type(model).__name__]:
         kind = kind_of(config)
         advice = f": use {AUTO_CLASSES[kind]}" if kind else ""
         raise UserError(f"{folder} holds {config.get('architectures')}, not {type(model).__name__}{advice}")
+    _take_language(model, packed_language(config), folder)
     norms = {name: module for name, module in model.named_modules() if parametrize.is_parametrized(module, "weight")}
     dimensions = {name: cast(Any, module.parametrizations)["weight"][0].dim for name, module in norms.items()}
     fold_weight_norm(model)
@@ -64,6 +67,16 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     missing = {f"^{re.escape(name)}$" for name in tied}
     model._keys_to_ignore_on_load_missing = set(model._keys_to_ignore_on_load_missing or ()) | missing
     return dimensions
+
+
+def _take_language(model: Any, packed: str | None, folder: Path) -> None:
+    """Check `target_lang=` of `from_pretrained`, and keep transformers from looking for the adapter's file."""
+    asked = getattr(model, "target_lang", None)
+    if asked not in (None, packed):
+        holds = f"for the language {packed} alone" if packed else "without adapters for languages"
+        raise UserError(f"{folder} was packed {holds}: target_lang={asked!r} needs the model that it was made from")
+    if asked:
+        model.target_lang = None
 
 
 def unpack_all(model: PreTrainedModel, block: Mapping[str, Any]) -> None:

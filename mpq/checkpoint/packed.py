@@ -8,7 +8,7 @@ also accept a model without quantizers, which they store as transformers does.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from mpq.checkpoint.format import (
     WEIGHTS_FILE,
     PackedSite,
     complete_config,
+    language_entry,
     make_block,
+    packed_language,
     packed_name,
     read_declared,
     scale_name,
@@ -57,7 +59,7 @@ def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = Non
     if not _may_replace(folder):
         raise UserError(f"{folder} exists and is not a packed model: choose another folder, or remove it first")
     sites, tied, stored = _stored_form(model)
-    block = make_block(sites, tied) | activations_entry(model)
+    block = make_block(sites, tied) | activations_entry(model) | language_entry(model)
     block["sha256"] = digest(block, stored)
     config = complete_config(model, block)
     check_fits(config, sites, tied, stored)  # a folder that the loader would refuse must not be written
@@ -84,6 +86,8 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
     config, sites, tied, stored = read_folder(folder)
     check_fits(config, sites, tied, stored)
     model = empty_model(config)
+    if language := packed_language(config):
+        cast(Any, model).target_lang = language
     for name, site in sites.items():
         put_tensor(model, name, _unpacked(site, stored.pop(packed_name(name)), stored.pop(scale_name(name))))
     for name, tensor in stored.items():
@@ -174,13 +178,13 @@ def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
         save_processor(temporary, processor)
 
 
-def load_model(folder: Path) -> tuple[nn.Module, Any]:
-    """Read what `save_model` wrote, into plain float32 layers.
+def load_model(folder: Path, language: str | None = None) -> tuple[nn.Module, Any]:
+    """Read what `save_model` or transformers wrote, into plain float32 layers; `language`: see `mpq.models.loading`.
 
-    Raises: UserError if the folder is missing or damaged.
+    Raises: UserError if the folder is missing or damaged, or `language` is not one of several that can be chosen.
     """
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} is not a model's folder: {CONFIG_FILE} can't be read ({error})") from None
-    return load_packed(folder) if "quantization_config" in config else load(str(folder))
+    return load_packed(folder) if "quantization_config" in config else load(str(folder), language=language)

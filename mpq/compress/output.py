@@ -19,6 +19,7 @@ from mpq.evaluate.verdict import of_run
 from mpq.files import check_writable, naming, replacing, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.kinds import AUTO_CLASSES
+from mpq.models.languages import left_behind
 from mpq.record.result import Bits, Result, Significance, Size, WordErrors
 from mpq.record.run_folder import RunFolder
 from mpq.report.card import card_without_errors
@@ -95,8 +96,8 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
         folder.work.mkdir(parents=True)
         bits, size, _, sites = pipeline.compress(cfg, corpus, folder, False, teacher)
         base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
-        kind = kind_at(str(folder.model))
-        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, kind, how_to_measure)
+        kind, lacks = kind_at(str(folder.model)), left_behind(settings.model_path(cfg), teacher.one_language)
+        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, kind, how_to_measure, lacks)
         write_text(folder.model / "README.md", card_without_errors(*about))
         with replacing(output) as temporary:
             folder.model.rename(temporary)

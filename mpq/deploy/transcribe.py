@@ -56,7 +56,8 @@ def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("device=gpu needs a GPU that PyTorch can use, but it finds none; device=cpu runs without")
     local = Path(name)
-    model, processor = packed.load_model(local) if (local / "config.json").is_file() else load(name)
+    in_folder = (local / "config.json").is_file()
+    model, processor = packed.load_model(local, language) if in_folder else load(name, language=language)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
     speech = speech_model(model.eval(), processor, Choices(language=language))

@@ -52,9 +52,20 @@ class CtcReader(Reader):
 
 @dataclass(frozen=True, eq=False)
 class CtcModel(SpeechModel):
-    """A CTC model: its positions are the output frames."""
+    """A CTC model: its positions are the output frames.
+
+    Raises: UserError if it was loaded for another language than `choices.language`.
+    """
 
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # which facebook's checkpoints lack
+
+    def __post_init__(self) -> None:
+        own = getattr(self.processor.tokenizer, "target_lang", None)
+        if own is not None and self.choices.language not in (None, own):
+            raise UserError(
+                f"the model is for one language, {own}, not for {self.choices.language}: name the model with all "
+                "languages that it was made from"
+            )
 
     @staticmethod
     def prepare(model: Any) -> nn.Module:

@@ -14,6 +14,7 @@ from mpq.errors import UserError, first_line
 from mpq.models.ctc import CtcModel
 from mpq.models.hub import check_available, local_folder, source_of
 from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ, classes, kind_of
+from mpq.models.languages import language_of
 from mpq.models.processor import load_processor, takes_waveform
 from mpq.models.seq2seq import Seq2SeqModel
 from mpq.models.speech import DEFAULT, Choices, SpeechModel
@@ -30,27 +31,31 @@ def speech_model(model: Any, processor: Any, choices: Choices = DEFAULT) -> Spee
     return _KINDS[kind_of(config) or CTC](model, processor, choices)
 
 
-def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]:
+def load(path: str, dtype: torch.dtype = torch.float32, language: str | None = None) -> tuple[nn.Module, Any]:
     """Return the fine-tuned model at `path` (folder, Hub name or NAME@REVISION) in eval mode, and its processor.
 
     A model in the local Hub cache is read from there without contacting the Hub. A mask embedding that the checkpoint
-    lacks is set to zero.
+    lacks is set to zero. `language`: whose adapter to load, of a CTC model with one for each language.
 
-    Raises: UserError if there is no such model, it has no trained head or no processor, or it is damaged.
+    Raises: UserError if there is no such model, it has no trained head or no processor, or it is damaged, or `language`
+    is not one of several that can be chosen.
     """
     check_available(path)
     import transformers
     from transformers.utils import logging
 
-    source, revision = source_of(path)
     kind = kind_at(path)
+    spoken = language_of(path, language)
+    chosen = {"target_lang": spoken.name} if spoken else {}
+    source, revision = source_of(path)
     if local_folder(path):
         logging.disable_progress_bar()  # needed only for downloads; reading a file from disk takes no time
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # hides its table of mismatched tensors; the errors below say what matters
     try:
         auto = getattr(transformers, AUTO_CLASSES[kind])
-        model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **revision)
+        adapter = chosen if spoken and spoken.adapter else {}
+        model, info = auto.from_pretrained(source, dtype=dtype, output_loading_info=True, **revision, **adapter)
     except Exception as error:  # transformers may raise anything on damaged files
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
@@ -63,7 +68,9 @@ def load(path: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Any]
         raise UserError(f"{path} is not fine-tuned for {kind}: its weights lack {', '.join(untrained[:3])}")
     for name in missing:
         model.get_parameter(name).data.zero_()  # else transformers draws it at each load, and no two loads are equal
-    return _KINDS[kind].prepare(model), _load_processor(path, source, revision)
+    for name, value in chosen.items():
+        setattr(model, name, value)  # where the weights themselves are that language's
+    return _KINDS[kind].prepare(model), _load_processor(path, source, revision | chosen)
 
 
 def kind_at(path: str) -> str:
@@ -81,10 +88,10 @@ def kind_at(path: str) -> str:
     return kind_of(config) or CTC
 
 
-def _load_processor(path: str, source: str, revision: Mapping[str, str]) -> Any:
+def _load_processor(path: str, source: str, settings: Mapping[str, str]) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:
-        processor = load_processor(source, **revision)
+        processor = load_processor(source, **settings)
     except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
         raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
     for part in ("feature_extractor", "tokenizer"):

@@ -11,6 +11,8 @@ from unicodedata import normalize
 import numpy as np
 import torch
 
+from mpq.models.languages import keep_language
+
 # The order of facebook/wav2vec2-base-960h: special tokens, then "|" between words, then letters by frequency.
 _TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
 
@@ -58,6 +60,7 @@ def load_processor(source: Path | str, **settings: Any) -> Any:
 def save_processor(folder: Path, processor: Any) -> None:
     """Write the files of a processor, all that `load_processor` needs for the same one."""
     processor.save_pretrained(folder)
+    keep_language(folder, getattr(processor, "tokenizer", None))
     # Whisper's fast tokenizer of transformers 5.23 reads this file but doesn't write it, and then can't normalize.
     words = getattr(getattr(processor, "tokenizer", None), "english_spelling_normalizer", None)
     if words is not None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.models.bytes_processor import bytes_processor
+from mpq.models.languages import unknown_language
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
 
@@ -146,11 +147,7 @@ class Seq2SeqModel(SpeechModel):
         known, chosen = self.model.generation_config.lang_to_id, self.choices.language
         token = f"<|{TO_LANGUAGE_CODE.get(str(chosen).lower(), str(chosen).lower())}|>"
         if token not in known:
-            raise UserError(
-                "the model is multilingual, and the language of the recordings (model.language= for scripts/run.py, "
-                f"language= for the other scripts) must be one of {', '.join(sorted(n.strip('<|>') for n in known))}, "
-                f"but is {chosen}"
-            )
+            raise unknown_language([name.strip("<|>") for name in known], chosen)
         return token
 
     def freeze_feature_encoder(self) -> None:
@@ -204,6 +201,7 @@ class Seq2SeqModel(SpeechModel):
         from transformers.generation.utils import GenerationMixin
 
         prompt = torch.tensor(self.prompt, device=inputs.device).expand(len(inputs), -1)
+        # No limit by the audio's length: a loop then had fewer insertions than transformers' own decoding gives it.
         longest = self.model.config.max_target_positions
         with torch.no_grad(), self._context(inputs, lengths) as features:
             made: Any = GenerationMixin.generate(  # pyright: ignore[reportAttributeAccessIssue]  # Whisper's own needs 30 s

@@ -71,6 +71,11 @@ class SpeechModel(ABC):
         return self.processor.feature_extractor.sampling_rate
 
     @property
+    def one_language(self) -> str | None:
+        """The language whose adapter the model has, of several that it was made with; None if it has no adapters."""
+        return getattr(self.model, "target_lang", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.model.parameters()).device

@@ -66,7 +66,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 def _counting(config: dict[str, Any]) -> dict[str, str]:
     """Return the settings that affect the result, by dotted key, with declared defaults for missing ones."""
     counting = {f"{group}.{key}": value for group, name in _DECLARED.items() for key, value in _declared(group, name)}
-    counting |= {"demo": "False"} | flat(config)  # older records have no such setting
+    counting |= {"demo": "False", "model.language": "None"} | flat(config)  # older records have no such settings
     parts = list(_parts(config))
     for place, group, part in parts:
         counting = {key: value for key, value in counting.items() if not key.startswith(f"{place}.")}

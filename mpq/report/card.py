@@ -43,18 +43,20 @@ def card(
     bits: Mapping[str, int],
     licence: Mapping[str, object] | None = None,
     kind: str = CTC,
+    lacks: str = "",
 ) -> str:
     """The text of README.md for the model of `result`.
 
     `base_model`: Hub name of what was compressed, None for a model trained here. `bits`: searched site -> bits, empty
     for full precision. `licence`: the licence fields of the compressed model's own card, with the Hub's keys.
-    `kind`: of the model, a key of `AUTO_CLASSES`.
+    `kind`: of the model, a key of `AUTO_CLASSES`. `lacks`: what the compressed model has and this one lacks
+    (`mpq.models.languages.left_behind`).
     """
     language = {} if result.scale == "own" else {"language": "en"}  # the language of the models of conf/model/
     front = _front(licence, base_model, result.recipe, kind) | language
     loading = _loading_packed(kind) if bits else _LOADING
     parts = (loading, _making(result), _errors(result), _precisions(bits), _licence(licence, base_model))
-    return _joined(front, result.exp, _what(result, kind) + "\n", *parts)
+    return _joined(front, result.exp, f"{_what(result, kind)} {lacks}".rstrip() + "\n", *parts)
 
 
 def card_without_errors(
@@ -67,17 +69,18 @@ def card_without_errors(
     sites: Mapping[str, int],
     kind: str,
     how: str,
+    lacks: str = "",
 ) -> str:
     """The text of README.md for a compressed model that was not evaluated.
 
-    `name` and `recipe` are those of a `Result`, `licence`, `base_model` and `kind` as in `card`.
+    `name` and `recipe` are those of a `Result`, `licence`, `base_model`, `kind` and `lacks` as in `card`.
     `sites`: searched site -> bits. `how`: the sentence that says how to measure its word error rate.
     """
     what = f"A {kind} speech recogniser of {size.parameters:,} parameters, {label(recipe)}, {_size(bits, size)}."
     front = _front(licence, base_model, recipe, kind)
     measured = f"WER not measured. {how}\n"
     parts = (_loading_packed(kind), measured, _precisions(sites), _licence(licence, base_model))
-    return _joined(front, name, what + "\n", *parts)
+    return _joined(front, name, f"{what} {lacks}".rstrip() + "\n", *parts)
 
 
 def _loading_packed(kind: str) -> str:

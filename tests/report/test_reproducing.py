@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from mpq.conf import CONF
 from mpq.report.tables.planned import planned
@@ -55,3 +56,13 @@ def test_the_commands_are_there():
         headings = [line.lstrip("# ").lower() for line in text.splitlines() if line.startswith("#")]
         anchors = [re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in headings]
         assert not heading or heading in anchors, link
+
+
+def test_the_headline_rows_are_rows_of_scale_real_with_three_seeds_the_first_of_each_first():
+    rows, table = (planned(name, "whisper_tiny_en") for name in ("headline", "compression"))
+    assert {row.exp for row in rows} <= {row.exp for row in table}
+    seeds = {exp: [row.seed for row in rows if row.exp == exp] for exp in {row.exp for row in rows}}
+    assert seeds.pop(rows[0].exp) == [0] and all(found == [0, 1, 2] for found in seeds.values())
+    assert [row.seed for row in rows[: len(seeds) + 1]] == [0] * (len(seeds) + 1)
+    claimed = OmegaConf.load(CONF / "table" / "compression.yaml").claims_at.real
+    assert {row.recipe for row in rows} == {"full_precision", "fine_tuned", *claimed}
