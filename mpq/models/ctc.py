@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.models import processor
+from mpq.models.kinds import CTC
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
 
@@ -54,6 +55,7 @@ class CtcReader(Reader):
 class CtcModel(SpeechModel):
     """A CTC model: its positions are the output frames."""
 
+    KIND: ClassVar[str] = CTC
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # which facebook's checkpoints lack
 
     @staticmethod

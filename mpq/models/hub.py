@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.commands import script, setting
-from mpq.errors import UserError
-from mpq.models.kinds import kind_of
+from mpq.errors import UserError, first_line
+from mpq.models.kinds import CTC, kind_of
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before reporting that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -54,6 +54,24 @@ def source_of(path: str) -> tuple[str, dict[str, str]]:
         return str(folder), {}
     name, _, revision = path.partition("@")
     return name, {"revision": revision} if revision else {}
+
+
+def kind_at(path: str) -> str:
+    """Return the kind of the model at `path`, a folder or a Hub name; CTC where its config.json names neither kind.
+
+    Raises: UserError if there is no config.json that can be read.
+    """
+    try:
+        if folder := local_folder(path):
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        else:
+            from transformers import PreTrainedConfig  # here: it takes seconds, which a model that is here needs not
+
+            source, revision = source_of(path)
+            config, _ = PreTrainedConfig.get_config_dict(source, **revision)
+        return kind_of(config) or CTC
+    except Exception as error:  # whatever it is, the user needs the same advice
+        raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
 
 
 def _snapshot(path: str) -> Path | None:

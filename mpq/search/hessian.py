@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
+from mpq.search.rules import check_measured
 
 _STEP = 0.01  # of the weights' root mean square: about the error of 8 bits
 
@@ -42,8 +42,7 @@ class HessianSensitivity(MeasuredSearch):
             UserError: a value that can't be used.
         """
         super().__init__(candidates, utterances, share)
-        if probes < 1:
-            raise UserError(f"probes={probes} must be at least 1")
+        check_measured(utterances, share, probes)
         self._probes = probes
 
     def _measure(self, calibration: Calibration) -> Tensor:
