@@ -52,6 +52,8 @@ MISTAKES = {
     ("run", "+exp=no_such_row"): "there is no exp=no_such_row",
     ("run", "seed=-1"): "must be a whole number",
     ("run", "demo=true", "data=real"): "demo=true is for the embedded corpus",
+    ("quantize", "modle=mpq/models/tiny_hubert", "bits=4"): "model= must be given, not 'modle=mpq/models/tiny_hubert'",
+    ("quantize", "bits=4"): "model= must be given; --help",
     ("quantize", "model=mpq/models/tiny_hubert", "bits=99"): "must be a number from 2 to 8",
     ("quantize", "model=mpq/models/tiny_hubert", "trainer.clip=x"): "trainer.clip=x must be a number, 0 or more",
     ("quantize", "model=mpq/models/tiny_hubert", "method=gptq"): "needs data=FOLDER",
