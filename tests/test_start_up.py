@@ -52,6 +52,7 @@ MISTAKES = {
     ("run", "+exp=no_such_row"): "there is no exp=no_such_row",
     ("run", "seed=-1"): "must be a whole number",
     ("run", "demo=true", "data=real"): "demo=true is for the embedded corpus",
+    ("quantize", "model=my model"): "neither a folder here nor a name on the Hub: name the folder of a model saved by",
     ("quantize", "modle=mpq/models/tiny_hubert", "bits=4"): "model= must be given, not 'modle=mpq/models/tiny_hubert'",
     ("quantize", "bits=4"): "model= must be given; --help",
     ("quantize", "model=mpq/models/tiny_hubert", "bits=99"): "must be a number from 2 to 8",

@@ -152,7 +152,7 @@ def _check_hub(path: str) -> None:
 
     name, _, revision = path.partition("@")
     at = f" --revision {shlex.quote(revision)}" if revision else ""
-    get = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
+    get = a_folder = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
     if not Path(path).parent.is_dir() or "/" not in path:  # else it is probably meant as a folder in that one
         get = f"run `hf download {shlex.quote(name)}{at}` where there is a network, or {get}"
     half = _snapshot(path)
@@ -167,7 +167,7 @@ def _check_hub(path: str) -> None:
     except UserError:
         raise
     except HFValidationError:
-        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
+        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {a_folder}") from None
     except RevisionNotFoundError:
         raise UserError(
             f"the Hub's model {name} has no revision {revision}: name a branch, a tag or a commit"

@@ -41,8 +41,8 @@ class HessianSensitivity(MeasuredSearch):
         Raises:
             UserError: a value that can't be used.
         """
-        super().__init__(candidates, utterances, share)
         check_measured(utterances, share, probes)
+        super().__init__(candidates, utterances, share)
         self._probes = probes
 
     def _measure(self, calibration: Calibration) -> Tensor:

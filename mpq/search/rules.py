@@ -132,8 +132,8 @@ def _gumbel(target: float, **given: Any) -> None:
 
 
 def _measured(target: float, candidates: Sequence[int], share: str, utterances: Any = None, probes: Any = 1) -> None:
-    check_target(target, check_candidates(candidates))
     check_measured(utterances, share, probes)
+    check_target(target, check_candidates(candidates))
 
 
 def _within(value: Any, low: float, high: float) -> bool:
