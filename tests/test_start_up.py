@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import tiny_run
 
 from mpq.conf import REPOSITORY
 
@@ -73,18 +74,20 @@ MISTAKES = {
 }
 
 
-@pytest.fixture(scope="module")
-def told():
-    """What each command said, and the heavy modules that were imported by then."""
-
-    lines = [[f"scripts/{name}.py", *words] for name, *words in MISTAKES]
+def answers(lines):
+    """What each command line said, and the heavy modules that were imported by then."""
     environment = {"PATH": "", "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", CODE, json.dumps(lines)],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    answers = [json.loads(line) for line in done.stdout.splitlines() if not line.startswith("status")]
-    return dict(zip(MISTAKES, answers, strict=True))
+    return [json.loads(line) for line in done.stdout.splitlines() if not line.startswith("status")]
+
+
+@pytest.fixture(scope="module")
+def told():
+    found = answers([[f"scripts/{name}.py", *words] for name, *words in MISTAKES])
+    return dict(zip(MISTAKES, found, strict=True))
 
 
 @pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
@@ -92,3 +95,10 @@ def test_it_is_told_before_torch_is_imported(told, words):
     said, heavy = told[words]
     assert MISTAKES[words] in said
     assert heavy == []
+
+
+def test_a_finished_run_on_recordings_is_shown_without_torch(tmp_path, model_folder, speech_folder, monkeypatch):
+    command = tiny_run.words(tmp_path, model_folder, speech_folder, "recipe=full_precision", "logger.mode=off")
+    assert tiny_run.run_here(monkeypatch, *command) == 0
+    ((said, heavy),) = answers([["scripts/run.py", *command]])
+    assert "record      " in said and heavy == []
