@@ -1,38 +1,92 @@
-"""What a run's config, data and model are checked for before torch is imported, so that a mistake is told at once."""
+"""What a run's config, data and model are checked for before torch is imported, so that a mistake is told at once.
 
-from omegaconf import DictConfig
+The rules themselves stand beside what they are for: `rules` in `search`, `quant` and `train`.
+"""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from mpq import settings
-from mpq.data.corpus import check as check_data
+from mpq.data import corpus
+from mpq.data.corpus import Corpus
 from mpq.models.hub import check_available
+from mpq.quant import rules as quant_rules
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
-from mpq.search.allocate import check_candidates, check_target
+from mpq.search import rules as search_rules
 from mpq.tracking.logger import check as check_logger
+from mpq.train import rules as train_rules
 
 
 def checked(cfg: DictConfig) -> DictConfig:
     """Return the settled config of a run.
 
-    Raises: UserError if the config, the data or the model can't be used. Only what the class of a search decides is
-    left to `settings.check_target`, since these classes are modules of torch.
+    Raises: UserError if the config, the data or the model can't be used. Only what classes outside of `conf/` decide is
+    left to `settings.check_target`, and what depends on the machine to `mpq.train.machine.check`.
     """
     cfg = settings.settle(cfg)
-    settings.check_stage_keys(cfg.recipe.stages)
-    for stage in cfg.recipe.stages.values():
-        if stage.get("search") and stage.search.get("candidates") is not None:
-            check_target(cfg.target_bits, check_candidates(list(stage.search.candidates)))
-    settings.check_starts(cfg.recipe.stages)
+    check_recipe(cfg)
     check_logger(cfg.logger)
-    check_data(**settings.data_of(cfg))
+    corpus.check(**settings.data_of(cfg))
+    corpus.check_evaluated(cfg.data.test_audio_seconds, cfg.data.get("utterances_per_speaker"))
     if not settings.random_weights(cfg):
         check_available(settings.model_path(cfg))
     return cfg
 
 
-def finished(cfg: DictConfig) -> Result | None:
-    """Return the record of a settled config's run on the embedded corpus if it is finished and nothing is missing.
+def check_recipe(cfg: DictConfig) -> None:
+    """Raise UserError if the stages of a settled config, or the settings that they share, can't be used."""
+    settings.check_stage_keys(cfg.recipe.stages)
+    for name, stage in cfg.recipe.stages.items():
+        _check_parts(f"recipe.stages.{name}", stage, cfg.target_bits)
+    settings.check_starts(cfg.recipe.stages)
+    _check_training(cfg)
 
-    Whether a run on a folder of recordings is finished is for `mpq.pipeline` to say, which reads the folder.
+
+def _check_parts(own: str, stage: DictConfig, target: float) -> None:
+    for part in ("search", "calibrate"):
+        if stage.get(part) is not None:
+            settings.check_is_part(f"{own}.{part}", stage[part])
+    if stage.get("search") is not None:
+        search_rules.check_settings(f"{own}.search", _plain(stage.search), target)
+    if stage.get("calibrate") is not None and stage.calibrate.get("name") == "gptq":
+        given = _plain(stage.calibrate)
+        quant_rules.check_gptq(**{key: given[key] for key in ("utterances", "damping", "block") if key in given})
+
+
+def _check_training(cfg: DictConfig) -> None:
+    """Check the settings of `trainer`, `quantizer` and `distill`, which all stages share."""
+    train_rules.check_machine(cfg.trainer)
+    train_rules.check_labels(cfg.data.get("labels", train_rules.TRANSCRIPTS))
+    quantizer, distill = cfg.quantizer, cfg.distill
+    quant_rules.check_weights(quantizer.granularity, quantizer.clipping, quantizer.fixed_bits)
+    kind, percentile = quantizer.get("activations", "none"), quantizer.get("activation_percentile", 100)
+    quant_rules.check_activations(kind, percentile, cfg.trainer.calibration_utterances)
+    for stage in cfg.recipe.stages.values():
+        given: Any = OmegaConf.merge(cfg.trainer, {"updates": stage.updates, "workers": cfg.data.workers})
+        train_rules.check_optimization(given)
+        has_teacher = stage.start_from != "scratch"
+        train_rules.check_loss(distill.ctc_weight, distill.kl_weight, distill.temperature, has_teacher)
+
+
+def recordings(cfg: DictConfig) -> Corpus | None:
+    """Read the recordings below `data.root` and note their hash in a settled config; None for the embedded corpus.
+
+    Recordings may have changed since a run of the same settings.
     """
-    return None if cfg.data.root else RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg)
+    if not cfg.data.root:
+        return None
+    limit = cfg.data.get("utterances_per_speaker")
+    found = corpus.open_corpus(**settings.data_of(cfg), cache=cfg.cache, utterances_per_speaker=limit)
+    cfg.data.hash = found.hash
+    return found
+
+
+def finished(cfg: DictConfig) -> Result | None:
+    """Return the record of a settled config's run, whose recordings were read, if nothing of it is missing."""
+    return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg)
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(cfg)  # type: ignore[return-value]  # a DictConfig gives a dict

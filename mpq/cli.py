@@ -12,6 +12,7 @@ import textwrap
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -95,9 +96,11 @@ def read(kind: type[Options], words: Sequence[str]) -> Options:
         inner = get_args(place.type)[0] if several else place.type
         found = [_convert(inner, word) for word in plain]
         chosen[place.name] = tuple(found) if several else found[0]
-    needed = [one for one in _fields(kind) if one.default is MISSING]
-    if missing := [_shown(one) for one in needed if one.name not in chosen]:
-        raise UserError(f"{' and '.join(missing)} must be given; --help says more")
+    if missing := [one for one in _fields(kind) if one.default is MISSING and one.name not in chosen]:
+        names = [one.name for one in missing]
+        near = [word for word in plain if get_close_matches(word.lstrip("-+").partition("=")[0], names)]
+        instead = f", not {near[0]!r}" if near else ""
+        raise UserError(f"{' and '.join(map(_shown, missing))} must be given{instead}; --help says more")
     return kind(**chosen)
 
 

@@ -14,7 +14,7 @@ from mpq import settings
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
-from mpq.checks import checked
+from mpq.checks import checked, recordings
 from mpq.data.corpus import Corpus, open_corpus
 from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
@@ -22,7 +22,7 @@ from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
 from mpq.models.hub import stated_licence
 from mpq.models.languages import left_behind, tell_left_behind
-from mpq.models.loading import from_scratch, kind_at, load, speech_model
+from mpq.models.loading import from_scratch, load, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
@@ -38,7 +38,6 @@ from mpq.train import processes
 from mpq.train.machine import check as check_machine
 from mpq.train.machine import machine_of
 from mpq.train.recipe import learned, run_recipe
-from mpq.train.teacher_labels import TRANSCRIPTS, check_labels
 
 
 def run(cfg: DictConfig) -> Result | None:
@@ -49,18 +48,13 @@ def run(cfg: DictConfig) -> Result | None:
     Raises: UserError if the config, the data or the model can't be used, before anything is written; TakenError if
     another process is working on this run.
     """
-    return run_checked(checked(cfg))
+    cfg = checked(cfg)
+    return run_checked(cfg, recordings(cfg))
 
 
-def run_checked(cfg: DictConfig) -> Result | None:
-    """Like `run`, for a config that `mpq.checks.checked` returned."""
+def run_checked(cfg: DictConfig, corpus: Corpus | None) -> Result | None:
+    """Like `run`, for a config that `mpq.checks.checked` returned and the recordings that it read, if there are any."""
     settings.check_target(cfg)
-    machine_of(cfg.trainer)  # whether its words are known; `check_machine`, later, whether it is there
-    check_labels(cfg.data.get("labels", TRANSCRIPTS))
-    corpus = None
-    if cfg.data.root:  # recordings may have changed since a run of the same settings
-        corpus = _corpus(cfg)
-        cfg.data.hash = corpus.hash
     return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg, corpus)
 
 
@@ -87,13 +81,14 @@ def _run(cfg: DictConfig, corpus: Corpus | None, as_baseline: bool = False) -> R
         return done
     with folder.claim(wait=as_baseline):  # check again: the other process may have finished it
         try:
-            return folder.finished(cfg, needed) or _make(cfg, corpus or _corpus(cfg), folder)
+            return folder.finished(cfg, needed) or _make(cfg, corpus, folder)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command resumes from the last checkpoint, if there is one") from None
 
 
-def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
-    check_machine(machine_of(cfg.trainer))
+def _make(cfg: DictConfig, opened: Corpus | None, folder: RunFolder) -> Result:
+    check_machine(machine_of(cfg.trainer))  # before the embedded corpus is made, which takes minutes
+    corpus = opened or _corpus(cfg)
     tell_left_out(corpus.skipped)
     teacher, digest = teacher_of(cfg)
     _check_lengths(cfg, corpus, teacher)
@@ -133,8 +128,8 @@ def _make(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> Result:
         )
         stages = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
-        kind, lacks = kind_at(str(folder.model)), left_behind(settings.model_path(cfg), teacher.one_language)
-        text = card(result, settings.hub_name(cfg), assignment, licence, kind, lacks)
+        lacks = left_behind(settings.model_path(cfg), teacher.one_language)
+        text = card(result, settings.hub_name(cfg), assignment, licence, teacher.KIND, lacks)
         write_text(folder.model / "README.md", text)
         folder.end(result)  # before the dashboard, whose failures must not cost the record
         log_result(logger, result, stages)

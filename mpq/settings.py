@@ -88,6 +88,9 @@ def settle(cfg: DictConfig) -> DictConfig:
     if unknown := [str(key) for key in cfg if key not in known]:  # Hydra takes any word with a plus
         raise UserError(f"there is no setting {unknown[0]}; the settings are {', '.join(sorted(map(str, cfg)))}")
     check_texts(cfg)
+    for key in ("demo", "smoke", "overwrite"):
+        if not isinstance(cfg[key], bool):
+            raise UserError(f"{key}={cfg[key]} must be true or false")
     for group in _PLAIN_GROUPS:
         _check_group(group, cfg[group])
     if cfg.demo and cfg.data.root:
@@ -242,12 +245,21 @@ def check_starts(stages: DictConfig) -> None:
             )
 
 
+def check_is_part(own: str, settings: Any) -> None:
+    """Raise UserError unless `settings` are those of a search or a calibration: a file's, or a class's."""
+    group = own.rpartition(".")[2]
+    if not isinstance(settings, DictConfig) or "_target_" not in settings:
+        raise UserError(
+            f"{own}={settings} must name its class with _target_; to choose a file of conf/{group}, write "
+            f"{group}@{own}=NAME, with one of {', '.join(conf.names(group))}"
+        )
+
+
 def _check_part(own: str, settings: Any) -> None:
     """Check settings by constructing their object, unless it needs the precisions of a previous stage."""
     from hydra.utils import get_class  # here, since what it imports takes seconds
 
-    if not isinstance(settings, DictConfig) or "_target_" not in settings:
-        raise UserError(f"{own} must be one of conf/search, or name its class with _target_")
+    check_is_part(own, settings)
     kind = get_class(settings["_target_"])
     _check_keys(own, settings, ("name", "_target_", *inspect.signature(kind).parameters), kind.__name__)
     if settings.get("assignment") != "previous":

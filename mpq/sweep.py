@@ -21,7 +21,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import conf, settings
+from mpq import checks, conf, settings
 from mpq.files import TakenError, write_text
 from mpq.guard import explain
 from mpq.progress import track
@@ -44,14 +44,15 @@ def sweep(rows: Sequence[Row], words: Sequence[str]) -> tuple[list[Row], list[Ro
     """Run each row unless it has its record; `words` are Hydra's words for all rows, `hydra/launcher=` among them.
 
     Returns: the rows finished before, those finished now, and those that failed, which don't stop the others.
-    Raises: UserError or Hydra's errors if a word can't be used.
+    Raises: UserError or Hydra's errors if a word can't be used, or if a row's folder holds a run with other settings or
+    on other recordings.
     """
     with conf.composing():
         configs = _settled(rows, words)
         before = [row for row in rows if _is_finished(configs[row])]
         todo = [row for row in rows if row not in before]
         stopped = _launch(todo, words) if todo else None
-    after = [row for row in todo if _is_finished(configs[row])]
+    after = [row for row in todo if _has_record(configs[row])]
     failed = [_failure(row, configs[row], stopped) for row in todo if row not in after]
     return before, after, failed
 
@@ -122,7 +123,10 @@ def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:
 
 
 def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]:
-    """The settled config of each row; composing takes longest, so rows that differ in bits and seed share one."""
+    """The settled config of each row; composing takes longest, so rows that differ in bits and seed share one.
+
+    Rows that have a record also get the hash of their recordings as they are now, where these are here.
+    """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     composed: dict[tuple[str, ...], Any] = {}
@@ -134,11 +138,26 @@ def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]
             composed[shared] = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
         cfg = OmegaConf.merge(composed[shared], OmegaConf.from_dotlist(own))
         settled[row] = settings.settle(cfg)
+    hashes: dict[str, str] = {}
+    for cfg in settled.values():
+        if cfg.data.root and Path(cfg.data.root).is_dir() and RunFolder(cfg.root, cfg.exp, cfg.seed).result.is_file():
+            data = str(settings.data_of(cfg))
+            if data not in hashes:
+                checks.recordings(cfg)
+                hashes[data] = cfg.data.hash
+            cfg.data.hash = hashes[data]
     return settled
 
 
 def _is_finished(cfg: DictConfig) -> bool:
+    """Whether the row need not run."""
     return RunFolder(cfg.root, cfg.exp, cfg.seed).finished(cfg, needed="record") is not None
+
+
+def _has_record(cfg: DictConfig) -> bool:
+    """Whether the row, which has run, left its record."""
+    cfg.overwrite = False  # it is done
+    return _is_finished(cfg)
 
 
 def _failure(row: Row, cfg: DictConfig, stopped: str | None) -> Failure:

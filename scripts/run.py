@@ -37,12 +37,13 @@ def main(cfg: DictConfig) -> None:
         keys = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
         given = sorted(key for key in keys if key.partition(".")[0] in OF_STAGES)
         unused(given, f"recipe={cfg.recipe.name} trains and quantizes nothing")
+    recordings = checks.recordings(cfg)
     result = checks.finished(cfg)
     if result is None:
         print(_ahead(cfg), flush=True)
         from mpq.pipeline import run_checked
 
-        result = run_checked(cfg)
+        result = run_checked(cfg, recordings)
     if result is not None:  # None: a further process of a training on several devices
         from mpq.report.after_run import show
 

@@ -51,6 +51,21 @@ def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, commo
     assert (before, after) == ([one for one in rows if one.bits != 9], [])
 
 
+def test_a_record_on_other_recordings_is_not_taken_for_the_row(common, tmp_path, speech_folder):
+    data = shutil.copytree(speech_folder, tmp_path / "heard")
+    common = [word for word in common if not word.startswith("data.root=")] + [f"data.root={data}"]
+    rows = ROWS[:2]
+    assert sweep(rows, common)[1] == rows and unfinished(rows, common) == []
+    text = next(data.rglob("*.trans.txt"))
+    text.write_text(text.read_text().rstrip() + " AGAIN\n")
+    for call in (sweep, unfinished):
+        with pytest.raises(UserError, match=r"tiny_wav2vec2_fp32_heard/seed0 holds a run on other recordings: .*heard"):
+            call(rows, common)
+    assert sweep(rows, [*common, "overwrite=true"])[1] == rows and unfinished(rows, common) == []
+    shutil.rmtree(data)
+    assert unfinished(rows, common) == []  # nothing to compare with, as in a clone without the recordings
+
+
 def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
     names = {}
     for table in tables():

@@ -18,11 +18,12 @@ from mpq.bench.train_steps import BITS, chosen_device
 from mpq.errors import UserError
 from mpq.quant import compiled
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
+from mpq.quant.rules import Compile
 
 REFERENCE = "copy"
 _FORWARD, _BACKWARD = 8, 12  # bytes per weight
 _QUANTIZERS = {f"lsq_{BITS}bit": (BITS,), f"mixture_of_{len(CANDIDATES)}": CANDIDATES}
-_KERNELS: dict[str, compiled.Choice] = {"plain": False, "compiled": True}
+_KERNELS: dict[str, Compile] = {"plain": False, "compiled": True}
 
 
 def run(options: Options) -> list[dict[str, Any]]:
@@ -72,9 +73,7 @@ def _systems(weight: Tensor, kernels: tuple[str, ...]) -> tuple[dict[str, Callab
     return systems, moved
 
 
-def _pass(
-    quantizer: WeightQuantizer, weight: Tensor, gradient: Tensor | None, choice: compiled.Choice
-) -> Callable[[], object]:
+def _pass(quantizer: WeightQuantizer, weight: Tensor, gradient: Tensor | None, choice: Compile) -> Callable[[], object]:
     def call() -> None:
         compiled.choose(choice)
         result = quantizer(weight)

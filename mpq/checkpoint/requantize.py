@@ -14,7 +14,7 @@ from mpq.checkpoint.packed import load_packed, read_folder
 from mpq.errors import UserError
 from mpq.quant.places import Place, tensor_places
 from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
-from mpq.quant.scales import Granularity
+from mpq.quant.rules import Granularity
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.search.assignment import Assignment, check
 

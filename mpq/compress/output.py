@@ -17,7 +17,7 @@ from mpq.errors import UserError
 from mpq.evaluate.significance import in_brackets, in_words
 from mpq.evaluate.verdict import of_run
 from mpq.files import check_writable, naming, replacing, write_text
-from mpq.models.hub import stated_licence
+from mpq.models.hub import kind_at, stated_licence
 from mpq.models.kinds import AUTO_CLASSES
 from mpq.models.languages import left_behind
 from mpq.record.result import Bits, Result, Significance, Size, WordErrors
@@ -85,7 +85,6 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
     """
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
     from mpq.checkpoint.tensors import count_parameters
-    from mpq.models.loading import kind_at
 
     teacher, _ = pipeline.teacher_of(cfg)
     check_writable(output, count_parameters(teacher.model))  # at most a byte for nearly all of them
@@ -96,8 +95,8 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
         folder.work.mkdir(parents=True)
         bits, size, _, sites = pipeline.compress(cfg, corpus, folder, False, teacher)
         base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
-        kind, lacks = kind_at(str(folder.model)), left_behind(settings.model_path(cfg), teacher.one_language)
-        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, kind, how_to_measure, lacks)
+        lacks = left_behind(settings.model_path(cfg), teacher.one_language)
+        about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, teacher.KIND, how_to_measure, lacks)
         write_text(folder.model / "README.md", card_without_errors(*about))
         with replacing(output) as temporary:
             folder.model.rename(temporary)
@@ -114,8 +113,6 @@ _HOW = {
 
 def summary(made: Quantized) -> str:
     """The summary that is printed at the end: files, size, bits, WER and how to use the model."""
-    from mpq.models.loading import kind_at
-
     size, bits, auto = made.size, made.bits, AUTO_CLASSES[kind_at(str(made.folder))]
     lines = [
         f"model   {made.folder} ({_HOW[made.method]})",

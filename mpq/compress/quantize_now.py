@@ -16,14 +16,14 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
-from mpq import conf, settings
+from mpq import checks, conf, settings
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError, unused
-from mpq.models.hub import check_available, local_folder
+from mpq.models.hub import check_available, kind_at, local_folder
 from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
 
@@ -57,14 +57,16 @@ def quantize_now(
     path, name = _model(model)
     check_available(path)
     _check_float(path)
-    chosen, method = method, _method(method, found, _is_small(path))
+    small = _is_small(path)
+    chosen, method = method, _method(method, found, small)
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
-    cfg = _config(name, path, bits, found, method, changes or {})
+    cfg = _config(name, path, small, bits, found, method, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     _tell_unused(chosen, method, found, changes or {})
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
     check_output(output, cfg.overwrite, made if found and found.transcribed else None)
+    checks.check_recipe(cfg)
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
 
     settings.check_target(cfg)
@@ -139,13 +141,17 @@ def _method(method: str, found: Found | None, small: bool) -> str:
 
 
 def _config(
-    name: str | None, path: str, bits: float, found: Found | None, method: str, changes: dict[str, Any]
+    name: str | None,
+    path: str,
+    small: bool,
+    bits: float,
+    found: Found | None,
+    method: str,
+    changes: dict[str, Any],
 ) -> DictConfig:
     """The settled config of the run, as scripts/run.py would compose it from its command line."""
     words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
-    from mpq.models.loading import kind_at  # here: torch takes seconds, which no mistake needs
-
-    small, is_ctc = _is_small(path), name is None and kind_at(path) == CTC
+    is_ctc = name is None and kind_at(path) == CTC
     words.append(f"trainer={'tiny' if small else 'paper'}" if is_ctc else f"model={name or _ANY_SEQ2SEQ}")
     settings.register_resolvers()
     with conf.composing():

@@ -10,6 +10,7 @@ SUFFIXES = (
     *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".aac", ".webm", ".mkv", ".mka"),
     *(".wma", ".amr", ".ac3", ".avi", ".mp2", ".aif", ".aiff", ".caf"),  # soundfile knows the last three itself
 )
+_CUT = "ended prematurely"
 
 
 class ConversionError(Exception):
@@ -36,7 +37,10 @@ def to_wav(path: Path, folder: Path) -> Path:
     # -xerror: a file that can't be decoded to its end is an error; file: a colon in the name is not a protocol
     words = ["-nostdin", "-v", "error", "-xerror", "-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_s16le"]
     done = subprocess.run([ffmpeg, *words, str(made)], capture_output=True, text=True, errors="replace")
+    lines = done.stderr.strip().splitlines()
+    if cut := next((line for line in lines if _CUT in line), None):  # Matroska and WebM, with exit status 0
+        raise ConversionError(f"is truncated: ffmpeg says {cut}")
     if done.returncode or not made.is_file():
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        said = (lines or [f"exit status {done.returncode}"])[-1]
         raise ConversionError(f"is not readable audio: ffmpeg says {said}")
     return made

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,21 @@ def check(root: str | None, corpus: Any, train: Sequence[str], test: Sequence[st
             raise UserError(f"the embedded corpus has no split {split!r}; it has {', '.join(made) or 'none'}")
 
 
+def check_evaluated(audio_seconds: Any, per_speaker: Any) -> None:
+    """Raise UserError unless evaluation batches can have that many seconds and speakers that many utterances."""
+    if type(audio_seconds) not in (int, float) or not 0 < audio_seconds < inf:
+        raise UserError(f"data.test_audio_seconds={audio_seconds} must be a number, above 0")
+    if per_speaker is not None:
+        _check_count(per_speaker)
+
+
+def _check_count(per_speaker: Any) -> None:
+    if type(per_speaker) is not int or per_speaker < 1:
+        raise UserError(
+            f"data.utterances_per_speaker={per_speaker} must be a whole number of 1 or more, or null for all"
+        )
+
+
 def open_corpus(
     root: str | None,
     corpus: Mapping[str, Any] | None,
@@ -106,8 +122,7 @@ def first_of_each(utterances: Sequence[Utterance], count: int | None) -> list[Ut
     """
     if count is None:
         return list(utterances)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise UserError(f"data.utterances_per_speaker={count} must be a whole number of 1 or more, or null for all")
+    _check_count(count)
     seen = Counter[str]()
     kept = []
     for utterance in utterances:

@@ -10,10 +10,9 @@ from mpq.evaluate.transcribe import transcribe
 from mpq.evaluate.units import rate, units_of
 from mpq.evaluate.wer import (
     character_errors_per_utterance,
-    error_kinds,
     total_characters,
     total_words,
-    word_errors_per_utterance,
+    word_errors_and_kinds,
 )
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
@@ -45,12 +44,12 @@ def score(references: Texts, hypotheses: Texts, sets: Mapping[str, list[Utteranc
     scores = {}
     for name, texts in references.items():
         speakers = speakers_of(sets[name], texts)
-        words = word_errors_per_utterance(texts, hypotheses[name])
+        errors, words, kinds = word_errors_and_kinds(texts, hypotheses[name])
         letters = character_errors_per_utterance(texts, hypotheses[name])
-        units, of_letters = units_of(speakers, *words), units_of(speakers, *letters)
+        units, of_letters = units_of(speakers, errors, words), units_of(speakers, *letters)
         characters = replace(total_characters(*letters), interval=rate(of_letters).interval, units=of_letters)
-        found = replace(total_words(*words), characters=characters, interval=rate(units).interval, units=units)
-        scores[name] = replace(found, **error_kinds(texts, hypotheses[name]))
+        found = replace(total_words(errors, words), characters=characters, interval=rate(units).interval, units=units)
+        scores[name] = replace(found, **kinds)
     return scores
 
 

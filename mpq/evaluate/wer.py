@@ -55,27 +55,26 @@ def word_errors_per_utterance(
     Raises:
         UserError: the ids differ.
     """
-    check_ids(references, hypotheses)
-    truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
-    words = np.array([len(truth.split()) for truth in truths], dtype=np.int64)
-    return _errors(truths, guesses, jiwer.process_words), words
+    return word_errors_and_kinds(references, hypotheses)[:2]
 
 
-def error_kinds(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> dict[str, int]:
-    """Return how many word errors are `insertions`, `deletions` and `substitutions`, and the number of `loops`.
+def word_errors_and_kinds(
+    references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Like `word_errors_per_utterance`, and how many errors are `insertions`, `deletions` and `substitutions`.
 
-    A loop is a hypothesis of more than twice as many words as its reference: a decoder that repeats itself.
+    The third part also has the number of `loops`. A loop is a hypothesis of more than twice as many words as its
+    reference: a decoder that repeats itself.
 
     Raises:
         UserError: the ids differ.
     """
     check_ids(references, hypotheses)
     truths, guesses = _tidy(references.values()), _tidy(hypotheses[name] for name in references)
-    pairs = list(zip(truths, guesses, strict=True))
-    wrong = [pair for pair in pairs if pair[0] != pair[1]]
-    output = jiwer.process_words([truth for truth, _ in wrong], [guess for _, guess in wrong]) if wrong else None
-    counts = {name: getattr(output, name, 0) for name in ("insertions", "deletions", "substitutions")}
-    return counts | {"loops": sum(len(guess.split()) > 2 * len(truth.split()) for truth, guess in pairs)}
+    words, heard = (np.array([len(text.split()) for text in texts], dtype=np.int64) for texts in (truths, guesses))
+    errors, output = _errors(truths, guesses, jiwer.process_words)
+    kinds = {name: getattr(output, name, 0) for name in ("insertions", "deletions", "substitutions")}
+    return errors, words, kinds | {"loops": int((heard > 2 * words).sum())}
 
 
 def character_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CharacterErrors:
@@ -101,7 +100,7 @@ def character_errors_per_utterance(
     truths = [text.strip() for text in references.values()]
     guesses = [hypotheses[name].strip() for name in references]
     characters = np.array([len(truth) for truth in truths], dtype=np.int64)
-    return _errors(truths, guesses, jiwer.process_characters), characters
+    return _errors(truths, guesses, jiwer.process_characters)[0], characters
 
 
 def check_ids(references: Mapping[str, object], others: Mapping[str, object], what: str = "hypotheses") -> None:
@@ -127,15 +126,20 @@ def _tidy(texts: Iterable[str]) -> list[str]:
     return [" ".join(text.split()) for text in texts]
 
 
-def _errors(truths: list[str], guesses: list[str], process: Callable[[list[str], list[str]], Any]) -> np.ndarray:
-    """Return the errors of every utterance; `process` is jiwer's function for the unit that is counted."""
-    errors = np.zeros(len(truths), dtype=np.int64)
+def _errors(
+    truths: list[str], guesses: list[str], process: Callable[[list[str], list[str]], Any]
+) -> tuple[np.ndarray, Any]:
+    """Return the errors of every utterance, and jiwer's output, None without errors.
+
+    `process` is jiwer's function for the unit that is counted.
+    """
+    errors, output = np.zeros(len(truths), dtype=np.int64), None
     # Most utterances of a good system are correct, and jiwer spends its time on objects, not on the alignment.
     wrong = [k for k, (truth, guess) in enumerate(zip(truths, guesses, strict=True)) if truth != guess]
     if wrong:
         output = process([truths[k] for k in wrong], [guesses[k] for k in wrong])
         errors[wrong] = [_edits(chunks) for chunks in output.alignments]
-    return errors
+    return errors, output
 
 
 def _edits(chunks: list[jiwer.AlignmentChunk]) -> int:

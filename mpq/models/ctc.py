@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.models import processor
+from mpq.models.kinds import CTC
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
 
@@ -57,6 +58,7 @@ class CtcModel(SpeechModel):
     Raises: UserError if it was loaded for another language than `choices.language`.
     """
 
+    KIND: ClassVar[str] = CTC
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ("masked_spec_embed",)  # which facebook's checkpoints lack
 
     def __post_init__(self) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.commands import script, setting
-from mpq.errors import UserError
-from mpq.models.kinds import kind_of
+from mpq.errors import UserError, first_line
+from mpq.models.kinds import CTC, kind_of
 
 _HUB_SECONDS = 5.0  # how long to wait for the Hub's answer before reporting that it can't be reached
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -54,6 +54,24 @@ def source_of(path: str) -> tuple[str, dict[str, str]]:
         return str(folder), {}
     name, _, revision = path.partition("@")
     return name, {"revision": revision} if revision else {}
+
+
+def kind_at(path: str) -> str:
+    """Return the kind of the model at `path`, a folder or a Hub name; CTC where its config.json names neither kind.
+
+    Raises: UserError if there is no config.json that can be read.
+    """
+    try:
+        if folder := local_folder(path):
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        else:
+            from transformers import PreTrainedConfig  # here: it takes seconds, which a model that is here needs not
+
+            source, revision = source_of(path)
+            config, _ = PreTrainedConfig.get_config_dict(source, **revision)
+        return kind_of(config) or CTC
+    except Exception as error:  # whatever it is, the user needs the same advice
+        raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
 
 
 def _snapshot(path: str) -> Path | None:
@@ -134,7 +152,7 @@ def _check_hub(path: str) -> None:
 
     name, _, revision = path.partition("@")
     at = f" --revision {shlex.quote(revision)}" if revision else ""
-    get = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
+    get = a_folder = "name the folder of a model saved by transformers (model.path=FOLDER for scripts/run.py)"
     if not Path(path).parent.is_dir() or "/" not in path:  # else it is probably meant as a folder in that one
         get = f"run `hf download {shlex.quote(name)}{at}` where there is a network, or {get}"
     half = _snapshot(path)
@@ -149,7 +167,7 @@ def _check_hub(path: str) -> None:
     except UserError:
         raise
     except HFValidationError:
-        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {get}") from None
+        raise UserError(f"{path} is neither a folder here nor a name on the Hub: {a_folder}") from None
     except RevisionNotFoundError:
         raise UserError(
             f"the Hub's model {name} has no revision {revision}: name a branch, a tag or a commit"

@@ -12,14 +12,14 @@ from torch import nn
 
 from mpq.errors import UserError, first_line
 from mpq.models.ctc import CtcModel
-from mpq.models.hub import check_available, local_folder, source_of
-from mpq.models.kinds import AUTO_CLASSES, CTC, SEQ2SEQ, classes, kind_of
+from mpq.models.hub import check_available, kind_at, local_folder, source_of
+from mpq.models.kinds import AUTO_CLASSES, CTC, classes, kind_of
 from mpq.models.languages import language_of
 from mpq.models.processor import load_processor, takes_waveform
 from mpq.models.seq2seq import Seq2SeqModel
 from mpq.models.speech import DEFAULT, Choices, SpeechModel
 
-_KINDS: dict[str, type[SpeechModel]] = {CTC: CtcModel, SEQ2SEQ: Seq2SeqModel}
+_KINDS: dict[str, type[SpeechModel]] = {kind.KIND: kind for kind in (CtcModel, Seq2SeqModel)}
 
 
 def speech_model(model: Any, processor: Any, choices: Choices = DEFAULT) -> SpeechModel:
@@ -71,21 +71,6 @@ def load(path: str, dtype: torch.dtype = torch.float32, language: str | None = N
     for name, value in chosen.items():
         setattr(model, name, value)  # where the weights themselves are that language's
     return _KINDS[kind].prepare(model), _load_processor(path, source, revision | chosen)
-
-
-def kind_at(path: str) -> str:
-    """Return the kind of the model at `path`, a folder or a Hub name; CTC where its config.json names neither kind.
-
-    Raises: UserError if there is no config.json that can be read.
-    """
-    from transformers import PreTrainedConfig
-
-    source, revision = source_of(path)
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(source, **revision)
-    except Exception as error:  # whatever it is, the user needs the same advice
-        raise UserError(f"{path} is not a speech model that transformers can load: {first_line(error)}") from None
-    return kind_of(config) or CTC
 
 
 def _load_processor(path: str, source: str, settings: Mapping[str, str]) -> Any:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.models.bytes_processor import bytes_processor
+from mpq.models.kinds import SEQ2SEQ
 from mpq.models.languages import unknown_language
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
@@ -91,6 +92,7 @@ class Seq2SeqModel(SpeechModel):
     is not one of its languages.
     """
 
+    KIND: ClassVar[str] = SEQ2SEQ
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class SpeechModel(ABC):
     processor: Any
     choices: Choices = DEFAULT
 
+    KIND: ClassVar[str]
     OPTIONAL_WEIGHTS: ClassVar[tuple[str, ...]]
     """Ends of the names of weights that a checkpoint may lack; they are then zero."""
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,10 @@ from mpq.errors import UserError
 from mpq.quant.activations import GRID, attach_activations
 from mpq.quant.calibration import Calibration
 from mpq.quant.places import tensor_places
+from mpq.quant.rules import ActivationKind, check_activations
 from mpq.quant.scales import spanning_scale
 from mpq.quant.sites import Site
 
-Kind = Literal["none", "static", "dynamic"]
 _BINS = 2**14  # of the histogram of magnitudes that a percentile is read from
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -33,17 +32,12 @@ class Activations:
         UserError: a value that can't be used.
     """
 
-    kind: Kind = "none"
+    kind: ActivationKind = "none"
     percentile: float = 99.99
     utterances: int = 32
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise UserError(f"quantizer.activations={self.kind} must be one of {', '.join(get_args(Kind))}")
-        if not 50 <= self.percentile <= 100:
-            raise UserError(f"quantizer.activation_percentile={self.percentile} must be a number from 50 to 100")
-        if self.utterances < 1:
-            raise UserError(f"trainer.calibration_utterances={self.utterances} must be at least 1")
+        check_activations(self.kind, self.percentile, self.utterances)
 
     def attach(self, model: nn.Module, sites: Iterable[Site], calibrated: Callable[[int], Calibration]) -> float:
         """Quantize the inputs of every linear layer with a site's weight, in place; return the audio used, in seconds.

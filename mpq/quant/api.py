@@ -9,7 +9,7 @@ from torch import nn
 from mpq.errors import UserError
 from mpq.quant.places import tensor_places
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
-from mpq.quant.scales import Granularity
+from mpq.quant.rules import Granularity
 from mpq.quant.sites import Site, attach, find_sites
 
 

@@ -7,22 +7,21 @@ the fallback where PyTorch can't compile. They add in a different order, so resu
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mpq.errors import UserError
 from mpq.quant.grid import Grid
+from mpq.quant.rules import Compile, check_compile
 
-Choice = Literal["auto"] | bool
-_choice: Choice = "auto"
+_choice: Compile = "auto"
 _failed = False
 _VERSIONS = 64
 _log = logging.getLogger(__name__)
 
 
-def choose(choice: Choice) -> None:
+def choose(choice: Compile) -> None:
     """Compile the quantizers of this process: always (True), never (False), or only for weights on a GPU (`auto`).
 
     On a CPU this needs a C++ compiler and, the first time, half a minute to a few minutes.
@@ -31,14 +30,8 @@ def choose(choice: Choice) -> None:
         UserError: any other value.
     """
     global _choice
-    check(choice)
+    check_compile(choice)
     _choice = choice
-
-
-def check(choice: object) -> None:
-    """Raise UserError unless `choose` accepts `choice`."""
-    if choice not in ("auto", True, False):
-        raise UserError(f"trainer.compile={choice} must be auto, true or false")
 
 
 def wanted(weight: Tensor) -> bool:

@@ -14,6 +14,7 @@ from mpq.quant.calibration import Calibration
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import Grid
 from mpq.quant.places import Place, tensor_places
+from mpq.quant.rules import check_gptq
 from mpq.quant.sites import block_name, is_linear
 
 
@@ -31,8 +32,7 @@ class Gptq:
         Raises:
             UserError: a value that can't be used.
         """
-        if utterances < 1 or block < 1 or not damping > 0:
-            raise UserError(f"GPTQ needs utterances={utterances}, block={block} and damping={damping} to be positive")
+        check_gptq(utterances, damping, block)
         self.utterances = utterances
         self.damping = damping
         self.block = block

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, get_args
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from mpq.quant.fake_quantize import fake_quantize
 from mpq.quant.grid import Grid
 from mpq.quant.grid import grid as grid_of
 from mpq.quant.mixture import mixture
-from mpq.quant.scales import Clipping, Granularity, starting_scale
+from mpq.quant.rules import Clipping, Granularity, check_weights
+from mpq.quant.scales import starting_scale
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class QuantizerSettings:
     initialised, see `starting_scale`. `fixed_bits`: the precision of the sites that are not searched.
 
     Raises:
-        UserError: an unknown granularity or clipping.
+        UserError: an unknown granularity or clipping, or bits that no weight can have.
     """
 
     granularity: Granularity = "per_channel"
@@ -32,10 +33,7 @@ class QuantizerSettings:
     fixed_bits: int = 8
 
     def __post_init__(self) -> None:
-        if self.clipping not in get_args(Clipping):
-            raise UserError(f"quantizer.clipping={self.clipping} must be one of {', '.join(get_args(Clipping))}")
-        if self.granularity not in get_args(Granularity):
-            raise UserError(f"granularity {self.granularity!r} is unknown: it must be 'per_tensor' or 'per_channel'.")
+        check_weights(self.granularity, self.clipping, self.fixed_bits)
 
 
 LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`

@@ -11,15 +11,14 @@ observers and of torchao.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import Grid
+from mpq.quant.rules import Clipping, Granularity
 
-Granularity = Literal["per_tensor", "per_channel"]
 _BINS = 2**14
 _SMOOTH = 768  # weights per scale from which few trials find the least error: the shortest row of wav2vec2-base
 _CHUNK = 2**17  # weights searched at once: on a CPU, a chunk that fits the cache is 3 times faster than all at once
@@ -115,7 +114,6 @@ def _histogram(row: Tensor) -> tuple[Tensor, Tensor]:
     return (centres * peak)[None], counts[None]
 
 
-Clipping = Literal["mse", "minmax", "percentile", "entropy"]
 PERCENTILE = 99.9
 BINS = 2048  # of the histogram of magnitudes, as in TensorRT's calibration
 STEP = 16  # bins between the thresholds that are tried

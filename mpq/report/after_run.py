@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mpq import conf
 from mpq.commands import script
+from mpq.data.audio import SUFFIXES
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
 from mpq.report.figures.bit_map import is_mixed, place, projections
@@ -58,5 +59,6 @@ def _cell(bits: int | None) -> str:
 def _next(folder: RunFolder, cfg: DictConfig) -> str:
     """The command that uses the model: on a recording of its own evaluation data, if one is found."""
     corpora = [Path(cfg.data.root)] if cfg.data.root else Path(cfg.cache).glob("synthetic-*")
-    audio = next((path for root in corpora for path in sorted(root.glob(f"{cfg.data.test[-1]}/*/*/*.flac"))), None)
+    files = (path for root in corpora for path in sorted((root / cfg.data.test[-1]).glob("*/*/*")))
+    audio = next((path for path in files if path.suffix.lower() in SUFFIXES), None)
     return script("transcribe", str(audio or "RECORDING.wav"), f"model={folder.model}")

@@ -54,9 +54,10 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
     Raises:
         UserError: no candidate, a repeated one, or one that is not a whole number from 1 to 8.
     """
-    whole = all(type(bits) is int and 1 <= bits <= 8 for bits in candidates)
-    if not candidates or not whole or len(set(candidates)) < len(candidates):
-        raise UserError(f"candidates={list(candidates)} must be different whole numbers of bits from 1 to 8")
+    listed = list(candidates) if isinstance(candidates, Sequence) and not isinstance(candidates, str) else []
+    whole = all(type(bits) is int and 1 <= bits <= 8 for bits in listed)
+    if not listed or not whole or len(set(listed)) < len(listed):
+        raise UserError(f"candidates={listed or candidates} must be different whole numbers of bits from 1 to 8")
     return tuple(sorted(candidates))
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpq.errors import UserError
 from mpq.search.allocate import check_candidates
 from mpq.search.base import PrecisionSearch
 from mpq.search.budget import descended, log_solve, solve
-from mpq.search.share import check_share
+from mpq.search.rules import check_descent, check_gumbel
 
 
 @final
@@ -65,22 +64,15 @@ class GumbelSearch(PrecisionSearch):
             UserError: a value outside these ranges.
         """
         super().__init__()
+        check_gumbel(
+            candidates, temperature, freeze_at, logit_learning_rate, hard, cotrain, share, descend, descend_from, noise
+        )
         self._candidates = check_candidates(candidates)
-        first, last = temperature
-        if not 0 < last <= first:
-            raise UserError(f"temperature={list(temperature)} must be two numbers above 0, the second no greater")
-        if not 0 < freeze_at <= 1:
-            raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
-        if not 0 <= cotrain < 1:
-            raise UserError(f"cotrain={cotrain} must be a share of the search's updates, at least 0 and below 1")
-        if type(noise) not in (int, float) or not 0 <= noise <= 1:
-            raise UserError(f"noise={noise} must be a factor of the Gumbel noise, from 0 to 1")
-        _check_descent(descend, descend_from, self._candidates[-1])
         self._noise = noise
+        self._first, self._last = temperature
         self._descend = descend
         self._descend_from = self._candidates[-1] if descend_from is None else descend_from
-        self.share = check_share(share)
-        self._first, self._last, self._freeze_at, self._hard, self._cotrain = first, last, freeze_at, hard, cotrain
+        self.share, self._freeze_at, self._hard, self._cotrain = share, freeze_at, hard, cotrain
         self._learning_rate = logit_learning_rate
 
     @classmethod
@@ -88,11 +80,11 @@ class GumbelSearch(PrecisionSearch):
         """Raise UserError unless the candidates span the target and the budget starts no lower."""
         super().check_budget(target, settings)
         if settings.get("descend_from") is not None:
-            _check_start(settings["descend_from"], target)
+            check_descent(settings["descend_from"], target)
 
     def _start(self) -> None:
         if self._descend is not None:
-            _check_start(self._descend_from, self.target)
+            check_descent(self._descend_from, self.target)
         self.logits = nn.Parameter(torch.zeros(len(self.units), len(self._candidates)))
         self.register_buffer("temperature", torch.tensor(self._first, dtype=torch.float64))
         # Without a descent it is constant, and not saved: checkpoints stay as they were before there was one.
@@ -149,23 +141,3 @@ class GumbelSearch(PrecisionSearch):
 
     def _search_steps(self, total: int) -> int:
         return max(1, round(self._freeze_at * total))
-
-
-def _check_descent(descend: float | None, descend_from: float | None, highest: int) -> None:
-    """Raise UserError for a value that no target could go with."""
-    if descend is None and descend_from is not None:
-        raise UserError(f"descend_from={descend_from} has no effect without descend, a share of the search's updates")
-    if descend is not None and (type(descend) not in (int, float) or not 0 < descend <= 1):
-        raise UserError(f"descend={descend} must be null or a share of the search's updates above 0 and at most 1")
-    if descend_from is not None and (type(descend_from) not in (int, float) or not descend_from <= highest):
-        raise UserError(
-            f"descend_from={descend_from} must be null or a number of bits up to {highest}, the largest candidate"
-        )
-
-
-def _check_start(descend_from: float, target: float) -> None:
-    """Raise UserError if the budget would have to rise."""
-    if descend_from < target:
-        raise UserError(
-            f"descend_from={descend_from} must be at least target_bits={target}: the budget only comes down"
-        )

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
 from mpq.search.measured import MeasuredSearch
+from mpq.search.rules import check_measured
 
 _STEP = 0.01  # of the weights' root mean square: about the error of 8 bits
 
@@ -41,9 +41,8 @@ class HessianSensitivity(MeasuredSearch):
         Raises:
             UserError: a value that can't be used.
         """
+        check_measured(utterances, share, probes)
         super().__init__(candidates, utterances, share)
-        if probes < 1:
-            raise UserError(f"probes={probes} must be at least 1")
         self._probes = probes
 
     def _measure(self, calibration: Calibration) -> Tensor:

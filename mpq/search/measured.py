@@ -11,7 +11,7 @@ from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
 from mpq.search.allocate import check_candidates
 from mpq.search.base import DecidedSearch
-from mpq.search.share import check_share
+from mpq.search.rules import check_measured
 
 
 class MeasuredSearch(DecidedSearch):
@@ -31,11 +31,10 @@ class MeasuredSearch(DecidedSearch):
             UserError: a value that can't be used.
         """
         super().__init__()
-        if utterances is not None and utterances < 1:
-            raise UserError(f"utterances={utterances} must be at least 1: sensitivities are measured on them")
+        check_measured(utterances, share)
         self._candidates = check_candidates(candidates)
         self.utterances = utterances
-        self.share = check_share(share)
+        self.share = share
 
     @final
     def measure(self, calibration: Calibration) -> None:

@@ -7,10 +7,7 @@ are tensors. All searches work on units; with `tensor` every site is a unit.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpq.errors import UserError
 from mpq.quant.sites import Site, block_name
-
-SHARES = ("tensor", "block", "group")
 
 
 @dataclass(frozen=True)
@@ -28,17 +25,6 @@ class Unit:
     def numel(self) -> int:
         """The total number of parameters of its sites."""
         return sum(site.numel for site in self.sites)
-
-
-def check_share(share: str) -> str:
-    """Return `share`.
-
-    Raises:
-        UserError: it is not one of `SHARES`.
-    """
-    if share not in SHARES:
-        raise UserError(f"share={share} must be one of {', '.join(SHARES)}")
-    return share
 
 
 def units(sites: Sequence[Site], share: str) -> tuple[Unit, ...]:

@@ -18,7 +18,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from math import inf
 from pathlib import Path
 
 import torch
@@ -33,6 +32,7 @@ from mpq.errors import UserError
 from mpq.files import replacing
 from mpq.models.divergence import kl_divergence
 from mpq.models.speech import SpeechModel
+from mpq.train.rules import check_loss
 
 
 @dataclass(frozen=True)
@@ -167,14 +167,7 @@ class Loss:
         Raises: UserError for a negative weight, two weights of zero, a temperature that is not positive, or a
         `kl_weight` without a teacher.
         """
-        numbers = all(isinstance(value, (int, float)) for value in (ctc_weight, kl_weight, temperature))
-        if not (numbers and min(ctc_weight, kl_weight) >= 0 and 0 < ctc_weight + kl_weight < inf and temperature > 0):
-            raise UserError(
-                f"distill.ctc_weight={ctc_weight} and distill.kl_weight={kl_weight} must be 0 or more and not both 0, "
-                f"and distill.temperature={temperature} must be a positive number"
-            )
-        if kl_weight > 0 and teacher is None:
-            raise UserError("distill.kl_weight must be 0 if there is no teacher (distill=ctc)")
+        check_loss(ctc_weight, kl_weight, temperature, has_teacher=teacher is not None)
         self._weights = (ctc_weight, kl_weight)
         self._temperature = temperature
         # Its parameters keep their `requires_grad`: the next stage's student may be a copy of it.

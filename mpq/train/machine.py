@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import lightning
@@ -13,13 +13,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mpq.cores import usable_cores
 from mpq.errors import UserError
-from mpq.quant import compiled
+from mpq.quant.rules import Compile
 from mpq.train import processes
+from mpq.train.rules import check_machine
 
-# Not Lightning's bf16-true, 16-true and 64-true: they convert every weight and scale, but the packed format is float32.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-_SHORT = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}  # Lightning's own short names
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 _SMALL_MODEL = 5_000_000  # parameters; below this one thread trained 2 to 5 times faster than two
 
 
@@ -30,7 +27,7 @@ class Machine:
     gradient_checkpointing: store only each layer's inputs and recompute the rest in the backward pass. compile: use
     torch.compile for the quantizers, see `mpq.quant.compiled.choose`.
 
-    Raises: UserError for a precision or an accelerator that is not one of `PRECISIONS` or `ACCELERATORS`.
+    Raises: UserError for a value that can't be used.
     """
 
     accelerator: str = "auto"
@@ -40,13 +37,10 @@ class Machine:
     precision: str = "32-true"
     threads: int = 0
     gradient_checkpointing: bool = False
-    compile: compiled.Choice = "auto"
+    compile: Compile = "auto"
 
     def __post_init__(self) -> None:
-        if _SHORT.get(str(self.precision), self.precision) not in PRECISIONS:
-            raise UserError(f"trainer.precision={self.precision} must be one of {', '.join(PRECISIONS)}")
-        if self.accelerator not in ACCELERATORS:
-            raise UserError(f"trainer.accelerator={self.accelerator} must be one of {', '.join(ACCELERATORS)}")
+        check_machine(asdict(self))
 
 
 def choose_threads(model: torch.nn.Module, threads: int = 0) -> None:
@@ -65,7 +59,6 @@ def check(machine: Machine) -> None:
 
     Raises: UserError if it isn't.
     """
-    compiled.check(machine.compile)
     with refused():
         lightning.Trainer(**placement(machine), logger=False, enable_checkpointing=False, enable_progress_bar=False)
 

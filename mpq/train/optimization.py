@@ -1,7 +1,6 @@
 """How a stage is optimized: the settings of `conf/trainer/`, and their checks."""
 
-from dataclasses import dataclass
-from math import inf
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -9,10 +8,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_wsd_schedule
 
-from mpq.errors import UserError
-
-_LOWEST_WHOLE = {"updates": 0, "interval": 1, "accumulate": 1, "workers": 0}
-_NOT_NEGATIVE = ("learning_rate", "scale_learning_rate", "weight_decay", "warmup", "decay", "clip", "pad_seconds")
+from mpq.train.rules import check_optimization
 
 
 @dataclass(frozen=True)
@@ -44,23 +40,7 @@ class Optimization:
     pad_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, lowest in _LOWEST_WHOLE.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < lowest:
-                raise UserError(f"{_key(name)}={value} must be a whole number, {lowest} or more")
-        for name in (*_NOT_NEGATIVE, "audio_seconds"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < inf or (name == "audio_seconds" and value == 0):
-                rule = "above 0" if name == "audio_seconds" else "0 or more"
-                raise UserError(f"{_key(name)}={value} must be a number, {rule}")
-        for name in ("dropout", "train_feature_encoder"):
-            if type(getattr(self, name)) is not bool:
-                raise UserError(f"{_key(name)}={getattr(self, name)} must be true or false")
-        if self.warmup + self.decay > 1:
-            raise UserError(
-                f"trainer.warmup={self.warmup} and trainer.decay={self.decay} are shares of the updates: their sum "
-                "must be at most 1"
-            )
+        check_optimization(asdict(self))
 
     def optimizer(self, model: nn.Module, searched: list[dict[str, Any]]) -> AdamW:
         """Return AdamW (Loshchilov and Hutter 2019) for the trained parameters of `model` and a search's groups.
@@ -87,7 +67,3 @@ class Optimization:
             num_training_steps=self.updates,
             decay_type="linear",
         )
-
-
-def _key(name: str) -> str:
-    return f"data.{name}" if name == "workers" else f"trainer.{name}"

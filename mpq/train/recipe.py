@@ -27,8 +27,9 @@ from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
+from mpq.train.rules import TEACHER, TRANSCRIPTS
 from mpq.train.stage import run_stage
-from mpq.train.teacher_labels import TEACHER, TRANSCRIPTS, TeacherLabels
+from mpq.train.teacher_labels import TeacherLabels
 
 
 def run_recipe(

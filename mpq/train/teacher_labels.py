@@ -25,14 +25,7 @@ from mpq.models.speech import SpeechModel
 from mpq.progress import track
 from mpq.train import processes
 
-TRANSCRIPTS, TEACHER = "transcripts", "teacher"
 _SECONDS = 100.0  # of padded audio per batch
-
-
-def check_labels(labels: str) -> None:
-    """Raise UserError unless `data.labels` is one of the two choices."""
-    if labels not in (TRANSCRIPTS, TEACHER):
-        raise UserError(f"data.labels={labels} must be {TRANSCRIPTS} (the corpus's own) or {TEACHER} (written by it)")
 
 
 class TeacherLabels:

@@ -17,12 +17,14 @@ WEBM = b"\x1a\x45\xdf\xa3" + bytes(100)
 
 @pytest.fixture
 def ffmpeg(tmp_path, monkeypatch):
-    """An `ffmpeg` that writes the same tone whatever it reads, and refuses an input named damaged."""
+    """An `ffmpeg` that writes the same tone whatever it reads, but refuses "damaged" and reports the end of "cut"."""
     folder = tmp_path / "bin"
     whole = record(folder / "tone.wav", tone(1.0, 44_100), 44_100)
     program = folder / "ffmpeg"
     program.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
+        "if 'cut' in sys.argv[sys.argv.index('-i') + 1]:\n"
+        "    print('[in#0/matroska,webm @ 0x55] File ended prematurely', file=sys.stderr)\n"
         "if 'damaged' in sys.argv[sys.argv.index('-i') + 1]: sys.exit('first line\\nmoov atom not found')\n"
         f"shutil.copy({str(whole)!r}, sys.argv[-1])\n"
     )
@@ -63,6 +65,14 @@ def test_what_ffmpeg_cannot_read_is_one_sentence(tmp_path, ffmpeg):
     path.write_bytes(WEBM)
     with pytest.raises(audio.BadAudioError, match=r"damaged.mkv is not readable audio: ffmpeg says moov atom"):
         audio.load(path, 16_000)
+
+
+def test_a_film_that_ends_too_early_is_refused_although_ffmpeg_decodes_what_is_there(tmp_path, ffmpeg):
+    path = tmp_path / "cut.webm"
+    path.write_bytes(WEBM)
+    for read in (audio.header, lambda path: audio.load(path, 16_000)):
+        with pytest.raises(audio.BadAudioError, match=r"cut.webm is truncated: ffmpeg says .*File ended prematurely"):
+            read(path)
 
 
 def test_what_is_no_audio_by_name_and_content_is_not_given_to_ffmpeg(tmp_path, ffmpeg):

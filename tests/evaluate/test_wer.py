@@ -9,9 +9,9 @@ from mpq.errors import UserError
 from mpq.evaluate.wer import (
     character_errors,
     character_errors_per_utterance,
-    error_kinds,
     total_words,
     word_errors,
+    word_errors_and_kinds,
     word_errors_per_utterance,
 )
 from mpq.record.result import CharacterErrors, WordErrors
@@ -93,12 +93,12 @@ def test_lost_and_unknown_utterances_are_refused():
 
 def test_errors_by_kind_and_loops(texts):
     references, hypotheses = texts
-    kinds = error_kinds(references, hypotheses)
+    kinds = word_errors_and_kinds(references, hypotheses)[2]
     total = word_errors(references, hypotheses)
     assert kinds["insertions"] + kinds["deletions"] + kinds["substitutions"] == total.errors
     more = sum(len(hypotheses[name].split()) - len(text.split()) for name, text in references.items())
     assert kinds["insertions"] - kinds["deletions"] == more
-    assert error_kinds(references, references) == dict.fromkeys(kinds, 0)
+    assert word_errors_and_kinds(references, references)[2] == dict.fromkeys(kinds, 0)
     said = {"a": "one two", "b": "one two", "c": "same"}
     heard = {"a": "one two three four", "b": "one two three four five", "c": "same"}
-    assert error_kinds(said, heard) == {"insertions": 5, "deletions": 0, "substitutions": 0, "loops": 1}
+    assert word_errors_and_kinds(said, heard)[2] == {"insertions": 5, "deletions": 0, "substitutions": 0, "loops": 1}

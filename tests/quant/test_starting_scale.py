@@ -94,7 +94,7 @@ def test_a_quantizer_starts_from_it(clipping):
 def test_unknown_names():
     with pytest.raises(UserError, match="clipping=max must be one of mse, minmax, percentile, entropy"):
         QuantizerSettings(clipping="max")
-    with pytest.raises(UserError, match="'per_tensor' or 'per_channel'"):
+    with pytest.raises(UserError, match=r"quantizer\.granularity=per_row must be one of per_tensor, per_channel"):
         QuantizerSettings("per_row", clipping="minmax")
 
 

@@ -31,3 +31,17 @@ def test_a_finished_run_is_shown_in_100_columns_with_its_map_and_what_to_do_next
     assert folder.page.is_file()
     (command,) = [line.removeprefix("Now: ") for line in rest if line.startswith("Now: ")]
     assert shlex.split(command)[2:] == [str(corpus / "a b.flac"), f"model={folder.model}"]
+
+
+def test_the_next_command_names_a_recording_of_ones_own_in_any_format(tmp_path, capsys):
+    root, data = tmp_path / "records", tmp_path / "My Recordings"
+    result = next(one for one in write_tree(root, layers=2) if (one.exp, one.seed) == (RUN, 0))
+    RunFolder.of(root, result).model.mkdir()
+    chapter = data / "test" / "7" / "1"
+    chapter.mkdir(parents=True)
+    for name in ("7-1.trans.txt", "7-1-0000.OGG"):
+        (chapter / name).touch()
+    settings = {"root": str(root), "cache": str(tmp_path), "data": {"root": str(data), "test": ["test"]}}
+    show(result, OmegaConf.create(settings))
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Now: ")]
+    assert shlex.split(command)[3] == str(chapter / "7-1-0000.OGG")

@@ -108,6 +108,15 @@ def test_every_column_shows_every_record_and_says_what_it_means():
     assert len({column.title for column in named.values()}) == len(named)
 
 
+@pytest.mark.parametrize(
+    ("found", "shown"), [((None,), None), ((0,), "computed"), ((6400,), "6,400 found"), ((None, 0, 6400), "computed")]
+)
+def test_a_table_says_whether_the_teachers_posteriors_were_there(found, shown):
+    example = record("x", "one_stage", 4, change=0)
+    stages = [replace(example.time.stages[0], posteriors_found=count) for count in found]
+    assert columns.posteriors.function(replace(example, time=replace(example.time, stages=stages))) == shown
+
+
 def test_zero_is_not_shown_as_less_than_zero():
     assert find("difference").text(-0.001) == "+0.00"
     assert find("largest_increase").function(only(record("x", "uniform", 4, change=-100), "dev-clean")) == "none"

@@ -165,11 +165,29 @@ def test_a_search_after_decided_precisions_is_refused(experiment):
 @pytest.mark.parametrize("recipe", ["two_stage_gumbel", "one_stage"])
 def test_a_run_that_finds_the_posteriors_makes_the_same_model(experiment, monkeypatch, recipe):
     arguments = [f"recipe={recipe}", "distill.keep=true", f"cache={experiment.folder / 'cache'}"]
-    first, assignment, _ = experiment.run("first", *arguments)
+    first, assignment, ledger = experiment.run("first", *arguments)
     (kept,) = (experiment.folder / "cache").iterdir()
     assert {file.stem for file in kept.iterdir()} <= {utterance.id for utterance in experiment.corpus.train}
     monkeypatch.setattr(Posteriors, "_make", lambda *_: pytest.fail("the teacher was asked again"))
-    second, again, _ = experiment.run("second", *arguments)
+    second, again, later = experiment.run("second", *arguments)
     assert again == assignment
+    before, after = ([stage.posteriors_found for stage in one.time().stages] for one in (ledger, later))
+    assert before[0] == 0 and all(before[1:]) and after == [len(list(kept.iterdir()))] * len(before)
     want = first.state_dict()
     assert all(torch.equal(value, want[name]) for name, value in second.state_dict().items())
+
+
+def test_the_ledger_keeps_how_many_posteriors_a_killed_stage_had_found(experiment, monkeypatch):
+    """The rest of them are its own: a resumed stage has not found what it wrote before it was killed."""
+    cache = f"cache={experiment.folder / 'cache'}"
+    with monkeypatch.context() as patch:
+        kill_at(patch, 1, update=3)
+        with pytest.raises(RuntimeError, match="killed"):
+            experiment.run("work", "distill.keep=true", cache)
+    assert list((experiment.folder / "cache").rglob("*.safetensors"))
+    (stage,) = experiment.run("work", "distill.keep=true", cache)[2].time().stages
+    assert stage.resumed == 1 and stage.posteriors_found == 0
+    (stage,) = experiment.run("other", cache)[2].time().stages
+    assert stage.posteriors_found is None  # not kept
+    stages = experiment.run("measured", "recipe=two_stage_kl", "distill.keep=true", cache)[2].time().stages
+    assert [one.posteriors_found is None for one in stages] == [True, False]  # the first has no updates
