@@ -28,7 +28,10 @@ def merge(model: ir.Model, heads: int, width: int) -> None:
     for layer, (keys, values) in enumerate(zip(states[2::4], states[3::4], strict=True)):
         earlier = [ir.val(f"earlier_{layer}_{part}", dtype=ir.DataType.FLOAT) for part in ("keys", "values")]
         nothing = ir.tensor(np.zeros((0, heads, 1, width), dtype=np.float32))
-        found, first_step = _attention(graph, branch, (keys, values), earlier, nothing)
+        found, first_step, later = _attention(graph, branch, (keys, values), earlier, nothing)
+        for body in (first_step, later):
+            for number, value in enumerate(value for node in body for value in node.outputs):
+                value.name = f"{body.name}_{layer}_{number}"  # ONNX wants them different in all graphs of a file
         inputs += [*past[2 * layer : 2 * layer + 2], *earlier]
         outputs += [*states[4 * layer : 4 * layer + 2], *found]
         bodies.append(first_step)
@@ -61,10 +64,10 @@ def _count_past_only_later(
 
 def _attention(
     graph: ir.Graph, branch: ir.Value, made: Sequence[ir.Value], earlier: Sequence[ir.Value], nothing: ir.Tensor
-) -> tuple[Sequence[ir.Value], ir.Graph]:
+) -> tuple[Sequence[ir.Value], ir.Graph, ir.Graph]:
     """Make the attention to `made`, keys and values, attend to `earlier` ones where `branch` is true.
 
-    Returns: the keys and values for the next step, `nothing` in later ones; the nodes of the first step.
+    Returns: the keys and values for the next step, `nothing` in later ones; the nodes of the first step and of later ones.
     """
     (attention,) = [node for node, _ in made[0].uses() if node.op_type == "Attention"]
     first_step, later = ir.Graph([], [], nodes=[], name="first_step"), ir.Graph([], [], nodes=[], name="later_steps")
@@ -81,7 +84,7 @@ def _attention(
     for value in (*first_step.outputs, *later.outputs, attended, *found):
         value.type = ir.TensorType(ir.DataType.FLOAT)
     ir.convenience.replace_all_uses_with(attention.outputs[0], attended)
-    return found, first_step
+    return found, first_step, later
 
 
 def _upstream(values: Sequence[ir.Value]) -> list[ir.Node]:

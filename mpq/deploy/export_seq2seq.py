@@ -72,7 +72,7 @@ def insert(
     """Put the packed weights into the graphs of `trace`, in place, and complete them."""
     config, interfaces = model.config, graph_seq2seq.interfaces(model.config)
     for name, program in programs.items():
-        graph.rewrite(program.graph, weights, tied, layout)
+        graph.rewrite(program.graph, weights, tied, layout.for_decoder() if name == DECODER else layout)
         if name == DECODER:
             heads = config.decoder_attention_heads
             cached_decoder.merge(program, heads, config.d_model // heads)

@@ -185,6 +185,10 @@ class Layout(Protocol):
 
     frames_at_once: int
 
+    def for_decoder(self) -> "Layout":
+        """Return the layout for a graph that computes one token at a time."""
+        ...
+
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """Return `inputs @ weight.T`: float32 `[..., in]` -> `[..., out]`."""
         ...

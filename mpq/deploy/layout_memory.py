@@ -3,6 +3,10 @@
 Linear layers become ONNX Runtime's `MatMulNBits`, computing in float32 (accuracy level 1; level 4 would quantize the
 inputs to 8 bits). All other weights, including those of narrow layers, are dequantized at each use, because ONNX
 Runtime does not fold DequantizeLinear.
+
+*Decoders.* ONNX Runtime 1.31 has no fast kernel for 8-bit weights in float32: it expands them at each call, which a
+decoder, with one token per call, can't afford (105 ms a token for Whisper tiny.en instead of 6). There 8-bit weights
+take level 4, whose inputs have a scale for each block of a row.
 """
 
 import math
@@ -15,13 +19,20 @@ from mpq.deploy.graph import SiteWeight, constant
 
 _BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
 _WIDE, _LARGER = 512, 1.1  # narrower layers get one scale per block only if that makes them at most 10 % larger
-_FLOAT32_COMPUTE = 1
+_FLOAT32_COMPUTE, _INT8_COMPUTE = 1, 4
 
 
 class Memory:
-    """See the module."""
+    """See the module. by_token: for a decoder."""
 
     frames_at_once = 32  # fewer are slower, more are no faster
+
+    def __init__(self, by_token: bool = False) -> None:
+        self._by_token = by_token
+
+    def for_decoder(self) -> "Memory":
+        """See `Layout`."""
+        return Memory(by_token=True)
 
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
@@ -36,7 +47,8 @@ class Memory:
         if weight.offset:
             zeros = np.full((out, blocks), 2 ** (bits - 1) - weight.offset, dtype=np.float32)
             values.append(constant(graph, f"{bits}_bit_zero_points_{out}_{blocks}", zeros))
-        sizes = {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": _FLOAT32_COMPUTE}
+        level = _INT8_COMPUTE if self._by_token and bits == 8 else _FLOAT32_COMPUTE
+        sizes = {"K": width, "N": out, "bits": bits, "block_size": block, "accuracy_level": level}
         return tape.op("MatMulNBits", values, sizes, domain="com.microsoft")
 
     def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:

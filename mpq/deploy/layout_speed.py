@@ -35,6 +35,10 @@ class Speed:
         self._scales = scales
         self.frames_at_once = frames_at_once
 
+    def for_decoder(self) -> "Speed":
+        """See `Layout`."""
+        return self
+
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
         rows = graph.initializers.get(weight.name)  # of an embedding that the layer is tied to

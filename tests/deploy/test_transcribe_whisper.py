@@ -12,9 +12,7 @@ from tiny_whisper import GREEDY, tiny_whisper
 
 import mpq
 from mpq.checkpoint.packed import save_model, save_packed
-from mpq.deploy.onnx_export import export
 from mpq.deploy.pauses import pieces
-from mpq.errors import UserError
 from mpq.settings import REPOSITORY
 
 RATE = 16_000
@@ -59,7 +57,7 @@ def test_a_long_recording_is_the_texts_of_its_pieces(monkeypatch, capsys, packed
     assert len(parts) == 3 and capsys.readouterr().out.split() == want
     assert here(monkeypatch, *words, "json=true") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"file": str(path), "seconds": 7.0, "text": " ".join(want), "words": None}
+    assert found == {"file": str(path), "seconds": 7.0, "text": " ".join(want), "words": None, "segments": None}
 
 
 def test_what_cannot_be_transcribed_is_one_sentence(monkeypatch, capsys, packed, tmp_path, rng):
@@ -86,9 +84,3 @@ def test_a_multilingual_model_is_told_the_language(monkeypatch, capsys, tmp_path
     assert "must be one of en, but is xx" in refused(monkeypatch, capsys, *words, "language=xx")
     assert here(monkeypatch, *words, "language=en") == 0
     assert len(capsys.readouterr().out) > 5
-
-
-def test_an_onnx_file_is_refused_in_one_sentence(packed, tmp_path):
-    with pytest.raises(UserError, match=r"export is tested only for .*; this model is whisper: .*transcribe"):
-        export(packed, tmp_path / "model.onnx")
-    assert not (tmp_path / "model.onnx").exists()
