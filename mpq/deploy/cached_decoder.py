@@ -3,9 +3,10 @@
 *Tokens so far.* In the first step their keys and values count as empty, whatever shape a reader gives them: onnx-asr
 passes `[0, heads, 0, width]`, older versions of Optimum a past of length 1.
 
-*The encoder's output.* Its keys and values are computed in the first step and read from the past in later ones: one `If`
-per layer around its attention, so that nothing is copied. Weights are read in one branch only, so none is stored twice.
-In later steps the outputs for the encoder are empty, as in Optimum's files: readers keep those of the first step.
+*The encoder's output.* Its keys and values are computed in the first step and read from the past in later ones: one
+`If` per layer around its attention, so that nothing is copied. Weights are read in one branch only, so none is stored
+twice. In later steps the outputs for the encoder are empty, as in Optimum's files: readers keep those of the first
+step.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from onnx_ir.passes import common
 
 from mpq.deploy.graph import constant
 from mpq.deploy.slices import read_by_these_alone
+
 
 def merge(model: ir.Model, heads: int, width: int) -> None:
     """Add the first step to the graph of `graph_seq2seq.decoder_graph`, in place, after its weights were rewritten."""
@@ -63,11 +65,12 @@ def _count_past_only_later(
 
 
 def _attention(
-    graph: ir.Graph, branch: ir.Value, made: Sequence[ir.Value], earlier: Sequence[ir.Value], nothing: ir.Tensor
+    graph: ir.Graph, branch: ir.Value, made: Sequence[ir.Value], earlier: Sequence[ir.Value], nothing: ir.TensorProtocol
 ) -> tuple[Sequence[ir.Value], ir.Graph, ir.Graph]:
     """Make the attention to `made`, keys and values, attend to `earlier` ones where `branch` is true.
 
-    Returns: the keys and values for the next step, `nothing` in later ones; the nodes of the first step and of later ones.
+    Returns: the keys and values for the next step, `nothing` in later ones; the branches of the first step and of later
+    ones.
     """
     (attention,) = [node for node, _ in made[0].uses() if node.op_type == "Attention"]
     first_step, later = ir.Graph([], [], nodes=[], name="first_step"), ir.Graph([], [], nodes=[], name="later_steps")

@@ -20,7 +20,13 @@ from mpq.models.processor import save_processor
 from mpq.models.seq2seq import Seq2SeqModel
 
 TRIED = ("whisper",)
-_MEL = {"rate": "sampling_rate", "bins": "feature_size", "window": "n_fft", "hop": "hop_length", "seconds": "chunk_length"}
+_MEL = {
+    "rate": "sampling_rate",
+    "bins": "feature_size",
+    "window": "n_fft",
+    "hop": "hop_length",
+    "seconds": "chunk_length",
+}
 
 
 def describe(model: Any, processor: Any, layout: str, source: str) -> WhisperDescription:

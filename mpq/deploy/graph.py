@@ -212,7 +212,9 @@ def rewrite(graph: ir.Graph, weights: Mapping[str, SiteWeight], tied: Mapping[st
     Embeddings come first: a linear layer tied to one then finds its codes stored, and shares them.
     """
     names = {name: name for name in weights} | {name: source for name, source in tied.items() if source in weights}
-    found = [(graph.initializers.pop(name), weights[source]) for name, source in names.items() if name in graph.initializers]
+    found = [
+        (graph.initializers.pop(name), weights[source]) for name, source in names.items() if name in graph.initializers
+    ]
     for old, weight in found:
         for gather in [node for node, position in old.uses() if _takes_rows(node, position)]:
             indices = gather.inputs[1]

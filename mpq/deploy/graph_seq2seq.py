@@ -1,9 +1,9 @@
 """The two graphs of a Whisper in float32, with the names and inputs of Hugging Face Optimum's files.
 
-Readers of such files expect an encoder, and a *merged* decoder that serves the first step and all later ones. Its inputs
-`past_key_values.*` hold keys and values of the tokens so far (`decoder`) and of the encoder's output (`encoder`);
-`use_cache_branch` says whether they count. Its outputs `present.*` are the next step's inputs. Here the decoder is traced
-once, in transformers' own code, with the first kind as inputs; `cached_decoder` adds the rest.
+Readers of such files expect an encoder, and a *merged* decoder that serves the first step and all later ones. Its
+inputs `past_key_values.*` hold keys and values of the tokens so far (`decoder`) and of the encoder's output
+(`encoder`); `use_cache_branch` says whether they count. Its outputs `present.*` are the next step's inputs. Here the
+decoder is traced once, in transformers' own code, with the first kind as inputs; `cached_decoder` adds the rest.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,8 @@ class _Decoder(nn.Module):
         made = self.model.decoder(
             input_ids=input_ids, encoder_hidden_states=encoder_hidden_states, past_key_values=cache, use_cache=True
         )
-        both = zip(cache.self_attention_cache.layers, cache.cross_attention_cache.layers, strict=True)
+        layers: Any = (cache.self_attention_cache.layers, cache.cross_attention_cache.layers)
+        both = zip(*layers, strict=True)
         states = [tensor for own, cross in both for tensor in (own.keys, own.values, cross.keys, cross.values)]
         return self.proj_out(made.last_hidden_state), states
 

@@ -71,7 +71,9 @@ class Speed:
         rows = tape.op("Cast", [tape.op("Gather", [codes, indices])], {"to": ir.DataType.FLOAT})
         if zero:
             rows = tape.op("Sub", [rows, tape.op("Cast", zero, {"to": ir.DataType.FLOAT})])
-        scales = tape.op("Unsqueeze", [tape.op("Gather", [scale, indices]), constant(graph, "last_axis", np.array([-1]))])
+        scales = tape.op(
+            "Unsqueeze", [tape.op("Gather", [scale, indices]), constant(graph, "last_axis", np.array([-1]))]
+        )
         return tape.op("Mul", [rows, scales])
 
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:

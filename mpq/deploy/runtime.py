@@ -40,8 +40,7 @@ class OnnxRecognizer:
             UserError: onnxruntime is not installed, or the file is missing, damaged or not written by mpq.
         """
         self._session, self.description = open_file(Path(path), Description, threads)
-        self._give_back = onnxruntime.RunOptions()
-        self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._give_back = give_back()
 
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the logits `[frames, vocabulary]` of each waveform `[samples]`, at the model's sampling rate.
@@ -90,9 +89,9 @@ class OnnxRecognizer:
 
 
 def open_file(path: Path, form: type["Form"], threads: int | None) -> tuple[Any, "Form"]:
-    """Return the session and the description, of the class `form`, of an ONNX file that mpq wrote; see `OnnxRecognizer`.
+    """Return the session and the description (of the class `form`) of an ONNX file that mpq wrote.
 
-    Raises: UserError as there.
+    Raises: UserError, as `OnnxRecognizer` does.
     """
     try:
         import onnxruntime
@@ -113,6 +112,15 @@ def open_file(path: Path, form: type["Form"], threads: int | None) -> tuple[Any,
         session = None  # freed first, so that only one is in memory
         session = _session(path, options)
     return session, description
+
+
+def give_back() -> Any:
+    """Return the options of a run that returns its memory afterwards."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _session(path: Path | str, options: Any) -> Any:

@@ -8,7 +8,7 @@ Decoding is greedy, as in `mpq.evaluate`: the likeliest token at each step among
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq.deploy.log_mel import LogMel
-from mpq.deploy.runtime import VERSION, open_file, to_json
+from mpq.deploy.runtime import VERSION, give_back, open_file, to_json
 from mpq.deploy.timestamps import Segment, allow, spans
 from mpq.errors import UserError, first_line
 
@@ -95,7 +95,7 @@ class OnnxWhisper:
         self._texts = _read_vocabulary(folder)
         self._features = LogMel(**self.description.mel)
         self._prompt = _prompt(self.description, language)
-        self._give_back = _give_back()
+        self._give_back = give_back()
 
     @property
     def sampling_rate(self) -> int:
@@ -124,7 +124,9 @@ class OnnxWhisper:
         """
         lengths = [len(waveform) / self.sampling_rate for waveform in waveforms]
         if not self.description.has_times:
-            return [[Segment(text, 0.0, round(s, 2))] for text, s in zip(self.transcribe(waveforms), lengths, strict=True)]
+            return [
+                [Segment(text, 0.0, round(s, 2))] for text, s in zip(self.transcribe(waveforms), lengths, strict=True)
+            ]
         first = self.description.no_timestamps + 1
         found = [spans(row, first, s) for row, s in zip(self.tokens(waveforms, times=True), lengths, strict=True)]
         return [[Segment(self._text(text), start, end) for text, start, end in row] for row in found]
@@ -158,7 +160,12 @@ class OnnxWhisper:
 
         def step(tokens: NDArray[np.int64]) -> NDArray[np.float32]:
             nonlocal started
-            inputs = {TOKENS: tokens[:, -1:] if started else tokens, HIDDEN: hidden, BRANCH: np.array([started]), **past}
+            inputs = {
+                TOKENS: tokens[:, -1:] if started else tokens,
+                HIDDEN: hidden,
+                BRANCH: np.array([started]),
+                **past,
+            }
             logits, *present = self._decoder.run(None, inputs)
             for name, value in zip(names, present, strict=True):
                 if not (started and ".encoder." in name):
@@ -189,19 +196,12 @@ def _checked(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     return waveform
 
 
-def _give_back() -> Any:
-    """Options of a run that returns its memory afterwards."""
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
-
-
 def _check_cache(path: Path, decoder: Any, about: WhisperDescription) -> None:
     """Raises UserError if the decoder's inputs and outputs for the past are not those of its description."""
-    shapes = {value.name: value.shape[1::2] for value in decoder.get_inputs() if value.name.startswith("past_key_values")}
-    wanted = dict.fromkeys(cache_names(about.layers), [about.heads, about.width])
+    shapes = {
+        value.name: value.shape[1::2] for value in decoder.get_inputs() if value.name.startswith("past_key_values")
+    }
+    wanted = {name: [about.heads, about.width] for name in cache_names(about.layers)}
     outputs = [value.name for value in decoder.get_outputs()][1:]
     if shapes != wanted or outputs != [name.replace("past_key_values", "present") for name in wanted]:
         raise UserError(
@@ -214,7 +214,7 @@ def _prompt(about: WhisperDescription, language: str | None) -> list[int]:
     """The tokens before the text."""
     if about.transcribe is None:
         return [about.start, about.no_timestamps]
-    if language not in about.languages:
+    if language is None or language not in about.languages:
         known = ", ".join(sorted(about.languages))
         raise UserError(f"the model is multilingual, and language= must be one of {known}, but is {language}")
     return [about.start, about.languages[language], about.transcribe, about.no_timestamps]
@@ -233,7 +233,9 @@ def _read_vocabulary(folder: Path) -> dict[int, bytes]:
             if number not in special
         }
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} has a damaged {' or '.join(VOCABULARY)} ({first_line(error)}): export again") from None
+        raise UserError(
+            f"{folder} has a damaged {' or '.join(VOCABULARY)} ({first_line(error)}): export again"
+        ) from None
 
 
 def _bytes_of_characters() -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Times of segments, which a Whisper writes as tokens between the text, one for every 0.02 s of the recording.
 
-The rules for choosing tokens are those of the paper's decoding (Radford et al. 2022, section 4.5), as transformers applies them
-(`WhisperTimeStampLogitsProcessor`): times come in pairs (end of a segment, start of the next) and never decrease, the
-text begins with one, and one is chosen wherever all times together are likelier than any other token.
+The rules for choosing tokens are those of the paper's decoding (Radford et al. 2022, section 4.5), as transformers
+applies them (`WhisperTimeStampLogitsProcessor`): times come in pairs (end of a segment, start of the next) and never
+decrease, the text begins with one, and one is chosen wherever all times together are likelier than any other token.
 """
 
 from collections.abc import Sequence

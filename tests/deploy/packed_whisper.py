@@ -1,4 +1,4 @@
-"""A tiny Whisper with tokens for times, whose texts are varied, packed at mixed precisions."""
+"""A tiny Whisper whose texts are varied, packed at mixed precisions."""
 
 import torch
 from tiny_whisper import ARCHITECTURE
@@ -12,8 +12,12 @@ RATE = 16_000
 
 
 def packed_whisper(folder, bits, multilingual=False):
-    """Write a model of random weights; its sites take `bits` in turn, and its texts end with its positions."""
-    model, processor = from_scratch(ARCHITECTURE | {"vocab_size": 262 + TIMES, "decoder_layers": 2}, seed=0)
+    """Write a model of random weights; its sites take `bits` in turn, and its texts end with its positions.
+
+    A multilingual one has no tokens for times and suppresses none. Returns what a folder is loaded as.
+    """
+    vocabulary = 262 if multilingual else 262 + TIMES
+    model, processor = from_scratch(ARCHITECTURE | {"vocab_size": vocabulary, "decoder_layers": 2}, seed=0)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name != "model.encoder.embed_positions.weight":

@@ -1,7 +1,6 @@
 """onnx-asr, a program that is not ours, reads an exported Whisper; skipped where it is not installed."""
 
 import pytest
-import torch
 from packed_whisper import packed_whisper, recordings
 
 from mpq.deploy.onnx_export import export
@@ -19,9 +18,5 @@ def test_its_texts_are_ours(tmp_path, rng):
     ours = OnnxWhisper(folder, language="en", threads=1)
     for waveform in recordings(rng, 1.2, 3.4):
         wanted = ours.transcribe([waveform])[0]
-        assert len(set(wanted)) > 3
-        assert theirs.recognize(waveform, language="en").strip() == wanted.strip()
-
-
-def test_the_language_must_be_known(tmp_path):
-    pass
+        assert len(set(wanted)) > 1
+        assert theirs.recognize(waveform, language="en") == wanted.removeprefix(" ")

@@ -220,6 +220,12 @@ def describe(model, **fields):
     onnx.helper.set_model_props(model, {"mpq": json.dumps(entry | fields)})
 
 
+def changed(path, **fields):
+    model = onnx.load(path)
+    describe(model, **fields)
+    return model
+
+
 def refused(folder, told, **options):
     with pytest.raises(UserError, match=told) as caught:
         OnnxWhisper(folder, **options)
@@ -243,12 +249,20 @@ def test_what_does_not_belong_together_is_refused_in_a_sentence(memory, speed):
         refused(broken(memory, name, lambda model: describe(model, layout="tiny")), "layout tiny, which must be one of")
         refused(broken(memory, name, lambda model: describe(model, version=1)), "not written by this version of mpq")
     heads = broken(memory, ENCODER, lambda model: describe(model, heads=4, width=4))
-    changed = onnx.load(heads / DECODER)
-    describe(changed, heads=4, width=4)
-    onnx.save(changed, heads / DECODER)
+    onnx.save(changed(heads / DECODER, heads=4, width=4), heads / DECODER)
     refused(heads, "the cache of .* does not fit: the model has 2 layers of 4 heads of width 4")
     with pytest.raises(UserError, match="one of the two files of a Whisper: name its folder"):
         runtime.OnnxRecognizer(memory / ENCODER)
+
+
+def test_a_multilingual_model_is_told_the_language(memory, rng):
+    tongues = {"languages": {"en": 258, "de": 258}, "transcribe": 259}
+    folder = broken(memory, ENCODER, lambda model: describe(model, **tongues))
+    onnx.save(changed(folder / DECODER, **tongues), folder / DECODER)
+    for language in (None, "english"):
+        refused(folder, f"multilingual, and language= must be one of de, en, but is {language}", language=language)
+    heard = recordings(rng, 1)
+    assert OnnxWhisper(folder, "en", threads=1).tokens(heard) != OnnxWhisper(memory, threads=1).tokens(heard)
 
 
 def test_only_an_earlier_export_is_replaced(packed, memory, tmp_path):
