@@ -1,8 +1,8 @@
 """A Whisper as a folder of ONNX files, with the names that Hugging Face Optimum gives them, which other programs load.
 
 Beside the two graphs lie what these programs read: config.json, generation_config.json and the processor's files, also
-in their older forms (preprocessor_config.json, vocab.json, added_tokens.json), which onnx-asr and mpq's own runtime
-need. config.json has no block of mpq's, since the weights are in the ONNX files.
+in their older forms (preprocessor_config.json, vocab.json, added_tokens.json), which onnx-asr, Optimum's transformers 4
+and mpq's own runtime need. config.json has no block of mpq's, since the weights are in the ONNX files.
 """
 
 import json
@@ -89,6 +89,11 @@ def write_beside(folder: Path, model: Any, processor: Any) -> None:
     """Write the other files into `folder`."""
     save_processor(folder, processor)
     processor.feature_extractor.save_pretrained(folder)
+    about = folder / "tokenizer_config.json"
+    settings = json.loads(about.read_text(encoding="utf-8"))
+    if isinstance(settings.get("extra_special_tokens"), list):  # only transformers 5 knows it; both know the older name
+        settings["additional_special_tokens"] = settings.pop("extra_special_tokens")
+        _write_json(about, settings)
     config = json.loads(model.config.to_json_string(use_diff=False))
     for name in ("quantization_config", "_name_or_path"):
         config.pop(name, None)

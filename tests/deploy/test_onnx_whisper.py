@@ -18,6 +18,7 @@ from mpq.deploy.onnx_export import export
 from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper, cache_names
 from mpq.errors import UserError
 from mpq.models.loading import speech_model
+from mpq.models.processor import load_processor
 from mpq.models.speech import Choices
 
 HEADS, WIDTH, HIDDEN = 2, 8, 16
@@ -199,6 +200,9 @@ def test_the_files_are_those_that_other_programs_read(packed, speed):
     assert files >= {ENCODER, DECODER, "config.json", "generation_config.json", "preprocessor_config.json"}
     assert files >= {"tokenizer.json", "tokenizer_config.json", "vocab.json", "added_tokens.json", "normalizer.json"}
     config = json.loads((speed / "config.json").read_text())
+    assert "extra_special_tokens" not in json.loads((speed / "tokenizer_config.json").read_text())  # of transformers 5
+    tokenizer = load_processor(speed).tokenizer
+    assert tokenizer.all_special_ids == packed[2].tokenizer.all_special_ids
     assert config["num_mel_bins"] == 80 and config["model_type"] == "whisper" and "quantization_config" not in config
     tokens = json.loads((speed / "vocab.json").read_text()) | json.loads((speed / "added_tokens.json").read_text())
     assert sorted(tokens.values()) == list(range(262 + TIMES))
