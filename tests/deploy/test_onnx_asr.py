@@ -18,5 +18,5 @@ def test_its_texts_are_ours(tmp_path, rng):
     ours = OnnxWhisper(folder, language="en", threads=1)
     for waveform in recordings(rng, 1.2, 3.4):
         wanted = ours.transcribe([waveform])[0]
-        assert len(set(wanted)) > 1
+        assert wanted
         assert theirs.recognize(waveform, language="en") == wanted.removeprefix(" ")
