@@ -1,4 +1,4 @@
-"""Write a compressed model as one ONNX file, with every weight at its own precision.
+"""Write a compressed model as ONNX, one file for CTC and a folder for Whisper, with every weight at its own precision.
 
 ONNX stores weights in 2, 4 or 8 bits, so 3-bit weights take 4 bits and 5- to 7-bit weights take 8. If your own program
 runs a file of layout speed on x86 without VNNI, it must set ONNX Runtime's session option
@@ -23,20 +23,23 @@ class Options:
     layout: Literal["speed", "memory"] = option(
         "speed", "speed: 8-bit integer arithmetic; memory: weights stay packed in memory, float32 arithmetic"
     )
-    output: Path | None = option(None, "the file; default: <model>/onnx/model_<layout>.onnx")
-    overwrite: bool = option(False, "replace a file that exists")
+    output: Path | None = option(
+        None, "the file, <model>/onnx/model_<layout>.onnx; for a Whisper a folder, <model>/onnx/<layout>"
+    )
+    overwrite: bool = option(False, "replace what an earlier export wrote")
 
 
 @command(Options)
 def main(chosen: Options) -> None:
     """Write the file and print its size."""
-    from mpq.deploy.onnx_export import export  # here, since it takes seconds that --help need not wait for
+    from mpq.deploy.onnx_export import default_output, export  # here: takes seconds that --help need not wait for
 
-    output = chosen.output or chosen.model / "onnx" / f"model_{chosen.layout}.onnx"
-    if output.is_file() and not chosen.overwrite:
-        raise UserError(f"{output} exists: overwrite=true replaces it, output=FILE keeps both")
+    output = chosen.output or default_output(chosen.model, chosen.layout)
+    if (output.is_file() or any(output.glob("*.onnx"))) and not chosen.overwrite:
+        raise UserError(f"{output} exists: overwrite=true replaces it, output=PATH keeps both")
     path = export(chosen.model, output, chosen.layout)
-    print(f"{path}  {path.stat().st_size:,} bytes, layout {chosen.layout}")
+    size = sum(file.stat().st_size for file in (sorted(path.glob("*.onnx")) or [path]))
+    print(f"{path}  {size:,} bytes, layout {chosen.layout}")
 
 
 if __name__ == "__main__":

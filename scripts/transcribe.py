@@ -22,11 +22,11 @@ class Options:
     audio: tuple[Path, ...] = positional("wav, flac, ogg, opus or mp3; with ffmpeg installed, m4a, webm and others")
     model: str | None = option(
         None,
-        "a folder that mpq or transformers wrote, a name on the Hub (NAME or NAME@REVISION), or an .onnx file of "
-        "scripts/export.py; default: "
+        "a folder that mpq or transformers wrote, a name on the Hub (NAME or NAME@REVISION), or what "
+        "scripts/export.py wrote (an .onnx file, for a Whisper a folder); default: "
         "the shipped tiny_wav2vec2, which is trained only on the 473 words of the embedded corpus",
     )
-    json: bool = option(False, "print one JSON object per line: file, seconds, text, times of the words")
+    json: bool = option(False, "print one JSON object per line: file, seconds, text, times of words or segments")
     chunk_seconds: float = option(30.0, "length of the chunks into which longer recordings are split")
     margin_seconds: float = option(
         5.0,
@@ -44,7 +44,7 @@ def main(chosen: Options) -> int:
 
     check_exist(chosen.audio)
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
-    recognizer = open_recognizer(model, chosen.device, chosen.language)
+    recognizer = open_recognizer(model, chosen.device, chosen.language, times=chosen.json)
     if getattr(recognizer, "step", 0) is None:
         tell_unused(chosen, ("chunk_seconds", "margin_seconds"), "this model hears each recording whole")
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)

@@ -20,6 +20,7 @@ LONGEST_FIRST = (
     "pipeline/test_kill_and_resume.py",
     "test_sweep.py",
     "deploy/test_onnx_export.py",
+    "deploy/test_onnx_whisper.py",
     "quant/test_compiled.py",
     "test_settings.py",
     "compress/test_every_class.py",

@@ -11,7 +11,7 @@ from the codes.
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 from onnxscript.optimizer import optimize_ir
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpq.checkpoint.format import PackedSite, packed_name, scale_name
 from mpq.checkpoint.packing import unpack
@@ -45,14 +45,20 @@ def float_graph(speech: CtcModel, opset: int) -> ir.Model:
     if speech.takes_attention_mask:
         inputs[MASK] = torch.ones(audio.shape, dtype=torch.long)
         inputs[MASK][1, audio.shape[1] // 2 :] = 0
+    return trace(speech.model, inputs, {name: {0: batch, 1: samples} for name in inputs}, opset)
+
+
+def trace(module: nn.Module, inputs: Mapping[str, Any], axes: Mapping[str, Any], opset: int) -> ir.Model:
+    """Return the graph of a call of `module` with the keyword arguments `inputs`.
+
+    `axes`: their dynamic shapes, as `torch.onnx.export` takes them.
+    """
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
-            speech.model,
-            kwargs=inputs,
+            module,
+            kwargs=dict(inputs),
             dynamo=True,
-            input_names=list(inputs),
-            output_names=[OUTPUT],
-            dynamic_shapes={name: {0: batch, 1: samples} for name in inputs},
+            dynamic_shapes=dict(axes),
             opset_version=opset,
             optimize=False,
             verbose=False,
@@ -62,8 +68,14 @@ def float_graph(speech: CtcModel, opset: int) -> ir.Model:
     return program.model
 
 
-def finish(model: ir.Model) -> None:
-    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and sort the nodes."""
+Shapes = Mapping[str, Sequence[int | str]]
+
+
+def finish(model: ir.Model, inputs: Shapes, outputs: Shapes) -> None:
+    """Drop what a runtime doesn't need (traces, types of inner values, unused weights) and sort the nodes.
+
+    `inputs` and `outputs` hold the names and shapes, in the graph's order; outputs are float32.
+    """
     graph = model.graph
     graph.sort()
     common.RemoveUnusedNodesPass()(model)
@@ -72,14 +84,15 @@ def finish(model: ir.Model) -> None:
     results = {value for part in parts for value in part.outputs}
     for node in graph.all_nodes():
         for value in node.outputs:
-            value.shape = value.shape if value in graph.outputs else None
+            value.shape = None
             value.type = value.type if value in results else None
     for value in (value for part in parts for value in part.initializers.values()):
         value.shape, value.type = None, None  # the tensor has both
         value.metadata_props.clear()
-    for value, name in ((graph.inputs[0], "samples"), (graph.outputs[0], "frames")):
-        assert value.shape is not None
-        value.shape = ir.Shape(["batch", name, *value.shape[2:]])
+    for value, (name, shape) in zip(graph.inputs, inputs.items(), strict=True):
+        value.name, value.shape = name, ir.Shape(shape)
+    for value, (name, shape) in zip(graph.outputs, outputs.items(), strict=True):
+        value.name, value.shape, value.type = name, ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
     common.NameFixPass()(model)
     for node in graph.all_nodes():
         node.name = None  # optional in ONNX
@@ -172,6 +185,10 @@ class Layout(Protocol):
 
     frames_at_once: int
 
+    def for_decoder(self) -> "Layout":
+        """Return the layout for a graph that computes one token at a time."""
+        ...
+
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """Return `inputs @ weight.T`: float32 `[..., in]` -> `[..., out]`."""
         ...
@@ -180,17 +197,35 @@ class Layout(Protocol):
         """Return the output of `conv`, whose input is float32 `[batch, in, time]`, or None to keep the node."""
         ...
 
+    def embedding(self, graph: ir.Graph, indices: ir.Value, weight: SiteWeight) -> ir.Value:
+        """Return the rows of the weight that `indices` name: int64 `[...]` -> float32 `[..., in]`."""
+        ...
+
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
         """Return the weight itself, float32 `[out, in, ...]`."""
         ...
 
 
 def rewrite(graph: ir.Graph, weights: Mapping[str, SiteWeight], tied: Mapping[str, str], layout: Layout) -> None:
-    """Replace, in place, every initializer that is a site or tied to one; a site that no node reads is skipped."""
+    """Replace, in place, every initializer that is a site or tied to one; a site that no node reads is skipped.
+
+    Embeddings come first: a linear layer tied to one then finds its codes stored, and shares them.
+    """
     names = {name: name for name in weights} | {name: source for name, source in tied.items() if source in weights}
-    for name, source in names.items():
-        if name in graph.initializers:
-            _replace(graph, graph.initializers.pop(name), weights[source], layout)
+    found = [
+        (graph.initializers.pop(name), weights[source]) for name, source in names.items() if name in graph.initializers
+    ]
+    for old, weight in found:
+        for gather in [node for node, position in old.uses() if _takes_rows(node, position)]:
+            indices = gather.inputs[1]
+            assert indices is not None
+            _substitute(graph, gather, layout.embedding(graph, indices, weight))
+    for old, weight in found:
+        _replace(graph, old, weight, layout)
+
+
+def _takes_rows(node: ir.Node, position: int) -> bool:
+    return node.op_type == "Gather" and position == 0 and node.attributes.get_int("axis", 0) == 0
 
 
 def _replace(graph: ir.Graph, old: ir.Value, weight: SiteWeight, layout: Layout) -> None:

@@ -35,9 +35,18 @@ class Speed:
         self._scales = scales
         self.frames_at_once = frames_at_once
 
+    def for_decoder(self) -> "Speed":
+        """See `Layout`."""
+        return self
+
     def linear(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
-        return self._product(graph, inputs, weight, weight.codes.T, taps=None)
+        rows = graph.initializers.get(weight.name)  # of an embedding that the layer is tied to
+        if rows is None:
+            codes = _int8(graph, weight, _stored(graph, weight, weight.codes.T))
+        else:
+            codes = ir.tape.Tape(graph).op("Transpose", [_int8(graph, weight, rows)], {"perm": [1, 0]})
+        return self._product(graph, inputs, weight, codes, taps=None)
 
     def convolution(self, graph: ir.Graph, conv: ir.Node, weight: SiteWeight) -> ir.Value | None:
         """See `Layout`."""
@@ -49,10 +58,23 @@ class Speed:
         tape = ir.tape.Tape(graph)
         (stride,) = conv.attributes["strides"].as_ints() if "strides" in conv.attributes else [1]
         in_time = tape.op("Transpose", [inputs], {"perm": [0, 2, 1]})
-        codes = weight.codes.transpose(2, 1, 0).reshape(kernel * channels, -1)
+        in_order = weight.codes.transpose(2, 1, 0).reshape(kernel * channels, -1)
+        codes = _int8(graph, weight, _stored(graph, weight, in_order))
         product = self._product(graph, in_time, weight, codes, taps=(kernel, stride))
         shifted = product if bias is None else tape.op("Add", [product, bias])
         return tape.op("Transpose", [shifted], {"perm": [0, 2, 1]})
+
+    def embedding(self, graph: ir.Graph, indices: ir.Value, weight: SiteWeight) -> ir.Value:
+        """See `Layout`. Only the rows that are taken become float32."""
+        tape = ir.tape.Tape(graph)
+        codes, (scale, zero) = _int8(graph, weight, _stored(graph, weight, weight.codes)), _scale(graph, weight)
+        rows = tape.op("Cast", [tape.op("Gather", [codes, indices])], {"to": ir.DataType.FLOAT})
+        if zero:
+            rows = tape.op("Sub", [rows, tape.op("Cast", zero, {"to": ir.DataType.FLOAT})])
+        scales = tape.op(
+            "Unsqueeze", [tape.op("Gather", [scale, indices]), constant(graph, "last_axis", np.array([-1]))]
+        )
+        return tape.op("Mul", [rows, scales])
 
     def weight(self, graph: ir.Graph, weight: SiteWeight) -> ir.Value:
         """See `Layout`."""
@@ -68,15 +90,15 @@ class Speed:
         graph: ir.Graph,
         inputs: ir.Value,
         weight: SiteWeight,
-        codes: NDArray[np.int8],
+        codes: ir.Value,
         taps: tuple[int, int] | None,
     ) -> ir.Value:
         """`inputs` `[..., in]`, or their windows over time (`taps`), times `codes` `[in, out]`, times the scales."""
         tape = ir.tape.Tape(graph)
         quantized = integer_inputs(graph, inputs, weight.name.removesuffix(".weight"), self._scales)
         values = quantized.values if taps is None else _windows(graph, quantized.values, *taps)
-        (stored, *stored_zero), scale = _codes(graph, weight, codes)
-        sums = tape.op("MatMulInteger", [values, stored, quantized.zero, *stored_zero])
+        scale, zero = _scale(graph, weight)
+        sums = tape.op("MatMulInteger", [values, codes, quantized.zero, *zero])
         product = tape.op("Cast", [sums], {"to": ir.DataType.FLOAT})
         if quantized.per_token:
             return tape.op("Mul", [tape.op("Mul", [product, scale]), quantized.scale])
@@ -96,21 +118,29 @@ def _windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.
     return tape.op("Concat", taps, {"axis": 2}) if kernel > 1 else taps[0]
 
 
-def _codes(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> tuple[list[ir.Value], ir.Value]:
-    """`codes` `[in, out]` as int8, their zero point unless it is 0, and their scale `[out]`.
+def _stored(graph: ir.Graph, weight: SiteWeight, codes: NDArray[np.int8]) -> ir.Value:
+    """The `codes` of the weight, in an order of their own, as an initializer."""
+    return ir.tape.Tape(graph).initializer(weight.tensor(codes))
 
-    A half-step grid becomes a whole-step grid with half the scale.
-    """
+
+def _int8(graph: ir.Graph, weight: SiteWeight, value: ir.Value) -> ir.Value:
+    """Stored codes as int8; those of a half-step grid on the whole-step grid `2 code`, for `_scale`."""
     tape = ir.tape.Tape(graph)
-    value, scale, zero = tape.initializer(weight.tensor(codes)), weight.scale, []
-    if weight.offset:  # scale * (code + 1/2) = scale / 2 * (2 code + 1), exactly
+    if weight.offset:
         # Add and Mul do not support int8, and going through int32 would take four times the memory at load.
         bits, one = tape.op("Cast", [value], {"to": ir.DataType.UINT8}), constant(graph, "one", np.uint8(1))
-        value, scale = tape.op("BitShift", [bits, one], {"direction": "LEFT"}), scale / 2
-        zero = [constant(graph, "minus_one", np.int8(-1))]
-    if value.dtype != ir.DataType.INT8:
-        value = tape.op("Cast", [value], {"to": ir.DataType.INT8})
-    return [value, *zero], constant(graph, f"{weight.name}_scale", scale)
+        value = tape.op("BitShift", [bits, one], {"direction": "LEFT"})
+    return value if value.dtype == ir.DataType.INT8 else tape.op("Cast", [value], {"to": ir.DataType.INT8})
+
+
+def _scale(graph: ir.Graph, weight: SiteWeight) -> tuple[ir.Value, list[ir.Value]]:
+    """The scale `[out]` of the codes of `_int8`, and their zero point unless it is 0.
+
+    A half-step grid becomes a whole-step grid with half the scale: `scale (code + 1/2) = scale / 2 (2 code + 1)`.
+    """
+    scale = weight.scale / 2 if weight.offset else weight.scale
+    zero = [constant(graph, "minus_one", np.int8(-1))] if weight.offset else []
+    return constant(graph, f"{weight.name}_scale", scale), zero
 
 
 def _is_plain(conv: ir.Node) -> bool:

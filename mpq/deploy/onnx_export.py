@@ -1,4 +1,4 @@
-"""Writes a packed folder as one ONNX file, with every weight at its own precision.
+"""Writes a packed model as ONNX, with every weight at its own precision: one file for CTC, a folder for Whisper.
 
 The model is traced in float32; then the codes of each packed weight replace it (`graph.rewrite`), in one of two
 layouts: `speed` or `memory`. Codes and scales are those of the packed file, never requantized.
@@ -6,28 +6,37 @@ layouts: `speed` or `memory`. Codes and scales are those of the packed file, nev
 
 import importlib.util
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpq.checkpoint.format import read_declared
+from mpq.deploy.runtime import LAYOUTS
+from mpq.deploy.runtime_seq2seq import ENCODER
 from mpq.errors import UserError
 from mpq.files import check_writable, replacing
+from mpq.models.kinds import SEQ2SEQ, kind_of
 from mpq.progress import work
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from mpq.deploy.graph import Layout
-    from mpq.deploy.runtime import Description
 
-LAYOUTS = ("speed", "memory")
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _OPSET, _IR_VERSION = 25, 13  # the first with INT2; since 23 attention is one operator, faster than its parts
 _MICROSOFT = 1  # version of ONNX Runtime's own operators
 
 
+def default_output(folder: Path, layout: str) -> Path:
+    """Return where the packed `folder` is exported to: a file, or for a Whisper a folder of its own."""
+    return folder / "onnx" / (layout if _is_whisper(folder) else f"model_{layout}.onnx")
+
+
 def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Path:
-    """Write the packed folder as the ONNX file `output`, with the processor's files beside it, and return the path.
+    """Write the packed folder as ONNX, with the processor's files beside it, and return `output`.
+
+    `output` is a file, or for a Whisper a folder.
 
     Raises:
         UserError: the layout is unknown, `folder` is not a packed model or its model can't be exported, the extra
@@ -36,40 +45,59 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
     check_installed()
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
-    output = Path(output)
-    if output.is_dir():
-        raise UserError(f"{output} is a folder: name the ONNX file to write")
-    check_writable(output)
-    read_declared(Path(folder))  # tells a wrong folder before the imports, which take seconds
+    folder, output = Path(folder), Path(output)
+    whisper = _is_whisper(folder)  # tells a wrong folder before the imports, which take seconds
+    _check_output(output, whisper)
     from mpq.checkpoint.packed import load_packed, read_folder
-    from mpq.deploy import graph, runtime
-    from mpq.deploy.graph import read_weights, rewrite
-    from mpq.deploy.slices import in_slices
-    from mpq.models.ctc import CtcModel
+    from mpq.deploy import export_ctc, export_seq2seq, runtime
+    from mpq.deploy.graph import read_weights
 
+    kind: Any = export_seq2seq if whisper else export_ctc
     with work("Exporting", 4, "steps") as steps:
         steps.report(0, "reading the folder")
-        config, sites, tied, stored = read_folder(Path(folder))
+        config, sites, tied, stored = read_folder(folder)
         check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
         model, processor = load_packed(folder)
-        description = describe(model, processor, layout, config["quantization_config"]["sha256"])
+        description = kind.describe(model, processor, layout, config["quantization_config"]["sha256"])
         weights = read_weights(sites, stored)
         choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
         steps.report(1, "tracing the model")
-        program = graph.float_graph(CtcModel(model, processor), _OPSET)
+        programs = kind.trace(model, processor, _OPSET)
         steps.report(2, "inserting packed weights")
-        rewrite(program.graph, weights, tied, choice)
-        convolutions = description.frame_steps[: len(model.config.conv_kernel)]  # without an adapter's
-        in_slices(program.graph, convolutions, choice.frames_at_once)
-        graph.finish(program)
-        program.opset_imports["com.microsoft"] = _MICROSOFT
-        program.ir_version = _IR_VERSION
-        program.producer_name = "mpq"
-        program.metadata_props[runtime.METADATA_KEY] = description.to_json()
-        steps.report(3, "writing the file")
-        _write(program, output, processor)
+        kind.insert(programs, model, weights, tied, choice)
+        for program in programs.values():
+            program.opset_imports["com.microsoft"] = _MICROSOFT
+            program.ir_version = _IR_VERSION
+            program.producer_name = "mpq"
+            program.metadata_props[runtime.METADATA_KEY] = description.to_json()
+        steps.report(3, "writing")
+        try:
+            if whisper:
+                _write_folder(programs, output, lambda into: kind.write_beside(into, model, processor))
+            else:
+                _write_file(programs[""], output)
+                kind.write_beside(output.parent, model, processor)
+        except OSError as error:
+            raise UserError(f"{output} can't be written: {os.strerror(error.errno or 0)}") from error
         steps.report(4)
     return output
+
+
+def _is_whisper(folder: Path) -> bool:
+    config, _, _ = read_declared(folder)
+    return kind_of(config) == SEQ2SEQ
+
+
+def _check_output(output: Path, whisper: bool) -> None:
+    if not whisper and output.is_dir():
+        raise UserError(f"{output} is a folder: name the ONNX file to write")
+    if whisper and output.exists() and not (output / ENCODER).is_file() and not _is_empty(output):
+        raise UserError(f"{output} must be a folder that is new, empty or of an earlier export of a Whisper")
+    check_writable(output)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def check_installed() -> None:
@@ -93,69 +121,19 @@ def _layout(name: str, model: Any) -> "Layout":
     return Speed(take_activations(model), frames_at_once=2 if grouped else 8)
 
 
-def _write(program: "ir.Model", output: Path, processor: Any) -> None:
+def _write_folder(programs: Mapping[str, "ir.Model"], output: Path, beside: Callable[[Path], None]) -> None:
+    with replacing(output) as temporary:
+        temporary.mkdir()
+        for name, program in programs.items():
+            _write_file(program, temporary / name)
+        beside(temporary)
+
+
+def _write_file(program: "ir.Model", output: Path) -> None:
     import onnx
     import onnx_ir as ir
 
     model = ir.to_proto(program)
     onnx.checker.check_model(model)
-    try:
-        with replacing(output) as temporary:
-            onnx.save(model, temporary)
-        processor.save_pretrained(output.parent)
-    except OSError as error:
-        raise UserError(f"{output} can't be written: {os.strerror(error.errno or 0)}") from error
-
-
-# wav2vec2-conformer exports without an error but with wrong logits: its table of positions grows with the audio.
-TRIED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
-
-
-def describe(model: Any, processor: Any, layout: str, source: str) -> "Description":
-    """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
-
-    Raises:
-        UserError: there is no processor, the export of this model type is untested, or the tokenizer is not
-            transformers' `Wav2Vec2CTCTokenizer`, the only one whose decoding the runtime reproduces.
-    """
-    import torch
-
-    from mpq.deploy.runtime import Description
-    from mpq.models.ctc import CtcModel
-
-    if processor is None:
-        raise UserError("the folder has no processor: add the files that its save_pretrained writes")
-    if model.config.model_type not in TRIED:
-        raise UserError(
-            f"export is tested only for the model types {', '.join(TRIED)}, whose ONNX logits match PyTorch's; "
-            f"this model is {model.config.model_type}: use its folder, in scripts/transcribe.py or in transformers"
-        )
-    speech, tokenizer = CtcModel(model, processor), processor.tokenizer
-    if type(tokenizer).__name__ != "Wav2Vec2CTCTokenizer":
-        raise UserError(f"the tokenizer must be a Wav2Vec2CTCTokenizer, not a {type(tokenizer).__name__}")
-    description = Description(
-        layout=layout,
-        sampling_rate=int(speech.sampling_rate),
-        do_normalize=bool(processor.feature_extractor.do_normalize),
-        attention_mask=speech.takes_attention_mask,
-        vocabulary=tokenizer.convert_ids_to_tokens(list(range(model.config.vocab_size))),
-        blank=tokenizer.pad_token,
-        word_delimiter=tokenizer.word_delimiter_token,
-        between_words=tokenizer.replace_word_delimiter_char,
-        lower_case=bool(tokenizer.do_lower_case),
-        frame_steps=_frame_steps(model.config),
-        source=source,
-    )
-    lengths = torch.arange(1_000, 50_000, 777)
-    if speech.frames(lengths).tolist() != [description.frames(length) for length in lengths.tolist()]:
-        raise UserError(
-            f"{type(model).__name__} computes its number of frames in a way that can't be written into an ONNX file"
-        )
-    return description
-
-
-def _frame_steps(config: Any) -> list[tuple[int, int]]:
-    steps = list(zip(config.conv_kernel, config.conv_stride, strict=True))
-    if getattr(config, "add_adapter", False):
-        steps += [(1, config.adapter_stride)] * config.num_adapter_layers  # padded: as if the kernel were 1
-    return [(int(kernel), int(stride)) for kernel, stride in steps]
+    with replacing(output) as temporary:
+        onnx.save(model, temporary)

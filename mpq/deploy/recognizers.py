@@ -13,6 +13,7 @@ import numpy as np
 from mpq.data.audio import Recording
 from mpq.deploy.chunks import MARGIN, SECONDS, chunked_logits
 from mpq.deploy.pauses import pieces
+from mpq.deploy.timestamps import Segment
 from mpq.errors import UserError
 
 
@@ -27,10 +28,15 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """The text of a recording; `words` is None if the model's tokenizer does not report where words begin."""
+    """The text of a recording, and times.
+
+    `words` is None if the model's tokenizer does not report where words begin, `segments` if the model writes no times
+    or none were asked for.
+    """
 
     text: str
     words: tuple[Word, ...] | None
+    segments: tuple[Segment, ...] | None = None
 
 
 def transcript(characters: np.ndarray, tokenizer: Any, frame_seconds: float) -> Transcript:
@@ -106,11 +112,15 @@ class FrameRecognizer:
 
 @dataclass(frozen=True)
 class TextRecognizer:
-    """A model that writes the text of at most `longest` seconds (None: of any length): `text` maps samples to it."""
+    """A model that writes the text of at most `longest` seconds (None: of any length): `text` maps samples to it.
+
+    `segments` maps samples to the segments of their text; None if the text is to have no times.
+    """
 
     text: Callable[[np.ndarray], str]
     rate: int
     longest: float | None
+    segments: Callable[[np.ndarray], list[Segment]] | None = None
 
     def transcribe(self, recording: Recording, seconds: float = SECONDS, margin: float = MARGIN) -> Transcript:
         """Transcribe a recording at `rate` in pieces of `seconds`, which end in a pause in their last two margins.
@@ -121,8 +131,18 @@ class TextRecognizer:
         if self.longest is not None and seconds > self.longest:
             raise UserError(f"chunk_seconds={seconds:g} must be at most {self.longest:g}, all that the model takes")
         size, inner = round(seconds * self.rate), round(margin * self.rate)
-        texts = [self.text(piece) for piece in pieces(recording.blocks, recording.samples, size, inner, self.rate)]
-        return Transcript(_spaced(" ".join(texts)), None)
+        parts = pieces(recording.blocks, recording.samples, size, inner, self.rate)
+        if self.segments is None:
+            return Transcript(_spaced(" ".join(self.text(piece) for piece in parts)), None)
+        found: list[Segment] = []
+        begin = 0.0
+        for piece in parts:
+            found += [
+                Segment(_spaced(one.text), round(begin + one.start, 2), round(begin + one.end, 2))
+                for one in self.segments(piece)
+            ]
+            begin += len(piece) / self.rate
+        return Transcript(" ".join(one.text for one in found if one.text), None, tuple(found))
 
 
 def _not_nan(frames: np.ndarray) -> np.ndarray:

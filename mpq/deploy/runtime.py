@@ -16,14 +16,14 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpq.errors import UserError, first_line
 
-FILE = "model.onnx"  # read when a folder is given instead of a file
+LAYOUTS = ("speed", "memory")
 _QUIET = 3  # errors only
 
 
@@ -39,28 +39,8 @@ class OnnxRecognizer:
         Raises:
             UserError: onnxruntime is not installed, or the file is missing, damaged or not written by mpq.
         """
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError("onnxruntime must be installed: pip install -e '.[onnx]' -c constraints.txt") from None
-        if not Path(path).is_file():
-            raise UserError(f"{path} is not a file: name an ONNX file that scripts/export.py wrote")
-        options: Any = onnxruntime.SessionOptions()
-        options.log_severity_level = _QUIET
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        # Else, when an input length recurs, ONNX Runtime allocates a block for it in addition to its memory pool.
-        options.enable_mem_pattern = False
-        self._session: Any = _session(path, options)
-        self.description = read_description(
-            self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path)
-        )
-        if self.description.layout == "speed" and saturates():
-            add_exactly(options)
-            self._session = None  # freed first, so that only one is in memory
-            self._session = _session(path, options)
-        self._give_back = onnxruntime.RunOptions()
-        self._give_back.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._session, self.description = open_file(Path(path), Description, threads)
+        self._give_back = give_back()
 
     def logits(self, waveforms: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Return the logits `[frames, vocabulary]` of each waveform `[samples]`, at the model's sampling rate.
@@ -108,6 +88,41 @@ class OnnxRecognizer:
         return waveform
 
 
+def open_file(path: Path, form: type["Form"], threads: int | None) -> tuple[Any, "Form"]:
+    """Return the session and the description (of the class `form`) of an ONNX file that mpq wrote.
+
+    Raises: UserError, as `OnnxRecognizer` does.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime must be installed: pip install -e '.[onnx]' -c constraints.txt") from None
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: name an ONNX file that scripts/export.py wrote")
+    options: Any = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    # Else, when an input length recurs, ONNX Runtime allocates a block for it in addition to its memory pool.
+    options.enable_mem_pattern = False
+    session: Any = _session(path, options)
+    description = read_description(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path), form)
+    if description.layout == "speed" and saturates():
+        add_exactly(options)
+        session = None  # freed first, so that only one is in memory
+        session = _session(path, options)
+    return session, description
+
+
+def give_back() -> Any:
+    """Return the options of a run that returns its memory afterwards."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
 def _session(path: Path | str, options: Any) -> Any:
     import onnxruntime
 
@@ -147,7 +162,7 @@ def add_exactly(options: Any) -> None:
 
 
 METADATA_KEY = "mpq"
-_VERSION = 2  # files of version 1 saturate on some processors
+VERSION = 2  # files of version 1 saturate on some processors
 
 
 @dataclass(frozen=True)
@@ -171,8 +186,9 @@ class Description:
     lower_case: bool
     frame_steps: Sequence[tuple[int, int]]
     source: str
-    version: int = _VERSION
+    version: int = VERSION
     between_words: str = " "
+    KIND: ClassVar[str] = "ctc"
 
     def frames(self, samples: int) -> int:
         """Return the number of output frames of a recording of `samples` samples."""
@@ -182,19 +198,34 @@ class Description:
 
     def to_json(self) -> str:
         """Return the entry's text."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return to_json(self)
 
 
-def read_description(text: str | None, name: str) -> Description:
-    """Read the entry of the file `name`.
+Form = TypeVar("Form", bound=Any)
+
+
+def to_json(description: Any) -> str:
+    """Return the entry's text for a description of either kind."""
+    return json.dumps({"kind": description.KIND, **asdict(description)}, ensure_ascii=False)
+
+
+def read_description(text: str | None, name: str, form: type[Form]) -> Form:
+    """Read the entry of the file `name` as the dataclass `form`.
 
     Raises:
-        UserError: there is no entry, or it has a different version.
+        UserError: there is no entry, it has a different version or is of a model of another kind, or its layout is not
+            known.
     """
     try:
         fields: dict[str, Any] = json.loads(text or "")
-        if fields["version"] == _VERSION:
-            return Description(**fields)
-    except (ValueError, TypeError, KeyError):
+        kind = fields.pop("kind", Description.KIND)  # files of CTC models had none at first
+        if kind != form.KIND:
+            what = "one of the two files of a Whisper: name its folder" if form is Description else "not of a Whisper"
+            raise UserError(f"{name} is {what}")
+        if fields["version"] == VERSION:
+            if fields["layout"] not in LAYOUTS:
+                raise UserError(f"{name} has layout {fields['layout']}, which must be one of {', '.join(LAYOUTS)}")
+            return form(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError):
         pass
     raise UserError(f"{name} was not written by this version of mpq: export it again with scripts/export.py")

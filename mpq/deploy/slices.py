@@ -81,7 +81,7 @@ class _Slices:
         for node, position in later:
             node.replace_input_with(position, joined)
         # ONNX Runtime's option for exact sums (`runtime.add_exactly`) finds them only there.
-        for name in _read_by_these_alone(nodes):
+        for name in read_by_these_alone(nodes):
             body.register_initializer(self._graph.initializers.pop(name))
 
     def _padded(self) -> ir.Value:
@@ -112,7 +112,7 @@ class _Slices:
         return constant(self._graph, f"number_{number}", np.array([number]))
 
 
-def _read_by_these_alone(nodes: Sequence[ir.Node]) -> list[str]:
+def read_by_these_alone(nodes: Sequence[ir.Node]) -> list[str]:
     """The names of the initializers that no other node reads, sorted."""
     read = {value for node in nodes for value in node.inputs if value is not None and value.is_initializer()}
     return sorted(str(value.name) for value in read if all(user in nodes for user, _ in value.uses()))

@@ -1,4 +1,4 @@
-"""Transcribes audio files with a model from a folder or the Hub (in PyTorch) or with an `.onnx` file (ONNX Runtime).
+"""Transcribes audio files with a model from a folder or the Hub (in PyTorch), or with ONNX files (ONNX Runtime).
 
 Models run on one recording at a time, without padding, so that no transcript depends on other files. A file that can't
 be read gets an error message of one line, and the others are transcribed.
@@ -19,6 +19,8 @@ import numpy as np
 from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
+from mpq.deploy.runtime_seq2seq import FILES
+from mpq.deploy.timestamps import Segment
 from mpq.errors import UserError, unused
 from mpq.models.hub import check_available
 from mpq.progress import track
@@ -29,18 +31,22 @@ if TYPE_CHECKING:
     from mpq.models.speech import SpeechModel
 
 
-def open_recognizer(model: str, accelerator: str = "auto", language: str | None = None) -> Recognizer:
-    """The recognizer of a packed folder, another speech model's folder, a Hub name, or an `.onnx` file.
+def open_recognizer(
+    model: str, accelerator: str = "auto", language: str | None = None, times: bool = False
+) -> Recognizer:
+    """The recognizer of a packed folder, another speech model's folder, a Hub name, or what scripts/export.py wrote.
 
-    `language`: of the recordings, for a multilingual model.
+    `language`: of the recordings, for a multilingual model. `times`: whether an exported Whisper writes the times of
+    segments; it may then choose other words.
 
     Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
     "gpu".
     """
-    if model.endswith(".onnx"):
-        unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
-        return _onnx(Path(model))
-    return _torch(model, accelerator, language)
+    whisper = any((Path(model) / file).is_file() for file in FILES)
+    if not whisper and not model.endswith(".onnx"):
+        return _torch(model, accelerator, language)
+    unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
+    return _onnx_whisper(Path(model), language, times) if whisper else _onnx(Path(model))
 
 
 def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
@@ -106,6 +112,21 @@ def _onnx(path: Path) -> FrameRecognizer:
     return FrameRecognizer(
         logits, _tokenizer(about), about.sampling_rate, prod(stride for _, stride in about.frame_steps)
     )
+
+
+def _onnx_whisper(folder: Path, language: str | None, times: bool) -> TextRecognizer:
+    from mpq.deploy.runtime_seq2seq import OnnxWhisper
+
+    model = OnnxWhisper(folder, language)
+
+    def text(samples: np.ndarray) -> str:
+        return model.transcribe([samples])[0]
+
+    def segments(samples: np.ndarray) -> list[Segment]:
+        return model.segments([samples])[0]
+
+    writes_times = times and model.description.has_times
+    return TextRecognizer(text, model.sampling_rate, model.longest_seconds, segments if writes_times else None)
 
 
 def _tokenizer(about: "Description") -> Any:

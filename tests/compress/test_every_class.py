@@ -14,7 +14,7 @@ from mpq.checkpoint.packed import load_packed
 from mpq.compress.quantize_now import quantize_now
 from mpq.conf import REPOSITORY
 from mpq.data.audio import Recording
-from mpq.deploy import onnx_export
+from mpq.deploy import export_ctc, onnx_export
 from mpq.deploy.transcribe import open_recognizer
 from mpq.errors import UserError
 from mpq.models import loading
@@ -61,7 +61,7 @@ def test_it_is_compressed_without_data_with_recordings_and_with_transcripts(
     assert (model.main_input_name == "input_features") == (model_type in FEATURES)
     recognizer = open_recognizer(str(trained.folder), "cpu")
     assert isinstance(recognizer.transcribe(Recording(16_000, [np.ones(16_000, dtype=np.float32)])).text, str)
-    if model_type not in onnx_export.TRIED:
+    if model_type not in export_ctc.TRIED:
         with pytest.raises(UserError, match=f"this model is {model_type}"):
             onnx_export.export(rounded.folder, tmp_path / "model.onnx")
 
@@ -72,7 +72,7 @@ def table() -> str:
     for model_type, name in sorted(MODEL_FOR_CTC_MAPPING_NAMES.items(), key=lambda item: item[1].lower()):
         heard = "features" if model_type in FEATURES else "audio"
         searched = "linear layers, pointwise convolutions" if model_type in POINTWISE else "linear layers"
-        rows.append(f"| `{name}` | {heard} | {searched} | {'yes' if model_type in onnx_export.TRIED else 'no'} |")
+        rows.append(f"| `{name}` | {heard} | {searched} | {'yes' if model_type in export_ctc.TRIED else 'no'} |")
     return "\n".join(rows)
 
 

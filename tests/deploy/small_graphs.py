@@ -42,7 +42,30 @@ def run_layer(layout, weight, inputs, operator, attributes=None):
     result.type, result.name = ir.TensorType(ir.DataType.FLOAT), "outputs"
     graph.outputs.append(tape.op("Identity", [result]))
     graph.outputs[0].type, graph.outputs[0].name = ir.TensorType(ir.DataType.FLOAT), "final"
-    rewrite(graph, {NAME: weight}, {}, layout)
+    return *_run(graph, weight, layout, inputs), ir.Model(graph, ir_version=13)
+
+
+def run_tied(layout, weight, rows):
+    """Rewrite and run a graph that takes `rows` of the weight and multiplies them by it, under a second name.
+
+    Returns: the product, the rows, and the model.
+    """
+    source = ir.val("inputs", dtype=ir.DataType.INT64, shape=["batch", "time"])
+    graph = ir.Graph([source], [], nodes=[], name="layer", opset_imports={"": 25, "com.microsoft": 1})
+    tape = ir.tape.Tape(graph)
+    zeros = np.zeros(weight.codes.shape, dtype=np.float32)
+    table, head = (tape.initializer(ir.tensor(zeros, name=name)) for name in (NAME, "head.weight"))
+    taken = tape.op("Gather", [table, source])
+    taken.shape = ir.Shape(["batch", "time", weight.codes.shape[1]])
+    product = tape.op("MatMul", [taken, tape.op("Transpose", [head], {"perm": [1, 0]})])
+    for name, value in (("product", product), ("rows", taken)):
+        graph.outputs.append(tape.op("Identity", [value]))
+        graph.outputs[-1].type, graph.outputs[-1].name = ir.TensorType(ir.DataType.FLOAT), name
+    return *_run(graph, weight, layout, rows, {"head.weight": NAME}), ir.Model(graph, ir_version=13)
+
+
+def _run(graph, weight, layout, inputs, tied=None):
+    rewrite(graph, {NAME: weight}, tied or {}, layout)
     graph.sort()
     model = ir.Model(graph, ir_version=13)
     ir.passes.common.NameFixPass()(model)
@@ -51,7 +74,7 @@ def run_layer(layout, weight, inputs, operator, attributes=None):
     if isinstance(layout, Speed) and saturates():
         add_exactly(options)
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
-    return *session.run(None, {"inputs": inputs}), model
+    return session.run(None, {"inputs": inputs})
 
 
 def stored_types(model):

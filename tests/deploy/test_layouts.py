@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from small_graphs import random_weight, run_layer, stored_types, values_of
+from small_graphs import random_weight, run_layer, run_tied, stored_types, values_of
 
 from mpq.deploy.layout_memory import Memory
 from mpq.deploy.layout_speed import Speed
@@ -93,6 +93,22 @@ def test_other_weights_are_computed_from_their_codes(layout, bits, centred, rng)
     table = random_weight(rng, (9, 8), bits, centred)
     rows = rng.integers(0, 9, (3, 4))
     close(run_layer(layout, table, rows, "Gather")[0], values_of(table)[rows], 1e-6)
+
+
+@pytest.mark.parametrize("layout", [Memory(), Memory().for_decoder(), Speed({})])
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+def test_an_embedding_and_the_layer_tied_to_it_share_their_codes(layout, bits, centred, rng):
+    weight = random_weight(rng, (30, 40), bits, centred)
+    rows = rng.integers(0, 30, (2, 7))
+    found, embedded, model = run_tied(layout, weight, rows)
+    wanted = values_of(weight)[rows]
+    close(embedded, wanted, 1e-6)
+    eight_bit_inputs = isinstance(layout, Speed) or (layout._by_token and weight.stored_bits == 8)
+    close(found, wanted @ values_of(weight).T, 0.03 if eight_bit_inputs else 1e-5)
+    codes = [value.const_value for value in model.graph.initializers.values() if "weight" in value.name]
+    assert (
+        sum(tensor.nbytes for tensor in codes if tensor.dtype != ir.DataType.FLOAT) <= 30 * 64 * weight.stored_bits / 8
+    )  # once, filled up to blocks
 
 
 @pytest.mark.parametrize("scale", [0.02, None])

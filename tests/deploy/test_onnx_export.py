@@ -13,7 +13,8 @@ import transformers
 
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.deploy import onnx_export
-from mpq.deploy.onnx_export import describe, export
+from mpq.deploy.export_ctc import describe
+from mpq.deploy.onnx_export import export
 from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models import ctc

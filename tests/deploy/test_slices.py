@@ -49,7 +49,7 @@ def program(model):
 
 
 def run(traced, audio):
-    graph.finish(traced)
+    graph.finish(traced, {"input_values": ["batch", "samples"]}, {"logits": ["batch", "frames", 4]})
     traced.ir_version = 13
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

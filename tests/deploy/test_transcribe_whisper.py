@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 import transformers
+from packed_whisper import packed_whisper
 from tiny_whisper import GREEDY, tiny_whisper
 
 import mpq
 from mpq.checkpoint.packed import save_model, save_packed
 from mpq.deploy.onnx_export import export
 from mpq.deploy.pauses import pieces
-from mpq.errors import UserError
+from mpq.deploy.runtime_seq2seq import OnnxWhisper
 from mpq.settings import REPOSITORY
 
 RATE = 16_000
@@ -59,7 +60,7 @@ def test_a_long_recording_is_the_texts_of_its_pieces(monkeypatch, capsys, packed
     assert len(parts) == 3 and capsys.readouterr().out.split() == want
     assert here(monkeypatch, *words, "json=true") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == {"file": str(path), "seconds": 7.0, "text": " ".join(want), "words": None}
+    assert found == {"file": str(path), "seconds": 7.0, "text": " ".join(want), "words": None, "segments": None}
 
 
 def test_what_cannot_be_transcribed_is_one_sentence(monkeypatch, capsys, packed, tmp_path, rng):
@@ -88,7 +89,31 @@ def test_a_multilingual_model_is_told_the_language(monkeypatch, capsys, tmp_path
     assert len(capsys.readouterr().out) > 5
 
 
-def test_an_onnx_file_is_refused_in_one_sentence(packed, tmp_path):
-    with pytest.raises(UserError, match=r"export is tested only for .*; this model is whisper: .*transcribe"):
-        export(packed, tmp_path / "model.onnx")
-    assert not (tmp_path / "model.onnx").exists()
+def test_an_exported_model_writes_the_same_texts_and_times_of_segments(monkeypatch, capsys, tmp_path, rng):
+    packed_whisper(tmp_path / "packed", (2, 3, 4))
+    folder = export(tmp_path / "packed", tmp_path / "onnx", "memory")
+    samples = (0.3 * rng.standard_normal(7 * RATE) * (np.arange(7 * RATE) % RATE > RATE // 2)).astype(np.float32)
+    path = write(tmp_path / "long.wav", samples)
+    words = [path, "chunk_seconds=3", "margin_seconds=0.5"]
+    capsys.readouterr()
+    assert here(monkeypatch, *words, f"model={tmp_path / 'packed'}") == 0
+    want = capsys.readouterr().out
+    assert here(monkeypatch, *words, f"model={folder}") == 0
+    assert capsys.readouterr().out == want and len(want) > 5
+    assert here(monkeypatch, *words, f"model={folder}", "json=true") == 0
+    found = json.loads(capsys.readouterr().out)
+    recognizer = OnnxWhisper(folder, threads=1)
+    parts = list(pieces([samples], len(samples), 3 * RATE, RATE // 2, RATE))
+    begins = np.cumsum([0, *map(len, parts)]) / RATE
+    segments = [
+        {"text": " ".join(one.text.split()), "start": round(b + one.start, 2), "end": round(b + one.end, 2)}
+        for part, b in zip(parts, begins, strict=False)
+        for one in recognizer.segments([part])[0]
+    ]
+    assert found["segments"] == segments and len(parts) == 3
+    assert found["text"] == " ".join(one["text"] for one in segments if one["text"]) and found["words"] is None
+    sentence = refused(monkeypatch, capsys, path, f"model={folder / 'encoder_model.onnx'}")
+    assert sentence.endswith("is one of the two files of a Whisper: name its folder")
+    (folder / "decoder_model_merged.onnx").unlink()
+    sentence = refused(monkeypatch, capsys, path, f"model={folder}")
+    assert "lacks decoder_model_merged.onnx: export the model again" in sentence
