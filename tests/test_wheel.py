@@ -33,7 +33,7 @@ def main(cfg):
     assert sources() == mine, "another program's Hydra is as it was"
     assert HydraConfig.get().job.name == "program"
     from mpq.deploy.onnx_export import export
-    export(made.folder, "model_speed.onnx")
+    export(made.folder, "onnx/model_speed.onnx")
     made.folder.rename("FOLDER")
     for example in json.load(open("examples.json")):
         exec(example, names := {})

@@ -8,6 +8,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mpq.checkpoint.format import read_declared
@@ -40,7 +41,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
 
     Raises:
         UserError: the layout is unknown, `folder` is not a packed model or its model can't be exported, the extra
-            `onnx` is not installed, or `output` can't be written.
+            `onnx` is not installed, `output` can't be written, or files of other models are beside it.
     """
     check_installed()
     if layout not in LAYOUTS:
@@ -59,6 +60,8 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
         check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
         model, processor = load_packed(folder)
         description = kind.describe(model, processor, layout, config["quantization_config"]["sha256"])
+        if not whisper:
+            _check_beside(output, lambda into: kind.write_beside(into, model, processor))
         weights = read_weights(sites, stored)
         choice = _layout(layout, model)  # before tracing: it may change how inputs are quantized
         steps.report(1, "tracing the model")
@@ -94,6 +97,21 @@ def _check_output(output: Path, whisper: bool) -> None:
     if whisper and output.exists() and not (output / ENCODER).is_file() and not _is_empty(output):
         raise UserError(f"{output} must be a folder that is new, empty or of an earlier export of a Whisper")
     check_writable(output)
+
+
+def _check_beside(output: Path, write: Callable[[Path], None]) -> None:
+    """Refuse to replace files that an earlier export to `output` can't have written."""
+    if output.is_file():
+        return
+    with TemporaryDirectory() as temporary:
+        write(Path(temporary))
+        for made in sorted(Path(temporary).iterdir()):
+            there = output.parent / made.name
+            if there.exists() and not (there.is_file() and there.read_bytes() == made.read_bytes()):
+                raise UserError(
+                    f"{there} exists and is not this model's: it would be replaced by the processor's file of that name, "
+                    f"so name a file in a folder of its own: output={output.parent / output.stem / output.name}"
+                )
 
 
 def _is_empty(folder: Path) -> bool:

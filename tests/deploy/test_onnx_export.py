@@ -139,6 +139,19 @@ def test_weights_are_at_their_bits_on_disk(file, request):
     assert {file.name for file in path.parent.iterdir()} >= {"vocab.json", "tokenizer_config.json"}
 
 
+def test_files_of_others_are_not_replaced(masked, tmp_path):
+    folder, _ = masked
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(UserError, match=r"vocab.json exists and is not this model's.*output=\S+/model/model.onnx"):
+        export(folder, tmp_path / "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["vocab.json"]
+    (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
+    export(folder, tmp_path / "model.onnx", "memory")
+    (tmp_path / "vocab.json").write_text("{}")  # of an earlier export to the same file
+    export(folder, tmp_path / "model.onnx", "memory")
+    assert (tmp_path / "vocab.json").read_bytes() == (folder / "vocab.json").read_bytes()
+
+
 def test_the_description_is_that_of_the_processor(masked):
     folder, path = masked
     found = OnnxRecognizer(path, threads=1).description
