@@ -41,8 +41,9 @@ def encode(packed: NDArray[np.uint8], site: PackedSite) -> NDArray[np.uint8] | N
     """
     width, rows, padded = _layout(site)
     if not _same_bytes(site):
-        codes = unpack(packed, site.bits, math.prod(site.shape)).reshape(rows, -1)
-        packed = pack(np.pad(codes, [(0, 0), (0, padded - codes.shape[1])]), width)
+        codes = np.zeros((rows, padded), np.int8)
+        codes[:, : math.prod(site.shape[1:])] = unpack(packed, site.bits, math.prod(site.shape)).reshape(rows, -1)
+        packed = pack(codes, width)
     columns = np.ascontiguousarray(packed.reshape(rows, -1).T)
     coded = np.frombuffer(zstandard.ZstdCompressor(level=_LEVEL).compress(columns.data), np.uint8)
     small_enough = coded.size < site.packed_bytes
