@@ -206,7 +206,7 @@ def compress(
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
-    save_model(folder.model, model, teacher.processor)
+    save_model(folder.model, model, teacher.processor, cfg.coding)
     tell_left_behind(settings.model_path(cfg), teacher.one_language)
     if assignment:
         to_json(assignment, folder.bits)

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf
+from mpq.checkpoint.format import check_coding
 from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
@@ -106,6 +107,7 @@ def settle(cfg: DictConfig) -> DictConfig:
     known = conf.model(str(cfg.model.name))
     if not known or (known["scale"] == "tiny" and cfg.model.path != known["path"]):  # those that are shipped
         cfg.model.scale = OWN
+    check_coding(cfg.coding)
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must be a whole number, 0 or more")
     return cfg

@@ -116,12 +116,12 @@ class Files:
         return self.once("float.onnx", lambda path: _export(load_model(self.model)[0], path))
 
     def packed(self, bits: float, clipping: str = "minmax") -> Path:
-        """Our packed folder at `bits` on average."""
+        """Our packed folder at `bits` on average, not coded: the others store whole bits, too."""
 
         def make(path: Path) -> None:
             model, processor = load_model(self.model)
             quantize_at(model, bits, clipping)
-            save_packed(path, model, processor)
+            save_packed(path, model, processor, coding="none")
 
         return self.once(f"packed_{bits:g}_{clipping}", make)
 

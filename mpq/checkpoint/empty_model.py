@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from mpq.checkpoint.activations import restore_activations
-from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.checkpoint.format import PackedSite, coded_name, packed_name, scale_name
 from mpq.checkpoint.tensors import stored_tensors
 from mpq.errors import UserError
 from mpq.models.kinds import AUTO_CLASSES, classes
@@ -62,7 +62,7 @@ def check_tensors(
     """
     tensors, aliases = stored_tensors(model)
     expected = tensors | {name: tensors[source] for name, source in aliases.items()}
-    codes = {key for name in sites for key in (packed_name(name), scale_name(name))}
+    codes = {key for name in sites for key in (packed_name(name), coded_name(name), scale_name(name))}
     plain = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in stored.items() if name not in codes}
     packed = {name: (site.shape, torch.float32) for name, site in sites.items()}
     shapes = plain | packed

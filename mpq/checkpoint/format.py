@@ -1,12 +1,14 @@
-"""The packed format, version 1: tensor names, the `quantization_config` block in config.json, and their checks.
+"""The packed format, versions 1 and 2: tensor names, the `quantization_config` block in config.json, and their checks.
 
 A packed folder is a transformers folder (`model.safetensors`, `config.json`, the processor's files) in which each
 quantized weight `x.weight` is stored as two tensors, `x.weight_packed` (uint8, [bytes], see `packing`) and
-`x.weight_scale` (float32, [1, ..., 1] or [out, 1, ..., 1]); everything else has its usual name and dtype.
+`x.weight_scale` (float32, [1, ..., 1] or [out, 1, ..., 1]); everything else has its usual name and dtype. Version 2
+differs in one thing: instead of `x.weight_packed`, a weight may have `x.weight_coded` (uint8, [bytes], see `coding`),
+which decodes to the same bytes. A file without such a tensor is written as version 1.
 `config.json` carries the block:
 
     "quantization_config": {
-      "quant_method": "mpq", "format_version": 1,
+      "quant_method": "mpq", "format_version": 1 or 2,
       "sites": {"<x.weight>": {"bits": 4, "offset": 0.0, "shape": [out, in]}},   value = scale * (code + offset)
       "tied": {"<other name of a shared parameter>": "<the name that it is stored under>"},
       "activations": {"bits": 8, "kind": "static", "layers": ["<x>"]},      see `activations`; may be missing
@@ -26,7 +28,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mpq.checkpoint.packing import packed_bytes
 from mpq.errors import UserError
@@ -36,7 +38,9 @@ if TYPE_CHECKING:  # transformers reads this file while it is itself half import
     from transformers import PreTrainedModel
 
 QUANT_METHOD = "mpq"
-FORMAT_VERSION = 1
+PACKED_VERSION, CODED_VERSION = VERSIONS = (1, 2)
+Coding = Literal["zstd", "none"]
+"""How codes are stored: coded without loss where that makes them smaller (see `coding`), or only packed."""
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 _MAX_DIMENSIONS = 8
@@ -67,9 +71,20 @@ class PackedSite:
         return (1, *ones), (self.shape[0], *ones)
 
 
+def check_coding(coding: object) -> None:
+    """Refuse what is not a `Coding`."""
+    if coding not in (choices := get_args(Coding)):
+        raise UserError(f"coding={coding} must be one of {', '.join(choices)}")
+
+
 def packed_name(site: str) -> str:
     """Return the name of the tensor that holds the site's codes."""
     return f"{site}_packed"
+
+
+def coded_name(site: str) -> str:
+    """Return the name of the tensor that holds the site's codes coded; only in version 2."""
+    return f"{site}_coded"
 
 
 def scale_name(site: str) -> str:
@@ -77,11 +92,13 @@ def scale_name(site: str) -> str:
     return f"{site}_scale"
 
 
-def make_block(sites: Mapping[str, PackedSite], tied: Mapping[str, str]) -> dict[str, Any]:
+def make_block(
+    sites: Mapping[str, PackedSite], tied: Mapping[str, str], version: int = PACKED_VERSION
+) -> dict[str, Any]:
     """Return the `quantization_config` block without its digests."""
     return {
         "quant_method": QUANT_METHOD,
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "sites": {
             name: {"bits": site.bits, "offset": site.offset, "shape": list(site.shape)} for name, site in sites.items()
         },
@@ -102,9 +119,9 @@ def parse_block(config: Mapping[str, Any]) -> tuple[dict[str, PackedSite], dict[
             f"not a packed model: quant_method in {CONFIG_FILE} must be {QUANT_METHOD!r}, but is {method!r}"
         )
     version = block.get("format_version")
-    if version != FORMAT_VERSION or type(version) is not int:
-        hint = "; a newer mpq reads it" if type(version) is int and version > FORMAT_VERSION else ""
-        raise UserError(f"the packed format's version must be {FORMAT_VERSION}, but is {version!r}{hint}")
+    if version not in VERSIONS or type(version) is not int:
+        hint = "; a newer mpq reads it" if type(version) is int and version > max(VERSIONS) else ""
+        raise UserError(f"the packed format's version must be 1 or 2, but is {version!r}{hint}")
     sites, tied = block.get("sites"), block.get("tied")
     if not isinstance(sites, dict) or not isinstance(tied, dict):
         raise UserError(f"quantization_config in {CONFIG_FILE} must hold the objects 'sites' and 'tied'")
@@ -159,6 +176,11 @@ def complete_config(model: "PreTrainedModel", block: Mapping[str, Any]) -> dict[
     for part in config.values():
         if isinstance(part, dict) and "dtype" in part:  # an encoder's own configuration, whose dtype depends on history
             part["dtype"] = "float32"
+    return sign(config)
+
+
+def sign(config: dict[str, Any]) -> dict[str, Any]:
+    """Return `config` (of config.json) with its digest put into it."""
     config["quantization_config"]["config_sha256"] = _digest(config)
     return config
 
@@ -185,7 +207,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is damaged: it must hold a JSON object")
     block = config.get("quantization_config")
-    known = isinstance(block, dict) and block.get("format_version") == FORMAT_VERSION  # else `parse_block` refuses it
+    known = isinstance(block, dict) and block.get("format_version") in VERSIONS  # else `parse_block` refuses it
     if isinstance(block, dict) and known and block.get("config_sha256", digest := _digest(config)) != digest:
         raise UserError(f"{path} was changed or damaged after it was written: its checksum does not match")
     return config

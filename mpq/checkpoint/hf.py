@@ -20,7 +20,7 @@ from transformers.quantizers import auto as registry
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from mpq.checkpoint.format import FORMAT_VERSION, QUANT_METHOD, WEIGHTS_FILE
+from mpq.checkpoint.format import PACKED_VERSION, QUANT_METHOD, WEIGHTS_FILE
 from mpq.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class MpqConfig(QuantizationConfigMixin):
     def __init__(self, keep_packed: bool = False, **block: Any) -> None:
         self.quant_method = QUANT_METHOD  # pyright: ignore[reportAttributeAccessIssue]
         self.keep_packed = keep_packed
-        self.block: dict[str, Any] = {"format_version": FORMAT_VERSION, **block, "quant_method": QUANT_METHOD}
+        self.block: dict[str, Any] = {"format_version": PACKED_VERSION, **block, "quant_method": QUANT_METHOD}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the block for config.json, without the digest, since config.json is being rewritten."""
@@ -79,14 +79,16 @@ class MpqQuantizer(HfQuantizer):
         files = [Path(file) for file in checkpoint_files or []]
         if [file.name for file in files] != [WEIGHTS_FILE]:
             raise UserError(f"a packed model is one file {WEIGHTS_FILE}, but got {[file.name for file in files]}")
-        self._weight_norms = make_packed(model, files[0].parent)
+        self._folder = files[0].parent
+        self._weight_norms = make_packed(model, self._folder)
         self._declared_ties = model.all_tied_weights_keys
         model.all_tied_weights_keys = {}  # transformers expects float parameters; we tie them after loading
         return model
 
     def _process_model_after_weight_loading(self, model: "PreTrainedModel", **kwargs: Any) -> "PreTrainedModel":
-        from mpq.checkpoint.hf_model import num_parameters, save_pretrained, tie, unpack_all
+        from mpq.checkpoint.hf_model import decode_all, num_parameters, save_pretrained, tie, unpack_all
 
+        decode_all(model, self._folder, self.quantization_config.block)
         if not self.quantization_config.keep_packed:
             unpack_all(model, self.quantization_config.block)
         tie(model, self.quantization_config.block)

@@ -12,11 +12,14 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import PreTrainedModel
 
 from mpq.checkpoint.activations import restore_activations
+from mpq.checkpoint.coding import coded_form, decode
 from mpq.checkpoint.empty_model import check_fits, check_tensors
 from mpq.checkpoint.format import (
+    CODED_VERSION,
     CONFIG_FILE,
     WEIGHTS_FILE,
     PackedSite,
+    coded_name,
     complete_config,
     packed_language,
     packed_name,
@@ -25,9 +28,17 @@ from mpq.checkpoint.format import (
     write_config,
 )
 from mpq.checkpoint.packed import read_folder
-from mpq.checkpoint.packed_weights import count_packed, hold_packed, hold_unpacked, is_packed
+from mpq.checkpoint.packed_weights import (
+    count_packed,
+    has_codes,
+    hold_codes,
+    hold_later,
+    hold_packed,
+    hold_unpacked,
+    is_packed,
+)
 from mpq.checkpoint.packing import pack
-from mpq.checkpoint.tensors import digest, put_tensor, stored_tensors
+from mpq.checkpoint.tensors import digest, put_tensor, read_tensor, stored_tensors
 from mpq.errors import UserError
 from mpq.models.kinds import AUTO_CLASSES, kind_of
 from mpq.quant.activations import detach_activations
@@ -61,11 +72,17 @@ def make_packed(model: PreTrainedModel, folder: Path) -> dict[str, int]:
     restore_activations(model, config)
     check_tensors(model, sites, tied, stored, optional=_MASK)
     for name, site in sites.items():
-        packed, scale = stored[packed_name(name)].to("meta"), stored[scale_name(name)].to("meta")
-        hold_packed(model, name, site, packed, scale)
+        scale = stored[scale_name(name)].to("meta")
+        if coded_name(name) in stored:
+            hold_later(model, name, site, scale)
+        else:
+            hold_packed(model, name, site, stored[packed_name(name)].to("meta"), scale)
     # A tied name is not in the file. `tie` sets its value; until then transformers must not report it as missing.
     missing = {f"^{re.escape(name)}$" for name in tied}
     model._keys_to_ignore_on_load_missing = set(model._keys_to_ignore_on_load_missing or ()) | missing
+    # `decode_all` reads these itself.
+    coded = {f"^{re.escape(coded_name(name))}$" for name in sites}
+    model._keys_to_ignore_on_load_unexpected = set(model._keys_to_ignore_on_load_unexpected or ()) | coded
     return dimensions
 
 
@@ -77,6 +94,20 @@ def _take_language(model: Any, packed: str | None, folder: Path) -> None:
         raise UserError(f"{folder} was packed {holds}: target_lang={asked!r} needs the model that it was made from")
     if asked:
         model.target_lang = None
+
+
+def decode_all(model: PreTrainedModel, folder: Path, block: Mapping[str, Any]) -> None:
+    """Read and decode what is coded in `folder`, so that every weight is packed.
+
+    transformers would keep all coded tensors beside the packed ones in memory; here it is one at a time.
+
+    Raises:
+        UserError: a coded tensor is damaged.
+    """
+    for name, site in parse_block({"quantization_config": block})[0].items():
+        if not has_codes(model, name):
+            coded = read_tensor(folder / WEIGHTS_FILE, coded_name(name))
+            hold_codes(model, name, torch.from_numpy(decode(name, coded.numpy(), site)))
 
 
 def unpack_all(model: PreTrainedModel, block: Mapping[str, Any]) -> None:
@@ -121,7 +152,7 @@ def make_float(model: PreTrainedModel, block: Mapping[str, Any], weight_norms: M
 
 
 def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of the packed file on the CPU, and put their digest into `block`.
+    """Return the tensors of the packed file on the CPU, coded if it is of version 2; put their digest into `block`.
 
     Raises:
         UserError: a quantized weight, a shape or a dtype has changed since loading.
@@ -134,6 +165,8 @@ def packed_state(model: PreTrainedModel, block: dict[str, Any]) -> dict[str, Ten
             tensors[packed_name(name)] = _packed_again(name, site, tensors.pop(name), scale)
             tensors[scale_name(name)] = scale
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    if block["format_version"] == CODED_VERSION:
+        state = coded_form(sites, state)
     check_fits(complete_config(model, block), sites, tied, state)
     block["sha256"] = digest(block, state)
     return state

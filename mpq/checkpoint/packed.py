@@ -1,4 +1,4 @@
-"""Saves and loads packed folders: models with their quantized weights as bit-packed codes.
+"""Saves and loads packed folders: models with their quantized weights as bit-packed codes, coded or not.
 
 The loader returns plain layers. Their weights come from the same `quantize` and `dequantize` as the fake-quantized ones
 in training, so in float32 the logits are equal, not just close. Nothing in a folder is executed: the tensors are
@@ -18,11 +18,14 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from mpq.checkpoint.activations import activations_entry
+from mpq.checkpoint.coding import in_coding, take_packed
 from mpq.checkpoint.empty_model import check_fits, empty_model
 from mpq.checkpoint.format import (
     CONFIG_FILE,
     WEIGHTS_FILE,
+    Coding,
     PackedSite,
+    check_coding,
     complete_config,
     language_entry,
     make_block,
@@ -45,21 +48,24 @@ from mpq.quant.sites import quantizers_of
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 
-def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = None) -> None:
+def save_packed(folder: Path | str, model: PreTrainedModel, processor: Any = None, coding: Coding = "zstd") -> None:
     """Write `model`, with quantizers attached and every precision chosen, as a packed folder; deterministic.
 
     `processor` is any object with `save_pretrained(folder)`; its files make the folder complete. The folder appears
-    whole or not at all, and replaces a packed folder of that name. Other weights are stored in float32.
+    whole or not at all, and replaces a packed folder of that name. Other weights are stored in float32. `coding`: zstd
+    codes the codes without loss where that makes them smaller (version 2 of the format), none only packs them (1).
 
     Raises:
         UserError: no quantizer attached, a precision not chosen yet, a scale that is not a positive finite number, not
             a speech recognition model of transformers, or `folder` exists and is not a packed folder.
     """
     folder = Path(folder)
+    check_coding(coding)
     if not _may_replace(folder):
         raise UserError(f"{folder} exists and is not a packed model: choose another folder, or remove it first")
     sites, tied, stored = _stored_form(model)
-    block = make_block(sites, tied) | activations_entry(model) | language_entry(model)
+    version, stored = in_coding(coding, sites, stored)
+    block = make_block(sites, tied, version) | activations_entry(model) | language_entry(model)
     block["sha256"] = digest(block, stored)
     config = complete_config(model, block)
     check_fits(config, sites, tied, stored)  # a folder that the loader would refuse must not be written
@@ -89,7 +95,7 @@ def load_packed(folder: Path | str) -> tuple[PreTrainedModel, Any]:
     if language := packed_language(config):
         cast(Any, model).target_lang = language
     for name, site in sites.items():
-        put_tensor(model, name, _unpacked(site, stored.pop(packed_name(name)), stored.pop(scale_name(name))))
+        put_tensor(model, name, _unpacked(site, take_packed(stored, name, site), stored.pop(scale_name(name))))
     for name, tensor in stored.items():
         put_tensor(model, name, tensor)
     for name, source in tied.items():
@@ -168,10 +174,10 @@ def _load_generation_config(folder: Path) -> GenerationConfig:
         raise UserError(f"{folder / GENERATION_CONFIG_NAME} is damaged: {first_line(error)}") from error
 
 
-def save_model(folder: Path, model: nn.Module, processor: Any) -> None:
-    """Write `model` and `processor` to `folder`, whole or not at all."""
+def save_model(folder: Path, model: nn.Module, processor: Any, coding: Coding = "zstd") -> None:
+    """Write `model` and `processor` to `folder`, whole or not at all; `coding` as for `save_packed`."""
     if quantizers_of(model):
-        save_packed(folder, model, processor)  # type: ignore[arg-type]  # every model here is transformers'
+        save_packed(folder, model, processor, coding)  # type: ignore[arg-type]  # every model here is transformers'
         return
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]

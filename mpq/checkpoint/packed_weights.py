@@ -61,6 +61,8 @@ class _PackedWeight:
         raise UserError(REFUSED)
 
     def compute(self, module: nn.Module) -> Tensor:
+        if packed_name(self.leaf) not in module._buffers:  # transformers looks at weights while it loads a model
+            return torch.empty(self.site.shape, device="meta")
         packed, scale = module.get_buffer(packed_name(self.leaf)), module.get_buffer(scale_name(self.leaf))
         return dequantize(unpack_codes(packed, self.site.bits, self.site.shape), scale, self.site.grid)
 
@@ -77,6 +79,25 @@ def hold_packed(
     module.register_buffer(packed_name(leaf), packed, persistent=persistent)
     module.register_buffer(scale_name(leaf), scale, persistent=persistent)
     _set_properties(module, _properties(module) | {leaf: _PackedWeight(leaf, site)})
+
+
+def hold_later(model: nn.Module, name: str, site: PackedSite, scale: Tensor) -> None:
+    """Replace the parameter `name` like `hold_packed`, but leave the codes to `hold_codes`."""
+    hold_packed(model, name, site, torch.empty(0, dtype=torch.uint8), scale)
+    module, leaf = _place(model, name)
+    del module._buffers[packed_name(leaf)]
+
+
+def hold_codes(model: nn.Module, name: str, packed: Tensor) -> None:
+    """Add the buffer `packed` that `hold_later` left out, on the device of the scale."""
+    module, leaf = _place(model, name)
+    module.register_buffer(packed_name(leaf), packed.to(module.get_buffer(scale_name(leaf)).device))
+
+
+def has_codes(model: nn.Module, name: str) -> bool:
+    """Return whether the codes of the packed weight `name` are there."""
+    module, leaf = _place(model, name)
+    return packed_name(leaf) in module._buffers
 
 
 def is_packed(model: nn.Module, name: str) -> bool:

@@ -1,17 +1,19 @@
-"""The size of a packed model: the ideal figure that papers report, and the bytes on disk.
+"""The size of a packed model: the ideal figure that papers report, and the bytes of its file, packed and coded.
 
-Both ratios compare with 32 bits for every parameter of the float model. The ideal one counts only bits times
-parameters; the file's counts all of `model.safetensors` and `config.json`: codes, scales, names and checksums. Neither
+All ratios compare with 32 bits for every parameter of the float model. The ideal one counts only bits times
+parameters; a file's counts all of `model.safetensors` and `config.json`: codes, scales, names and checksums. None
 includes the processor's files (vocabulary, a few kilobytes, the same for any precision).
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from safetensors import safe_open
 from torch import nn
 
-from mpq.checkpoint.format import CONFIG_FILE, WEIGHTS_FILE
+from mpq.checkpoint.format import CONFIG_FILE, WEIGHTS_FILE, coded_name, packed_name, read_config, read_declared
 from mpq.checkpoint.packing import packed_bytes
+from mpq.checkpoint.prediction import Shapes, safetensors_bytes
 from mpq.errors import UserError
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.activations import activation_quantizers_of
@@ -21,11 +23,14 @@ from mpq.record.result import Bits, Size
 FLOAT_BITS = 32
 
 
-def size_of(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_disk: int) -> Size:
+def size_of(
+    parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_disk: int, packed: int | None = None
+) -> Size:
     """Return the size of a model whose `sites` have `bits` and whose float model has `parameters` parameters.
 
     `parameters` comes from `count_parameters(model)` before quantizers are attached. `bits` has every site, including
-    fixed ones; all else counts as 32 bits. `on_disk`: bytes of its files (`file_bytes`, or predicted).
+    fixed ones; all else counts as 32 bits. `on_disk`: bytes of its files (`file_bytes`, or predicted); `packed`: of the
+    same files without coding.
 
     Raises:
         UserError: a site without bits.
@@ -42,6 +47,7 @@ def size_of(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], on_
         ideal_ratio=parameters * FLOAT_BITS / ideal,
         file_bytes=on_disk,
         file_ratio=parameters * FLOAT_BITS / 8 / on_disk,
+        packed_bytes=packed,
     )
 
 
@@ -62,6 +68,29 @@ def file_bytes(folder: Path | str) -> int:
     if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(f"{folder} is not a packed model: {missing[0]} is missing")
     return sum(file.stat().st_size for file in files)
+
+
+def packed_file_bytes(folder: Path | str) -> int:
+    """Return what `file_bytes` would be without coding: as version 1 of the format, or as it is for a float model.
+
+    config.json has the same length in both versions.
+
+    Raises:
+        UserError: as `read_declared`.
+    """
+    path = Path(folder) / WEIGHTS_FILE
+    on_disk = file_bytes(folder)
+    if "quantization_config" not in read_config(Path(folder) / CONFIG_FILE):
+        return on_disk
+    shapes: Shapes = {}
+    sites = read_declared(Path(folder))[1]
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118
+            shapes[name] = (file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape()))
+    for name, site in sites.items():
+        if shapes.pop(coded_name(name), None):
+            shapes[packed_name(name)] = ("U8", (site.packed_bytes,))
+    return on_disk - path.stat().st_size + safetensors_bytes(shapes)
 
 
 def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], per_channel: bool = False) -> int:
@@ -94,5 +123,5 @@ def bits_and_size(model: nn.Module, searched: str, target: float, parameters: in
     average = searched_average(sites, bits)
     if average is None:
         raise UserError(f"model.searched={searched!r} names no layer, so there are no average bits to report")
-    size = size_of(parameters, sites, bits, file_bytes(folder))
+    size = size_of(parameters, sites, bits, file_bytes(folder), packed_file_bytes(folder))
     return Bits(target if quantizers else None, average, float(activations)), size

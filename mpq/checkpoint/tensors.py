@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mpq.checkpoint.format import PackedSite, canonical, packed_name, scale_name
+from mpq.checkpoint.coding import check_coded
+from mpq.checkpoint.format import CODED_VERSION, PackedSite, canonical, coded_name, packed_name, scale_name
 from mpq.errors import UserError
 from mpq.quant.quantizer import WeightQuantizer
 
@@ -39,25 +40,34 @@ def digest(block: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path, sites: Mapping[str, PackedSite], block: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Read every tensor of the safetensors file `path` as it is stored (codes packed).
+    """Read every tensor of the safetensors file `path` as it is stored (codes packed or coded).
 
     Raises:
         UserError: the file is truncated or damaged, a site's tensors are missing or do not fit its declared bits and
             shape, or a scale is not a positive finite number.
     """
+    may_be_coded = block["format_version"] == CODED_VERSION
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             names = set(file.keys())
             for name, site in sites.items():
-                _check_site(name, site, file, names)
+                _check_site(name, site, file, names, may_be_coded)
             tensors = {name: file.get_tensor(name) for name in sorted(names)}
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or truncated: {error}") from error
     if digest(block, tensors) != block.get("sha256"):
         raise UserError(f"{path} is damaged: its checksum differs from the one in config.json; copy the folder again")
-    for name in sites:
+    for name, site in sites.items():
         check_scale(name, tensors[scale_name(name)])
+        if coded_name(name) in tensors:
+            check_coded(name, tensors[coded_name(name)].numpy(), site)
     return tensors
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Read one tensor of a file that `read_tensors` has checked."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return file.get_tensor(name)
 
 
 def check_scale(site: str, scale: Tensor) -> None:
@@ -66,15 +76,23 @@ def check_scale(site: str, scale: Tensor) -> None:
         raise UserError(f"the scale of {site} must be positive and finite, but holds values from {scale.min()} on")
 
 
-def _check_site(name: str, site: PackedSite, file: Any, names: set[str]) -> None:
-    for key in (packed_name(name), scale_name(name)):
+def _check_site(name: str, site: PackedSite, file: Any, names: set[str], may_be_coded: bool) -> None:
+    coded = may_be_coded and coded_name(name) in names
+    if coded and packed_name(name) in names:
+        raise UserError(f"the file holds {name} in more than one form")
+    for key in (coded_name(name) if coded else packed_name(name), scale_name(name)):
         if key not in names:
             raise UserError(f"the tensor {key} is missing")
-    packed, scale = file.get_slice(packed_name(name)), file.get_slice(scale_name(name))
-    if packed.get_dtype() != "U8" or list(packed.get_shape()) != [site.packed_bytes]:
+    codes, scale = file.get_slice(coded_name(name) if coded else packed_name(name)), file.get_slice(scale_name(name))
+    if coded and (codes.get_dtype() != "U8" or len(codes.get_shape()) != 1):
+        raise UserError(
+            f"{coded_name(name)} must be uint8 of one dimension, but is {codes.get_dtype()} of shape "
+            f"{codes.get_shape()}"
+        )
+    if not coded and (codes.get_dtype() != "U8" or list(codes.get_shape()) != [site.packed_bytes]):
         raise UserError(
             f"{packed_name(name)} must hold {math.prod(site.shape)} codes of {site.bits} bits "
-            f"in {site.packed_bytes} bytes, but is {packed.get_dtype()} of shape {packed.get_shape()}"
+            f"in {site.packed_bytes} bytes, but is {codes.get_dtype()} of shape {codes.get_shape()}"
         )
     if scale.get_dtype() != "F32" or tuple(scale.get_shape()) not in site.scale_shapes:
         raise UserError(

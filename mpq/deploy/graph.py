@@ -25,7 +25,8 @@ from onnx_ir.passes import common
 from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
-from mpq.checkpoint.format import PackedSite, packed_name, scale_name
+from mpq.checkpoint.coding import take_packed
+from mpq.checkpoint.format import PackedSite, scale_name
 from mpq.checkpoint.packing import unpack
 from mpq.models.ctc import CtcModel
 
@@ -169,9 +170,9 @@ class SiteWeight:
 
 def read_weights(sites: Mapping[str, PackedSite], stored: Mapping[str, Tensor]) -> dict[str, SiteWeight]:
     """Return the weights of all `sites` from the tensors of a packed folder (`mpq.checkpoint.packed.read_folder`)."""
-    weights = {}
+    weights, tensors = {}, dict(stored)
     for name, site in sites.items():
-        codes = unpack(stored[packed_name(name)].numpy(), site.bits, math.prod(site.shape)).reshape(site.shape)
+        codes = unpack(take_packed(tensors, name, site).numpy(), site.bits, math.prod(site.shape)).reshape(site.shape)
         scale = np.broadcast_to(stored[scale_name(name)].numpy().reshape(-1), (site.shape[0],)).copy()
         weights[name] = SiteWeight(name, site.bits, codes, scale, site.offset)
     return weights

@@ -9,7 +9,8 @@ The results of a finished run come from its record, so a record must stay valid 
 - A removed setting (`_RETIRED`) counts only if its value differed from what runs do now.
 - The content of recordings counts by its hash (`HASH`), where both runs state one: a config that was read without its
   data states none, nor does the embedded corpus, which its settings describe.
-- Locations and settings of the machine (`_PLACES`) do not count, nor does what a recipe without stages never reads.
+- Locations, settings of the machine and the coding of the file (`_PLACES`) do not count, nor does what a recipe without
+  stages never reads. A coded and a packed file hold the same weights, and `scripts/pack.py` makes one of the other.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from mpq import conf
 
 HASH = "data.hash"
 """The setting that `mpq.pipeline` adds: the hash of the recordings below `data.root`."""
-_PLACES = {"root", "cache", "overwrite", "logger", "exp", "data.workers"}
+_PLACES = {"root", "cache", "coding", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
 OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}

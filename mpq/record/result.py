@@ -114,13 +114,38 @@ class Bits:
 
 @dataclass(frozen=True)
 class Size:
-    """Size: `ideal_*` counts bits x parameters, `file_*` the bytes on disk; each ratio is float32 size / this size."""
+    """Size: `ideal_*` counts bits x parameters, `file_*` the bytes on disk; each ratio is float32 size / this size.
+
+    `packed_bytes`: of the file without coding, every code in its bits (None in older records and where sizes follow
+    from shapes: the file is such a file). Systems are compared by it, so that it does not matter which files are coded.
+    """
 
     parameters: int
     ideal_bits: int
     ideal_ratio: float
     file_bytes: int
     file_ratio: float
+    packed_bytes: int | None = None
+
+    @property
+    def packed(self) -> int:
+        """The bytes of the file without coding."""
+        return self.file_bytes if self.packed_bytes is None else self.packed_bytes
+
+    @property
+    def packed_ratio(self) -> float:
+        """The float32 size / the size of the file without coding."""
+        return self.file_ratio * self.file_bytes / self.packed
+
+    @property
+    def coded(self) -> int | None:
+        """The bytes of the coded file; None if the file is not coded."""
+        return None if self.packed == self.file_bytes else self.file_bytes
+
+    @property
+    def coded_ratio(self) -> float | None:
+        """The float32 size / the size of the coded file; None if the file is not coded."""
+        return None if self.coded is None else self.file_ratio
 
 
 @dataclass
@@ -233,6 +258,8 @@ class Result:
         if self.significance is None:
             del content["significance"]
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
+        if self.size.packed_bytes is None:
+            del content["size"]["packed_bytes"]
         if self.normalizer is None:
             del content["normalizer"]
         if self.spelling is None:

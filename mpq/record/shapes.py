@@ -28,7 +28,10 @@ class Shapes:
 
 def write_shapes(path: Path, shapes: Mapping[str, Shapes]) -> None:
     """Write the sizes, by run name, to `path`."""
-    write_text(path, json.dumps({exp: asdict(found) for exp, found in shapes.items()}, indent=1) + "\n")
+    content = {exp: asdict(found) for exp, found in shapes.items()}
+    for found in content.values():
+        del found["size"]["packed_bytes"]  # the file of these sizes is the packed one
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_shapes(path: Path) -> dict[str, Shapes]:

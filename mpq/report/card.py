@@ -113,9 +113,10 @@ def _what(result: Result, kind: str) -> str:
 
 
 def _size(bits: Bits, size: Size) -> str:
+    coded = f", coded {size.coded:,} bytes, {size.coded_ratio:.2f} times smaller" if size.coded else ""
     return (
         f"{bits.average:.3f} bits per weight on average over the transformer's linear layers: "
-        f"{size.file_bytes:,} bytes, {size.file_ratio:.2f} times smaller than 32 bits"
+        f"packed {size.packed:,} bytes, {size.packed_ratio:.2f} times smaller than 32 bits{coded}"
     )
 
 

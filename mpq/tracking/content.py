@@ -12,9 +12,9 @@ from mpq.report.tables.parts import Part
 _log = logging.getLogger(__name__)
 # The columns of a run's row (mpq/report/tables/columns.py); those "per set" appear once for each evaluation set.
 ROW = (
-    "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "size_mb", "ideal_ratio",
-    "file_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference", "p", "alone", "change",
-    "verdict", "seconds", "device_seconds", "updates", "peak_memory",
+    "system", "model", "recipe", "seed", "target_bits", "average_bits", "activation_bits", "packed_mb", "coded_mb",
+    "ideal_ratio", "packed_ratio", "coded_ratio", "wer", "cer", "difference", "largest_increase", "cer_difference",
+    "p", "alone", "change", "verdict", "seconds", "device_seconds", "updates", "peak_memory",
 )  # fmt: skip
 
 
@@ -60,6 +60,8 @@ def summary(result: Result) -> dict[str, float]:
     return {
         "size/file_bytes": result.size.file_bytes,
         "size/file_ratio": result.size.file_ratio,
+        "size/packed_bytes": result.size.packed,
+        "size/packed_ratio": result.size.packed_ratio,
         "size/ideal_ratio": result.size.ideal_ratio,
         "bits/average": result.bits.average,
         "time/seconds": result.time.seconds,

@@ -63,7 +63,7 @@ def sections(keys: Iterable[str]) -> "list[Section]":
         (
             "Word error rate",
             [
-                *(_scatter(f"WER % against file ratio, {name}", "size/file_ratio", f"wer/{name}") for name in sets),
+                *(_scatter(f"WER % against packed ratio, {name}", "size/packed_ratio", f"wer/{name}") for name in sets),
                 *(
                     wr.BarPlot(title=f"Upper bound of the WER increase, {name}", metrics=[key])
                     for name in sets
@@ -74,7 +74,7 @@ def sections(keys: Iterable[str]) -> "list[Section]":
         (
             "Character error rate",
             [
-                _scatter(f"CER % against file ratio, {key.removeprefix('cer/')}", "size/file_ratio", key)
+                _scatter(f"CER % against packed ratio, {key.removeprefix('cer/')}", "size/packed_ratio", key)
                 for key in characters
             ],
         ),

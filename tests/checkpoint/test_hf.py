@@ -140,7 +140,7 @@ def test_the_speech_recognition_pipeline(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"format_version": 2}, "newer mpq"),
+        ({"format_version": 3}, "newer mpq"),
         ({"sites": None}, "objects 'sites' and 'tied'"),
         ({"sites": {}}, "lacks tensors"),
         ({"tied": {"lm_head.bias": "lm_head.weight"}}, "more than one form"),

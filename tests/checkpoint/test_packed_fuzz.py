@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from tiny_packed import edit_config, equal_states, quantized, state, tiny_model
+from tiny_packed import edit_config, equal_states, quantized, state, tiny_model, uneven
 from tiny_whisper import tiny_whisper
 
 from mpq.checkpoint.packed import load_packed, save_packed
@@ -13,11 +13,15 @@ from mpq.errors import UserError
 CASES = 120  # of each kind and model
 
 
-@pytest.fixture(scope="module", params=["wav2vec2", "whisper"])
+@pytest.fixture(scope="module", params=["wav2vec2", "whisper", "coded"])
 def original(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz") / "packed"
-    model = tiny_model("wav2vec2_group") if request.param == "wav2vec2" else tiny_whisper()[0]
-    save_packed(folder, quantized(model, granularity="per_channel"))
+    model = tiny_whisper()[0] if request.param == "whisper" else tiny_model("wav2vec2_group")
+    if request.param == "coded":
+        uneven(model)
+    save_packed(folder, quantized(model, (4, 8, 2), granularity="per_channel"))
+    version = json.loads((folder / "config.json").read_text())["quantization_config"]["format_version"]
+    assert version == (2 if request.param == "coded" else 1)
     return folder, state(load_packed(folder)[0])
 
 

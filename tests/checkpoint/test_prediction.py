@@ -27,7 +27,7 @@ def test_a_packed_model(family, granularity, tmp_path):
     sites = find_sites(model)
     quantized(model, FAMILIES[family], granularity)
     bits = {name: quantizer.bits for name, quantizer in quantizers_of(model).items()}
-    save_packed(tmp_path / "packed", model)
+    save_packed(tmp_path / "packed", model, coding="none")
     assert packed_file_bytes(model, sites, bits, granularity == "per_channel") == file_bytes(tmp_path / "packed")
 
 
@@ -38,7 +38,7 @@ def test_a_packed_model_with_dynamic_activations(tmp_path):
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     attach_activations(model, dict.fromkeys(linear))
     bits = {name: quantizer.bits for name, quantizer in quantizers_of(model).items()}
-    save_packed(tmp_path / "packed", model)
+    save_packed(tmp_path / "packed", model, coding="none")
     assert packed_file_bytes(model, sites, bits, dynamic_activations=True) == file_bytes(tmp_path / "packed")
 
 

@@ -51,10 +51,10 @@ def test_other_kinds_of_folder(packed):
         refused(packed, "damaged")
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", True, None])
+@pytest.mark.parametrize("version", [3, 0, "1", True, None])
 def test_other_format_versions(packed, version):
     edit_config(packed, lambda config: config["quantization_config"].update(format_version=version))
-    refused(packed, "newer mpq" if version == 2 else "version must be 1")
+    refused(packed, "newer mpq" if version == 3 else "version must be 1 or 2")
 
 
 def test_truncated_and_lengthened_files(packed):

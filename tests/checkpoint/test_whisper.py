@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from tiny_whisper import GREEDY, tiny_whisper
 
 import mpq
+from mpq.checkpoint.coding import packed_form
 from mpq.checkpoint.hf import MpqConfig
-from mpq.checkpoint.packed import load_model, load_packed, save_model, save_packed
+from mpq.checkpoint.packed import load_model, load_packed, read_folder, save_model, save_packed
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters
 from mpq.errors import UserError
@@ -90,7 +91,8 @@ def test_both_uses_of_the_embedding_share_what_is_in_memory(packed):
     kept = auto.from_pretrained(packed, quantization_config=MpqConfig(keep_packed=True))
     table, output = kept.get_submodule(EMBEDDING), kept.get_submodule(OUTPUT)
     assert table.weight_packed is output.weight_packed
-    assert kept.get_memory_footprint() == sum(t.nbytes for t in load_file(packed / "model.safetensors").values())
+    _, sites, _, stored = read_folder(packed)
+    assert kept.get_memory_footprint() == sum(tensor.nbytes for tensor in packed_form(sites, stored).values())
     ids = torch.randint(0, kept.config.vocab_size, (3, 5))
     assert torch.equal(table(ids), plain.get_submodule(EMBEDDING)(ids))
     with pytest.raises(IndexError):

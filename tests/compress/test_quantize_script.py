@@ -83,7 +83,7 @@ def test_the_card_tells_what_is_known_and_how_to_measure_the_rest(model_folder, 
     made = quantize_now(str(model_folder), 3.3)
     front, text = card_of(made.folder)
     assert front["license"] == "other" and "base_model" not in front and "mpq" in front["tags"]
-    assert f"{made.size.file_bytes:,} bytes, {made.size.file_ratio:.2f} times smaller" in text
+    assert f"packed {made.size.packed:,} bytes, {made.size.packed_ratio:.2f} times smaller" in text
     sites = [site.name for site in find_sites(load_packed(made.folder)[0]) if site.searched]
     assert all(f"| `{name}` | {bits_of(made.folder)[name]} |" in text for name in sites)
     assert "WER not measured." in text and "WER %" not in text and str(here) not in text

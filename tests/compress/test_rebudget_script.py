@@ -11,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from mpq import pipeline, settings
+from mpq.checkpoint.coding import packed_form
 from mpq.checkpoint.packed import load_packed, read_folder, save_packed
 from mpq.checkpoint.requantize import load_quantized, packed_start
 from mpq.compress.rebudget import config, reassign, rebudget
@@ -58,6 +59,7 @@ pytestmark = pytest.mark.usefixtures("here")
 def stored(folder):
     """Codes, scales and bits by site."""
     _, sites, _, tensors = read_folder(folder)
+    tensors = packed_form(sites, tensors)
     return {name: (site.bits, tensors[f"{name}_packed"], tensors[f"{name}_scale"]) for name, site in sites.items()}
 
 

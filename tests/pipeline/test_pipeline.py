@@ -47,9 +47,9 @@ def run(tmp_path_factory, model_folder, speech_folder):
     command = words(root, model_folder, speech_folder)
     trained = {}
 
-    def save(folder, model, processor):
+    def save(folder, model, processor, coding):
         trained[str(folder)] = model
-        return keep(folder, model, processor)
+        return keep(folder, model, processor, coding)
 
     keep = stored.save_model
     with pytest.MonkeyPatch.context() as patch:
@@ -96,7 +96,8 @@ def test_the_record_has_the_fields_of_the_contract(run):
     assert (content["exp"], content["seed"], content["scale"], content["smoke"]) == (EXP, 0, "own", False)
     assert (content["model"], content["recipe"]) == ("tiny_wav2vec2", "one_stage")
     assert content["bits"]["target"] == 3.5 and 3.4 < content["bits"]["average"] <= 3.5
-    assert {"parameters", "ideal_bits", "ideal_ratio", "file_bytes", "file_ratio"} <= content["size"].keys()
+    sizes = {"parameters", "ideal_bits", "ideal_ratio", "file_bytes", "file_ratio", "packed_bytes"}
+    assert sizes <= content["size"].keys()
     assert content["wer"].keys() == content["significance"].keys() == {"clean"}
     assert content["wer"]["clean"]["utterances"] == 4 and content["wer"]["clean"]["words"] == 8
     verdict = content["significance"]["clean"]

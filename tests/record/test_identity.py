@@ -129,3 +129,10 @@ def test_every_tracked_config_is_read(tmp_path):
         assert differences(config, config) == []
         folder = RunFolder(EXPERIMENTS, path.parts[-3], int(path.parts[-2].removeprefix("seed")))
         assert Path(folder.path / "config.yaml") == path
+
+
+def test_the_coding_of_the_file_makes_no_other_run():
+    """Tracked records know no coding, and packed and coded files hold the same weights."""
+    for coding in ("zstd", "none"):
+        now = recorded(composed(*ONE_STAGE, f"coding={coding}"))
+        assert "coding" not in now and differences(tracked("tiny_wav2vec2_3p5bit"), now) == []

@@ -204,3 +204,17 @@ def test_a_missing_root_and_an_empty_one(tmp_path):
     with pytest.raises(UserError, match=r"no folder .*none; .*scripts/run\.py"):
         load_records(tmp_path / "none")
     assert load_records(tmp_path) == []
+
+
+def test_a_record_without_packed_bytes_is_of_a_packed_file_and_stays_as_it_is():
+    size = record().size
+    assert (size.packed, size.packed_ratio, size.coded, size.coded_ratio) == (470, 8.51, None, None)
+    assert json.loads(record().to_json())["size"] == CONTRACT["size"]
+
+
+def test_a_coded_file_has_both_sizes():
+    size = {**CONTRACT["size"], "file_bytes": 400, "file_ratio": 10.0, "packed_bytes": 470}
+    coded = from_json(changed("size", size))
+    assert json.loads(coded.to_json())["size"] == size
+    assert (coded.size.packed, coded.size.coded, coded.size.coded_ratio) == (470, 400, 10.0)
+    assert coded.size.packed_ratio == pytest.approx(4000 / 470)

@@ -135,7 +135,7 @@ def test_largest_lossless_ratios_and_their_factors():
     assert all(lossless.ideal_tuned.function(m) is None for m in rows if m.name != "post-training")
     over_uniform, over_two_stage = lossless.factors(systems)
     assert lossless.ideal_factor.function(over_uniform) == pytest.approx(6.5 / 5.0)
-    assert lossless.file_factor.function(over_two_stage) == pytest.approx(6.5 / 6.2)
+    assert lossless.packed_factor.function(over_two_stage) == pytest.approx(6.5 / 6.2)
     assert (
         lossless.factor_alone.function(over_uniform) == "none" and lossless.factor_tuned.function(over_uniform) is None
     )
@@ -206,3 +206,13 @@ def test_models_and_sets_come_from_the_configs():
     assert sets_of("hubert_large") == list(SETS)
     with pytest.raises(UserError, match="the scales are real, tiny, paper"):
         models_of("large")
+
+
+def test_packed_sizes_do_not_depend_on_which_files_are_coded():
+    packed, size = sized("one_stage", 3.5, 6.4, 8), sized("one_stage", 3.5, 6.4, 8).size
+    half = replace(size, file_bytes=size.file_bytes // 2, file_ratio=2 * size.file_ratio, packed_bytes=size.file_bytes)
+    coded = replace(packed, size=half, seed=1)
+    for runs, coded_ratio in (((packed, coded), None), ((coded, coded), 2 * 0.9 * 6.4)):
+        of_all = next(m for m in lossless.methods(compared([plain(), system(*runs)])) if m.name == "one-stage")
+        assert lossless.packed.function(of_all) == pytest.approx(0.9 * 6.4, rel=1e-5)
+        assert lossless.coded.function(of_all) == (coded_ratio and pytest.approx(coded_ratio))

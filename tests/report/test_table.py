@@ -32,15 +32,15 @@ def printed(sheet: Sheet, width: int = 100) -> str:
 
 
 def test_a_row_for_each_run_and_a_column_for_each_set():
-    part = Part("Part", "runs", ("system", "average_bits", "size_mb", "wer"))
+    part = Part("Part", "runs", ("system", "average_bits", "packed_mb", "wer"))
     frame = part.build(several(), SETS).frame
-    assert list(frame.columns[:4]) == ["System", "Bits", "Size MB", "WER % dev-clean"]
+    assert list(frame.columns[:4]) == ["System", "Bits", "Packed MB", "WER % dev-clean"]
     assert frame["WER % test-other"].tolist() == [20.0, 20.15, pytest.approx(21.3875), 19.75, 31.25]
     assert frame["System"].tolist()[3:] == [
         "tiny_wav2vec2_two_stage_hessian_3p5bit seed 1",
         "hubert_large_3p5bit (smoke)",
     ]
-    assert frame["Size MB"][0] == pytest.approx(1.43 * 4 * 1.01, abs=1e-5)
+    assert frame["Packed MB"][0] == pytest.approx(1.43 * 4 * 1.01, abs=1e-5)
 
 
 def test_a_row_for_each_comparison():
@@ -283,3 +283,16 @@ def test_the_model_card_counts_characters_where_the_record_does():
     text = card(with_characters(first), None, {})
     assert "| set | WER % | errors | words | utterances | CER % | character errors | characters |" in text
     assert "| dev-clean | 5.00 | 400 | 8000 | 500 | 2.50 | 800 | 32000 |" in text
+
+
+def test_coded_sizes_have_columns_of_their_own_if_any_file_is_coded():
+    part = Part("Part", "runs", ("system", "packed_mb", "coded_mb", "packed_ratio", "coded_ratio"))
+    runs = several()
+    assert list(part.build(runs, SETS).frame.columns) == ["System", "Packed MB", "Packed ratio"]
+    size = runs[1].size
+    coded = replace(size, file_bytes=size.file_bytes // 2, file_ratio=2 * size.file_ratio, packed_bytes=size.file_bytes)
+    frame = part.build([runs[0], replace(runs[1], size=coded), runs[2]], SETS).frame
+    assert list(frame.columns) == ["System", "Packed MB", "Coded MB", "Packed ratio", "Coded ratio"]
+    assert frame["Packed MB"][1] == size.file_bytes / 1e6 and frame["Coded MB"][1] == coded.file_bytes / 1e6
+    assert frame["Packed ratio"][1] == pytest.approx(size.file_ratio, rel=1e-5)
+    assert frame["Coded ratio"].tolist()[::2] == [None, None] and frame["Coded ratio"][1] == coded.file_ratio

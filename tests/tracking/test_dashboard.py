@@ -95,7 +95,8 @@ def test_the_workspace_charts_what_runs_log(logged):
     names = [section.name for section in sections]
     assert names == ["Tables", "Word error rate", "Character error rate", "Training", "Precisions", "Compression time"]
     text = "".join(section._to_model().model_dump_json(by_alias=True, exclude_none=True) for section in sections)
-    named = ("result/row", "wer/clean", "cer/clean", "size/file_ratio", "train/loss", "bits/budget", "search/precision")
+    named = ("result/row", "wer/clean", "cer/clean", "size/packed_ratio", "train/loss", "bits/budget")
+    named = (*named, "search/precision")
     for key in named:
         assert key in text and key in keys, key
     for key in set(re.findall(r"(?:wer|cer|train|bits|time|size|significance|search|result)/[\w/]+", text)):

@@ -83,7 +83,7 @@ def draw(systems: Sequence[System], intervals: Mapping[str, tuple[float, float]]
         for edge in edges:
             axes.axvline(edge, color="#CCCCCC", linewidth=0.8, linestyle=":")
     panels[-1].set_xticks(list(ticks), list(ticks.values()))
-    panels[-1].set_xlabel("bits a weight, and size of the file in MB; evenly spaced, a place for each system")
+    panels[-1].set_xlabel("bits a weight, and size of the packed file in MB; evenly spaced, a place for each system")
     figure.suptitle(f"{systems[0].model}: {title} against size")
     shown = [word for word in FILLED if word in verdicts.values()]
     handles = _legend(run, bool(intervals), bool(tuned), shown)
@@ -109,7 +109,7 @@ def _places(systems: Sequence[System]) -> tuple[dict[str, float], dict[float, st
     for bits in sorted({system.bits or 32.0 for system in ordered}):
         alike = [system for system in ordered if (system.bits or 32.0) == bits]
         places |= {system.exp: first + number for number, system in enumerate(alike)}
-        megabytes = statistics.fmean(mean_of(system_columns.size_mb.function(system)) for system in alike)
+        megabytes = statistics.fmean(mean_of(system_columns.packed_mb.function(system)) for system in alike)
         ticks[first + (len(alike) - 1) / 2] = f"{bits:g} bit{'s' if bits != 1 else ''}\n{megabytes:.3g}"
         first += len(alike) + _GAP
         edges.append(first - (1 + _GAP) / 2)

@@ -120,9 +120,21 @@ target_bits = Column("Target bits", lambda r: r.bits.target, "requested bits per
 average_bits = Column("Bits", lambda r: r.bits.average, "realised average bits per searched weight", "lower", _two)
 activation_bits = Column("Act. bits", lambda r: r.bits.activations, "bits per activation", "lower", "{:g}".format)
 parameters = Column("Params M", lambda r: r.size.parameters / 1e6, "parameters, millions", format=_two)
-size_mb = Column("Size MB", lambda r: r.size.file_bytes / 1e6, "bytes of the file / 1,000,000", "lower", _two)
+packed_mb = Column(
+    "Packed MB", lambda r: r.size.packed / 1e6, "bytes / 1,000,000 of the file, every code in its bits", "lower", _two
+)
+coded_mb = Column(
+    "Coded MB", lambda r: r.size.coded and r.size.coded / 1e6, "bytes / 1,000,000 of the same file, coded without loss",
+    "lower", _two, optional=True,
+)  # fmt: skip
 ideal_ratio = Column("Ideal ratio", lambda r: r.size.ideal_ratio, "float32 bits / (bits x parameters)", "higher", _two)
-file_ratio = Column("File ratio", lambda r: r.size.file_ratio, "float32 bytes / bytes of the file", "higher", _two)
+packed_ratio = Column(
+    "Packed ratio", lambda r: r.size.packed_ratio, "float32 bytes / bytes of the packed file", "higher", _two
+)
+coded_ratio = Column(
+    "Coded ratio", lambda r: r.size.coded_ratio, "float32 bytes / bytes of the coded file", "higher", _two,
+    optional=True,
+)  # fmt: skip
 seconds = Column("Time s", lambda r: r.time.seconds, "compression time, evaluation excluded", "lower", _one)
 processor_seconds = Column(
     "Processor s", _processor_seconds, "seconds of all threads and workers; affected little by other work",

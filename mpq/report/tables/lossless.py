@@ -104,8 +104,16 @@ def _ideal(system: System) -> float:
     return statistics.fmean(run.size.ideal_ratio for run in system.runs)
 
 
-def _file(system: System) -> float:
-    return statistics.fmean(run.size.file_ratio for run in system.runs)
+def _packed(system: System) -> float:
+    return statistics.fmean(run.size.packed_ratio for run in system.runs)
+
+
+def _coded(method: Method) -> float | None:
+    """The ratio of the best system's coded files; None unless the file of every seed is coded."""
+    best = method.best(_plain)
+    ratios = [run.size.coded_ratio for run in best.runs] if isinstance(best, System) else []
+    known = [ratio for ratio in ratios if ratio is not None]
+    return statistics.fmean(known) if known and len(known) == len(ratios) else None
 
 
 def _seeds(system: System) -> str:
@@ -116,7 +124,10 @@ _two, _bits = "{:.2f}".format, "{:g}".format
 method = Column("Method", lambda m: m.name, "the compression method")
 run = Column("Systems run", lambda m: f"{sum(bool(s.runs) for s in m.systems)} of {len(m.systems)}", "of all planned")
 ideal = Column("Ideal ratio", _of_best(_ideal), "the largest that is no worse than 32 bits", "higher", _two)
-file = Column("File ratio", _of_best(_file), "of that system", "higher", _two)
+packed = Column("Packed ratio", _of_best(_packed), "of that system", "higher", _two)
+coded = Column(
+    "Coded ratio", _coded, "of that system, if the file of every seed is coded", "higher", _two, optional=True
+)
 bits = Column("at bits", _of_best(lambda s: s.bits), "of that system", format=_bits)
 seeds = Column("Seeds", _of_best(_seeds), "of that system")
 ideal_tuned = Column(
@@ -129,7 +140,7 @@ ideal_alone = Column(
 bits_alone = Column("at bits, alone", _of_best(lambda s: s.bits, _alone), "of that system", format=_bits)
 factor = Column("Factor", lambda f: f"{f.method.name} / {f.over.name}", "quotient of largest lossless ratios")
 ideal_factor = Column("Ideal", _divided(_ideal), "ideal ratio / ideal ratio", "higher", _two)
-file_factor = Column("File", _divided(_file), "file ratio / file ratio", "higher", _two)
+packed_factor = Column("Packed", _divided(_packed), "packed ratio / packed ratio", "higher", _two)
 factor_tuned = Column(
     "Ideal, fine-tuned", _divided(_ideal, _tuned), "ideal ratio / ideal ratio, against fine-tuned", "higher", _two
 )

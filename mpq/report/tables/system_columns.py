@@ -93,7 +93,8 @@ seeds = Column("Seeds", _seeds, "seeds recorded, of those planned")
 command = Column("Command", lambda s: s.command, "runs what is missing")
 average_bits = replace(_size(columns.average_bits), title="W bits")
 activation_bits = replace(_size(columns.activation_bits), title="A bits")
-size_mb, ideal_ratio, file_ratio = map(_size, (columns.size_mb, columns.ideal_ratio, columns.file_ratio))
+packed_mb, coded_mb = map(_size, (columns.packed_mb, columns.coded_mb))
+ideal_ratio, packed_ratio, coded_ratio = map(_size, (columns.ideal_ratio, columns.packed_ratio, columns.coded_ratio))
 paper_ratio = Column(
     "Paper",
     lambda s: paper.ratio(s.model) if paper.is_own(s.model, s.recipe, s.bits, s.activations) else None,
