@@ -109,8 +109,8 @@ def _check_beside(output: Path, write: Callable[[Path], None]) -> None:
             there = output.parent / made.name
             if there.exists() and not (there.is_file() and there.read_bytes() == made.read_bytes()):
                 raise UserError(
-                    f"{there} exists and is not this model's: it would be replaced by the processor's file of that name, "
-                    f"so name a file in a folder of its own: output={output.parent / output.stem / output.name}"
+                    f"{there} exists and is not this model's, whose processor has such a file: name a file in a "
+                    f"folder of its own, output={output.parent / output.stem / output.name}"
                 )
 
 
