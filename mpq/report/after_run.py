@@ -12,7 +12,7 @@ from mpq.commands import script
 from mpq.data.audio import SUFFIXES
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
-from mpq.report.figures.bit_map import is_mixed, place, projections
+from mpq.report.figures.bit_map import is_mixed, place, projections, rows
 from mpq.report.page.run_page import up_to_date_page
 from mpq.report.tables.show import show_run
 from mpq.report.tables.terminal import terminal
@@ -43,12 +43,9 @@ def bit_map(bits: Assignment) -> Table:
     table = Table(title="Bits of each searched weight", title_style="italic", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("layer", *columns):
         table.add_column(name, justify="right")
-    cells: dict[int, dict[str, int]] = {}
-    for site, value in bits.items():
-        layer, projection = place(site)
-        cells.setdefault(layer, {})[projection] = value
-    for layer in sorted(cells):
-        table.add_row(str(layer), *(_cell(cells[layer].get(name)) for name in columns))
+    cells = {place(site): value for site, value in bits.items()}
+    for row, label in rows(bits).items():
+        table.add_row(label, *(_cell(cells.get((row, name))) for name in columns))
     return table
 
 

@@ -13,7 +13,7 @@ from mpq.evaluate.pooled import NO_WORSE, UNDECIDED, WORSE
 from mpq.record.result import Units
 from mpq.record.search import Snapshot, StageSearch
 from mpq.report.figures import bit_map, searches, time_bars, wer_size
-from mpq.report.figures.bit_map import place, projections
+from mpq.report.figures.bit_map import place, projections, rows
 from mpq.report.figures.gallery import _intervals, draw_all, pictures
 from mpq.report.figures.style import look, save, style
 from mpq.report.figures.wer_size import Point, front
@@ -47,11 +47,28 @@ def test_every_method_looks_different():
 
 
 def test_where_a_weight_stands():
-    assert place("wav2vec2.encoder.layers.11.attention.out_proj.weight") == (11, "output")
-    assert place("wavlm.encoder.layers.0.feed_forward.output_dense.weight") == (0, "FF out")
-    assert place("x.y.weight") == (0, "x.y")
+    assert place("wav2vec2.encoder.layers.11.attention.out_proj.weight") == (("encoder", 11), "output")
+    assert place("wavlm.encoder.layers.0.feed_forward.output_dense.weight") == (("encoder", 0), "FF out")
+    assert place("x.y.weight") == (("", 0), "x.y")
     names = [f"m.encoder.layers.0.attention.{name}.weight" for name in ("out_proj", "k_proj", "extra", "q_proj")]
     assert projections(names) == ["query", "key", "output", "attention.extra"]
+
+
+def test_no_two_weights_share_a_place():
+    attention, inner = ("q_proj", "k_proj", "v_proj", "out_proj"), ("intermediate_dense", "output_dense")
+    conformer = [f"w.encoder.layers.{n}.ffn{k}.{name}.weight" for n in (0, 1) for k in (1, 2) for name in inner]
+    encoder = [f"model.encoder.layers.{n}.self_attn.{name}.weight" for n in (0, 1) for name in attention]
+    decoder = [
+        f"model.decoder.layers.{n}.{a}.{name}.weight"
+        for n in (0, 1)
+        for a in ("self_attn", "encoder_attn")
+        for name in attention
+    ]
+    for sites in (conformer, [*decoder, *encoder]):
+        assert len({place(site) for site in sites}) == len(sites)
+    assert list(rows([*decoder, *encoder]).values()) == ["encoder 0", "encoder 1", "decoder 0", "decoder 1"]
+    assert list(rows(conformer).values()) == ["0", "1"]
+    assert projections([*decoder, *encoder])[3:5] == ["output", "cross query"]
 
 
 def test_wer_against_size(systems):

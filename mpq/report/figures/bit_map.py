@@ -16,6 +16,8 @@ _NORM = BoundaryNorm(np.arange(0.5, 9), 8)
 
 Assignments = Mapping[int, Mapping[str, int]]
 """Seed -> searched site -> bits."""
+Row = tuple[str, int]
+"""`encoder` or `decoder`, or nothing where a name says neither, and the layer."""
 
 
 def is_mixed(assignment: Mapping[str, int]) -> bool:
@@ -29,10 +31,10 @@ def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
     ordered = sorted(systems.items(), key=lambda item: -len(item[1]))
     maps = [(f"{name}, seed {seed}", found[seed]) for name, found in ordered for seed in sorted(found)]
     every = [site for _, bits in maps for site in bits]
-    columns, layers = projections(every), 1 + max(place(site)[0] for site in every)
+    columns, layers = projections(every), rows(every)
     across = min(len(maps), max(3, len(ordered[0][1])))
     down = -(-len(maps) // across)
-    figure = Figure(figsize=(0.8 + 3.2 * across, 0.9 + (0.26 * layers + 0.45) * down), layout="constrained")
+    figure = Figure(figsize=(0.8 + 3.2 * across, 0.9 + (0.26 * len(layers) + 0.45) * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for number, axes in enumerate(panels.flat):
         if number >= len(maps):
@@ -51,11 +53,11 @@ def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
     return figure
 
 
-def _map(axes: Axes, bits: Mapping[str, int], columns: Sequence[str], layers: int) -> None:
-    grid = np.full((layers, len(columns)), np.nan)
+def _map(axes: Axes, bits: Mapping[str, int], columns: Sequence[str], layers: Mapping[Row, str]) -> None:
+    grid = np.full((len(layers), len(columns)), np.nan)
     for site, value in bits.items():
-        layer, projection = place(site)
-        grid[layer, columns.index(projection)] = value
+        row, projection = place(site)
+        grid[list(layers).index(row), columns.index(projection)] = value
     axes.pcolormesh(grid, cmap=_BLUES, norm=_NORM, edgecolors="white", linewidth=1)
     for layer, column in np.argwhere(~np.isnan(grid)):
         value = int(grid[layer, column])
@@ -63,13 +65,13 @@ def _map(axes: Axes, bits: Mapping[str, int], columns: Sequence[str], layers: in
             column + 0.5, layer + 0.5, str(value), ha="center", va="center", fontsize=8,
             color="white" if value > 5 else "black",
         )  # fmt: skip
-    step = 1 if layers <= 6 else 2
-    axes.set_yticks(np.arange(0, layers, step) + 0.5, [str(layer) for layer in range(0, layers, step)])
-    axes.set_ylim(layers, 0)  # the first layer on top
+    step = 1 if len(layers) <= 8 else 2
+    axes.set_yticks(np.arange(0, len(layers), step) + 0.5, list(layers.values())[::step])
+    axes.set_ylim(len(layers), 0)  # the first layer on top
     bare(axes)
 
 
-_NAME = re.compile(r"\.layers\.(\d+)\.(.+)\.weight$")
+_NAME = re.compile(r"(?:\.(encoder|decoder))?\.layers\.(\d+)\.(.+)\.weight$")
 _SHORT = {
     "q_proj": "query",
     "k_proj": "key",
@@ -77,23 +79,37 @@ _SHORT = {
     "out_proj": "output",
     "intermediate_dense": "FF in",
     "output_dense": "FF out",
+    "fc1": "FF in",
+    "fc2": "FF out",
 }
+_ATTENTION = ["query", "key", "value", "output"]
+_ORDER = [*_ATTENTION, *(f"cross {name}" for name in _ATTENTION), "FF in", "FF out"]
 
 
-def place(site: str) -> tuple[int, str]:
-    """Layer and projection: `(3, "key")` for `wav2vec2.encoder.layers.3.attention.k_proj.weight`.
+def place(site: str) -> tuple[Row, str]:
+    """Row and projection: `(("encoder", 3), "key")` for `wav2vec2.encoder.layers.3.attention.k_proj.weight`.
 
     A name that does not match the pattern becomes layer 0 and its own projection.
     """
     found = _NAME.search(site)
     if not found:
-        return 0, site.removesuffix(".weight")
-    leaf = found[2].rpartition(".")[2]
-    return int(found[1]), _SHORT.get(leaf, found[2])
+        return ("", 0), site.removesuffix(".weight")
+    inner, _, leaf = found[3].rpartition(".")
+    if leaf not in _SHORT:
+        return (found[1] or "", int(found[2])), found[3]
+    cross = "cross " if inner.endswith("encoder_attn") else ""  # a decoder's attention to the encoder's output
+    number = f" {inner[-1]}" if inner[-1:].isdigit() else ""  # a Conformer has two feed-forward modules
+    return (found[1] or "", int(found[2])), cross + _SHORT[leaf] + number
+
+
+def rows(sites: Iterable[str]) -> dict[Row, str]:
+    """The rows among `sites`, the encoder's first, each with its label; one stack of layers is not named."""
+    found = sorted({place(site)[0] for site in sites}, key=lambda row: (row[0] == "decoder", row))
+    several = any(stack == "decoder" for stack, _ in found)
+    return {(stack, layer): f"{stack} {layer}".strip() if several else str(layer) for stack, layer in found}
 
 
 def projections(sites: Iterable[str]) -> list[str]:
     """The projections among `sites` in the order of the signal flow, unknown ones last."""
     names = dict.fromkeys(place(site)[1] for site in sites)
-    known = list(_SHORT.values())
-    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
+    return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
