@@ -4,7 +4,7 @@ import re
 import runpy
 import shlex
 import subprocess
-from dataclasses import fields
+from dataclasses import MISSING, fields
 
 import pytest
 from tiny_run import SCRIPT, run_here, words
@@ -64,6 +64,7 @@ SCRIPTS = {
     "export": ("quantized/x/onnx/model_speed.onnx", "experiments/x/seed0/model/onnx/model_speed.onnx"),
     "figures": ("experiments/figures/x.png",),
     "overview": ("experiments/README.md",),
+    "pack": (),
     "prepare": ("data/LibriSpeech/dev-clean", "data/.download/x.tar.gz", ".cache/synthetic-0/x.flac"),
     "quantize": ("quantized/x/model.safetensors", *RUN),
     "rebudget": ("quantized/x/model.safetensors", *RUN),
@@ -130,5 +131,6 @@ def test_every_script_is_in_the_table_with_its_default_outputs():
     for name, paths in SCRIPTS.items():
         options = runpy.run_path(str(SCRIPT.with_name(f"{name}.py"))).get("Options")
         for one in fields(options) if options else ():
-            default = str(one.default) if one.name in ("output", "cache") else "None"
+            stated = one.name in ("output", "cache") and one.default is not MISSING
+                default = str(one.default) if stated else "None"
             assert default == "None" or any(path.startswith(default) for path in paths), (name, one.name, default)

@@ -31,7 +31,7 @@ from mpq.guard import explain, guarded
         ("recipe.stages.one_stage.search.candidates=[2,a]", ["candidates=[2, 'a'] must be different whole numbers"]),
         (
             "+recipe.stages.one_stage.search.foo=1",
-            ["stages.one_stage.search.foo; GumbelSearch has", "share"],
+            ["stages.one_stage.search.foo; gumbel has", "share"],
         ),
         ("recipe.stages.one_stage.search.freeze_at=2", ["freeze_at=2"]),
         ("recipe.stages.one_stage.search.descend=2", ["descend=2 must be null or a share of the search's updates"]),

@@ -81,5 +81,5 @@ def test_an_onnx_file_that_is_there_is_not_replaced_unasked(monkeypatch, capsys,
     (here / "x.onnx").write_text("years of work")
     script = REPOSITORY / "scripts" / "export.py"
     assert run_here(monkeypatch, f"model={model_folder}", "output=x.onnx", script=script) == 1
-    assert "x.onnx exists: overwrite=true replaces it, output=FILE keeps both" in capsys.readouterr().err
+    assert "x.onnx exists: overwrite=true replaces it, output=PATH keeps both" in capsys.readouterr().err
     assert (here / "x.onnx").read_text() == "years of work"

@@ -19,7 +19,8 @@ def original(request, tmp_path_factory):
     model = tiny_whisper()[0] if request.param == "whisper" else tiny_model("wav2vec2_group")
     if request.param == "coded":
         uneven(model)
-    save_packed(folder, quantized(model, (4, 8, 2), granularity="per_channel"))
+    coding = "zstd" if request.param == "coded" else "none"
+    save_packed(folder, quantized(model, (4, 8, 2), granularity="per_channel"), coding=coding)
     version = json.loads((folder / "config.json").read_text())["quantization_config"]["format_version"]
     assert version == (2 if request.param == "coded" else 1)
     return folder, state(load_packed(folder)[0])

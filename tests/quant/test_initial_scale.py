@@ -60,5 +60,5 @@ def test_a_grid_is_its_own_best_scale():
 
 
 def test_unknown_granularity():
-    with pytest.raises(UserError, match="'per_tensor' or 'per_channel'"):
+    with pytest.raises(UserError, match="granularity=per_row must be one of per_tensor, per_channel"):
         QuantizerSettings("per_row")
