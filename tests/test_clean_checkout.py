@@ -132,5 +132,5 @@ def test_every_script_is_in_the_table_with_its_default_outputs():
         options = runpy.run_path(str(SCRIPT.with_name(f"{name}.py"))).get("Options")
         for one in fields(options) if options else ():
             stated = one.name in ("output", "cache") and one.default is not MISSING
-                default = str(one.default) if stated else "None"
+            default = str(one.default) if stated else "None"
             assert default == "None" or any(path.startswith(default) for path in paths), (name, one.name, default)
