@@ -14,7 +14,7 @@ import transformers
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.deploy import onnx_export
 from mpq.deploy.export_ctc import describe
-from mpq.deploy.onnx_export import export
+from mpq.deploy.onnx_export import _check_beside, export
 from mpq.deploy.runtime import OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models import ctc
@@ -145,11 +145,16 @@ def test_files_of_others_are_not_replaced(masked, tmp_path):
     with pytest.raises(UserError, match=r"vocab.json exists and is not this model's.*output=\S+/model/model.onnx"):
         export(folder, tmp_path / "model.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["vocab.json"]
-    (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
-    export(folder, tmp_path / "model.onnx", "memory")
-    (tmp_path / "vocab.json").write_text("{}")  # of an earlier export to the same file
-    export(folder, tmp_path / "model.onnx", "memory")
-    assert (tmp_path / "vocab.json").read_bytes() == (folder / "vocab.json").read_bytes()
+
+    def write(into):
+        (into / "vocab.json").write_text('{"a": 0}')
+
+    with pytest.raises(UserError, match=r"vocab.json exists"):
+        _check_beside(tmp_path / "model.onnx", write)
+    (tmp_path / "model.onnx").touch()
+    _check_beside(tmp_path / "model.onnx", write)  # of an earlier export to the same file
+    write(tmp_path)
+    _check_beside(tmp_path / "other.onnx", write)  # the same content
 
 
 def test_the_description_is_that_of_the_processor(masked):
