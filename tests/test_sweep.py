@@ -37,7 +37,7 @@ def common(tmp_path, model_folder, speech_folder):
 def test_a_failed_row_stops_no_other_and_what_is_done_is_skipped(launcher, common, tmp_path, monkeypatch):
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    rows = ROWS if launcher == "basic" else ROWS[:2]
+    rows = ROWS if launcher == "basic" else ROWS[:1]  # a job imports torch anew: one shows that jobs run
     before, after, failed = sweep(rows, [*common, f"hydra/launcher={launcher}"])
     assert before == []
     assert after == [one for one in rows if one.bits != 9]

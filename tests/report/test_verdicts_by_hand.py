@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import cache
 from math import lgamma
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from mpq.report.tables.system import load_systems
 
 ROOT = Path(__file__).resolve().parents[2] / "experiments"
+REFERENCES = ROOT / "references" / "synthetic.jsonl"
 SYSTEMS = (
     ("tiny_wav2vec2", "uniform_8bit"),
     ("tiny_wav2vec2", "uniform_4bit"),
@@ -21,21 +23,37 @@ SYSTEMS = (
 )
 
 
+loaded = cache(load_systems)
+
+
+@cache
 def read(path: Path, field: str) -> dict[tuple[str, str], str]:
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows = map(json.loads, raw.decode().splitlines())
     return {(row["set"], row["id"]): row[field] for row in rows}
 
 
-def errors_by_speaker(said, heard, speakers):
+@cache
+def errors_by_speaker(folder: Path) -> np.ndarray:
+    """Errors `[speakers]` of the run in `folder`, in the order of `spoken`."""
+    said, heard = read(REFERENCES, "reference"), read(next(folder.glob("hypotheses*")), "hypothesis")
     output = jiwer.process_words([said[key] for key in said], [heard[key] or " " for key in said])
-    sums = dict.fromkeys(speakers, 0)
+    sums = dict.fromkeys(spoken(), 0)
     for key, chunks in zip(said, output.alignments, strict=True):
         for chunk in (chunk for chunk in chunks if chunk.type != "equal"):
             sums[key[1].split("-")[0]] += max(
                 chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx
             )
-    return np.array([sums[name] for name in speakers], dtype=float)
+    return np.array(list(sums.values()), dtype=float)
+
+
+def spoken() -> dict[str, int]:
+    """Speaker -> reference words."""
+    sums: dict[str, int] = {}
+    for (_, utterance), text in read(REFERENCES, "reference").items():
+        speaker = utterance.split("-")[0]
+        sums[speaker] = sums.get(speaker, 0) + len(text.split())
+    return dict(sorted(sums.items()))
 
 
 def quantile_of_t(freedom: float, share: float = 0.975) -> float:
@@ -69,16 +87,14 @@ def interval_of(cells: np.ndarray, words: np.ndarray) -> tuple[float, float, flo
 
 @pytest.mark.parametrize(("model", "name"), SYSTEMS)
 def test_a_verdict_of_the_tables_comes_out_the_same(model, name):
-    said = read(ROOT / "references" / "synthetic.jsonl", "reference")
-    speakers = sorted({key[1].split("-")[0] for key in said})
-    words = np.array([sum(len(said[key].split()) for key in said if key[1].split("-")[0] == s) for s in speakers])
-    texts = [ROOT / f"{model}_fp32" / "seed0", *(ROOT / f"{model}_{name}" / f"seed{k}" for k in range(3))]
-    counts = [errors_by_speaker(said, read(next(p.glob("hypotheses*")), "hypothesis"), speakers) for p in texts]
+    words = np.array(list(spoken().values()))
+    folders = [ROOT / f"{model}_fp32" / "seed0", *(ROOT / f"{model}_{name}" / f"seed{k}" for k in range(3))]
+    counts = [errors_by_speaker(folder) for folder in folders]
     estimate, low, high = interval_of(np.array(counts[1:]) - counts[0], words)
     margin = 0.03 * 100 * counts[0].sum() / words.sum()
     word = "no worse" if high < margin else "worse" if low > 0 else "undecided"
 
-    systems = {system.exp: system for system in load_systems("compression", model, ROOT)}
+    systems = {system.exp: system for system in loaded("compression", model, ROOT)}
     verdict = systems[f"{model}_{name}"].verdict()
     assert verdict is not None and verdict.change.interval is not None
     assert verdict.change.estimate == pytest.approx(estimate)
