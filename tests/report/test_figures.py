@@ -199,6 +199,7 @@ def test_a_budget_that_came_down_is_written_above_the_updates(averages):
     stage = StageSearch("one_stage", "gumbel", (2, 8), 3.0, ("m.layers.0.q_proj.weight",), (4,), shots)
     with style():
         figure = searches.draw_probabilities("m", stage)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["0 query"]
     for panel in figure.axes[:2]:
         labels = [[label.get_text() for label in axes.get_xticklabels()] for axes in panel.child_axes]
         assert labels == ([["7.1", "4.9", "3"]] if averages[0] > 3 else [])

@@ -34,7 +34,8 @@ def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
     columns, layers = projections(every), rows(every)
     across = min(len(maps), max(3, len(ordered[0][1])))
     down = -(-len(maps) // across)
-    figure = Figure(figsize=(0.8 + 3.2 * across, 0.9 + (0.26 * len(layers) + 0.45) * down), layout="constrained")
+    width = 3.2 * max(1, len(columns) / 6)  # inches; a decoder has ten projections
+    figure = Figure(figsize=(0.8 + width * across, 0.9 + (0.26 * len(layers) + 0.45) * down), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     for number, axes in enumerate(panels.flat):
         if number >= len(maps):
@@ -47,7 +48,8 @@ def draw(model: str, systems: Mapping[str, Assignments]) -> Figure:
             axes.set_ylabel("layer")
         if number + across >= len(maps):  # the lowest of its column
             axes.tick_params(labelbottom=True)
-            axes.set_xticks(np.arange(len(columns)) + 0.5, columns, fontsize=8)
+            names = [name.replace("cross ", "cross\n") for name in columns]
+            axes.set_xticks(np.arange(len(columns)) + 0.5, names, fontsize=8)
     figure.suptitle(f"{model}: bits of each searched weight")
     figure.supxlabel("projection (FF: feed-forward)", fontsize=9)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mpq.record.search import Snapshot, StageSearch
-from mpq.report.figures.bit_map import place, projections
+from mpq.report.figures.bit_map import place, projections, rows
 from mpq.report.figures.style import bare
 
 
@@ -19,8 +19,9 @@ def learned(stages: Sequence[StageSearch]) -> StageSearch | None:
 def draw_probabilities(title: str, stage: StageSearch) -> Figure:
     """Draw one stage: one panel per candidate, one row per searched weight, in the order of the encoder."""
     shots = _snapshots(stage)
-    columns = projections(stage.sites)
-    order = sorted(range(len(stage.sites)), key=lambda i: (place(stage.sites[i])[0], columns.index(_name(stage, i))))
+    columns, labels = projections(stage.sites), rows(stage.sites)
+    places = [place(site) for site in stage.sites]
+    order = sorted(range(len(places)), key=lambda i: (list(labels).index(places[i][0]), columns.index(places[i][1])))
     values = np.array([shot.probabilities for shot in shots])[:, order]  # [updates, sites, candidates]
     figure = Figure(figsize=(10, 1.9 + max(0.17, 5 / len(order)) * len(order)), layout="constrained")
     panels = figure.subplots(1, len(stage.candidates), sharey=True, squeeze=False)[0]
@@ -33,7 +34,7 @@ def draw_probabilities(title: str, stage: StageSearch) -> Figure:
         axes.set_xlabel("update")
         bare(axes)
         _show_budget(axes, shots)
-    _label(panels[0], [place(stage.sites[i]) for i in order])
+    _label(panels[0], [(labels[places[i][0]], places[i][1]) for i in order])
     panels[0].set_ylim(len(order), 0)
     figure.colorbar(panels[0].collections[0], ax=panels, label="probability", shrink=0.8)
     figure.suptitle(f"{title}: probability of each precision")
@@ -56,25 +57,25 @@ def _snapshots(stage: StageSearch) -> list[Snapshot]:
     return [shot for shot in stage.trajectory if shot.probabilities is not None]
 
 
-def _name(stage: StageSearch, index: int) -> str:
-    return place(stage.sites[index])[1]
-
-
 def _edges(updates: Sequence[int]) -> np.ndarray:
     """The bounds of the cells on the x-axis: each cell shows the snapshot at its right end."""
     return np.array([max(0, 2 * updates[0] - updates[1]), *updates])
 
 
-def _label(axes: Axes, places: Sequence[tuple[int, str]]) -> None:
-    """Label every weight if there is room, else only the first of each layer."""
+def _label(axes: Axes, places: Sequence[tuple[str, str]]) -> None:
+    """Label every weight, by layer and projection, if there is room, else only the first of each layer."""
     first = [i for i, (layer, _) in enumerate(places) if i == 0 or places[i - 1][0] != layer]
     if len(places) <= 36:
         axes.set_yticks(np.arange(len(places)) + 0.5, [f"{layer} {name}" for layer, name in places], fontsize=8)
     else:
-        axes.set_yticks(first, [f"layer {places[i][0]}" for i in first], fontsize=8)
+        axes.set_yticks(first, [_layer(places[i][0]) for i in first], fontsize=8)
     for line in first[1:]:
         for panel in axes.figure.axes:
             panel.axhline(line, color="white", linewidth=1)
+
+
+def _layer(label: str) -> str:
+    return f"layer {label}" if label.isdigit() else label  # else "encoder 0", say
 
 
 def has_losses(stages: Sequence[StageSearch]) -> bool:
