@@ -77,10 +77,15 @@ def recordings(cfg: DictConfig) -> Corpus | None:
     """
     if not cfg.data.root:
         return None
-    limit = cfg.data.get("utterances_per_speaker")
-    found = corpus.open_corpus(**settings.data_of(cfg), cache=cfg.cache, utterances_per_speaker=limit)
+    found = open_data(cfg)
     cfg.data.hash = found.hash
     return found
+
+
+def open_data(cfg: DictConfig) -> Corpus:
+    """Open the data of a settled config."""
+    limit = cfg.data.get("utterances_per_speaker")
+    return corpus.open_corpus(**settings.data_of(cfg), cache=cfg.cache, utterances_per_speaker=limit)
 
 
 def finished(cfg: DictConfig) -> Result | None:

@@ -14,8 +14,8 @@ from mpq import settings
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.tensors import count_parameters, weights_digest
-from mpq.checks import checked, recordings
-from mpq.data.corpus import Corpus, open_corpus
+from mpq.checks import checked, open_data, recordings
+from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
@@ -63,7 +63,7 @@ def follow(cfg: DictConfig) -> None:
     folder = RunFolder(cfg.root, cfg.exp, cfg.seed)
     if folder.finished(cfg):
         return
-    corpus = _corpus(cfg)
+    corpus = open_data(cfg)
     teacher, _ = teacher_of(cfg)
     with processes.together(cfg, folder.work):
         run_recipe(cfg, teacher, corpus, folder.work, logger=False)
@@ -88,7 +88,7 @@ def _run(cfg: DictConfig, corpus: Corpus | None, as_baseline: bool = False) -> R
 
 def _make(cfg: DictConfig, opened: Corpus | None, folder: RunFolder) -> Result:
     check_machine(machine_of(cfg.trainer))  # before the embedded corpus is made, which takes minutes
-    corpus = opened or _corpus(cfg)
+    corpus = opened or open_data(cfg)
     tell_left_out(corpus.skipped)
     teacher, digest = teacher_of(cfg)
     _check_lengths(cfg, corpus, teacher)
@@ -256,8 +256,3 @@ def _compare(
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg)  # type: ignore[return-value]  # a DictConfig gives a dict
-
-
-def _corpus(cfg: DictConfig) -> Corpus:
-    limit = cfg.data.get("utterances_per_speaker")
-    return open_corpus(**settings.data_of(cfg), cache=cfg.cache, utterances_per_speaker=limit)

@@ -22,11 +22,9 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
     """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
 
     Raises:
-        UserError: there is no processor, the export of this model type is untested, or the tokenizer is not
+        UserError: the export of this model type is untested, or the tokenizer is not
             transformers' `Wav2Vec2CTCTokenizer`, the only one whose decoding the runtime reproduces.
     """
-    if processor is None:
-        raise UserError("the folder has no processor: add the files that its save_pretrained writes")
     if model.config.model_type not in TRIED:
         raise UserError(
             f"export is tested only for the model types {', '.join(TRIED)}, whose ONNX logits match PyTorch's; "

@@ -32,11 +32,8 @@ _MEL = {
 def describe(model: Any, processor: Any, layout: str, source: str) -> WhisperDescription:
     """Return the description of `model` with `processor`; `source` is the packed folder's checksum.
 
-    Raises: UserError if there is no processor, the export of this model type is untested, or the model lacks what
-        decoding needs.
+    Raises: UserError if the export of this model type is untested, or the model lacks what decoding needs.
     """
-    if processor is None:
-        raise UserError("the folder has no processor: add the files that its save_pretrained writes")
     config, generation = model.config, model.generation_config
     if config.model_type not in TRIED:
         raise UserError(f"export is tested only for Whisper; this model is {config.model_type}: use its folder")

@@ -59,6 +59,8 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
         config, sites, tied, stored = read_folder(folder)
         check_writable(output, 2 * sum(tensor.nbytes for tensor in stored.values()))  # 3-bit codes take 4 bits there
         model, processor = load_packed(folder)
+        if processor is None:
+            raise UserError("the folder has no processor: add the files that its save_pretrained writes")
         description = kind.describe(model, processor, layout, config["quantization_config"]["sha256"])
         if not whisper:
             _check_beside(output, lambda into: kind.write_beside(into, model, processor))
@@ -72,7 +74,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
             program.opset_imports["com.microsoft"] = _MICROSOFT
             program.ir_version = _IR_VERSION
             program.producer_name = "mpq"
-            program.metadata_props[runtime.METADATA_KEY] = description.to_json()
+            program.metadata_props[runtime.METADATA_KEY] = runtime.to_json(description)
         steps.report(3, "writing")
         try:
             if whisper:

@@ -196,10 +196,6 @@ class Description:
             samples = (samples - kernel) // stride + 1
         return max(samples, 0)
 
-    def to_json(self) -> str:
-        """Return the entry's text."""
-        return to_json(self)
-
 
 Form = TypeVar("Form", bound=Any)
 

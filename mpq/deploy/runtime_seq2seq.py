@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpq.deploy.log_mel import LogMel
-from mpq.deploy.runtime import VERSION, give_back, open_file, to_json
+from mpq.deploy.runtime import VERSION, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
 from mpq.errors import UserError, first_line
 
@@ -61,10 +61,6 @@ class WhisperDescription:
     source: str
     version: int = VERSION
     KIND: ClassVar[str] = "whisper"
-
-    def to_json(self) -> str:
-        """Return the entry's text."""
-        return to_json(self)
 
     @property
     def has_times(self) -> bool:

@@ -50,8 +50,12 @@ def source_of(path: str) -> tuple[str, dict[str, str]]:
 
     A revision of a Hub name (a branch, a tag or a commit) is written NAME@REVISION.
     """
-    if folder := local_folder(path):
-        return str(folder), {}
+    folder = local_folder(path)
+    return (str(folder), {}) if folder else on_the_hub(path)
+
+
+def on_the_hub(path: str) -> tuple[str, dict[str, str]]:
+    """Like `source_of`, for a Hub name, even where the local cache has a part of it."""
     name, _, revision = path.partition("@")
     return name, {"revision": revision} if revision else {}
 

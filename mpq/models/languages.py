@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpq.errors import UserError
-from mpq.models.hub import source_of
+from mpq.models.hub import on_the_hub, source_of
 
 _log = logging.getLogger(__name__)
 _ENDS = ("safetensors", "bin")  # of an adapter's file, in the order in which transformers looks for them
@@ -101,8 +101,7 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _adapter(path: str, language: str) -> str | None:
     """Return the local file of a language's adapter, downloaded if it is on the Hub; None if it can't be had."""
-    name, _, revision = path.partition("@")
-    at = (path, {}) if Path(path).is_dir() else (name, {"revision": revision} if revision else {})
+    at = (path, {}) if Path(path).is_dir() else on_the_hub(path)
     return next((found for end in _ENDS if (found := _file(f"adapter.{language}.{end}", *at))), None)
 
 

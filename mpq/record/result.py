@@ -260,10 +260,9 @@ class Result:
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
         if self.size.packed_bytes is None:
             del content["size"]["packed_bytes"]
-        if self.normalizer is None:
-            del content["normalizer"]
-        if self.spelling is None:
-            del content["spelling"]
+        for name in ("normalizer", "spelling"):
+            if content[name] is None:
+                del content[name]
         if self.provenance.data.utterances_per_speaker is None:
             del content["provenance"]["data"]["utterances_per_speaker"]
         words = list(content["wer"].values())
