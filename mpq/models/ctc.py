@@ -102,6 +102,11 @@ class CtcModel(SpeechModel):
         """Samples from one output frame to the next."""
         return stride(self.model) * processor.hop(self.processor)
 
+    @property
+    def front(self) -> nn.Module | None:
+        """The convolutions on the audio; a model that takes features has none."""
+        return getattr(self.model.base_model, "feature_extractor", None)
+
     def freeze_feature_encoder(self) -> None:
         """Exclude the convolutions on the audio from training; a model that takes features has none."""
         if hasattr(self.model, "freeze_feature_encoder"):

@@ -152,6 +152,11 @@ class Seq2SeqModel(SpeechModel):
             raise unknown_language([name.strip("<|>") for name in known], chosen)
         return token
 
+    @property
+    def front(self) -> nn.Module:
+        """The encoder."""
+        return self.model.get_encoder()
+
     def freeze_feature_encoder(self) -> None:
         """Exclude the encoder's convolutions from training."""
         for module in self.model.get_encoder().modules():

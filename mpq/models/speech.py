@@ -81,6 +81,11 @@ class SpeechModel(ABC):
         """Where the parameters are."""
         return next(self.model.parameters()).device
 
+    @property
+    @abstractmethod
+    def front(self) -> nn.Module | None:
+        """The module that runs first, on the inputs alone, and whose outputs nothing changes in place; None without."""
+
     def copy(self) -> Self:
         """Return a copy of the model, with the same processor."""
         return replace(self, model=copy.deepcopy(self.model))

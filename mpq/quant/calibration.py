@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,16 +36,27 @@ class Calibration:
     settings: QuantizerSettings = LSQ
     audio_seconds: float = field(default=0.0, init=False)
     quantizers: dict[str, WeightQuantizer] = field(default_factory=dict, init=False)  # of all sites quantized so far
+    _fronts: dict[int, Any] = field(default_factory=dict, init=False, repr=False)  # outputs of the front, by batch
 
     @property
     def model(self) -> nn.Module:
         """The model itself."""
         return self.speech.model
 
-    def logits(self, batch: Batch) -> Tensor:
-        """Return the model's output before softmax `[batch, positions, vocabulary]`."""
+    def logits(self, batch: Batch, changed: Sequence[Site] | None = None) -> Tensor:
+        """Return the model's output before softmax `[batch, positions, vocabulary]`.
+
+        `changed`: the only sites that have not their own weights now. Unless one of them is in the model's front, the
+        outputs of the front are those of the first call for this batch (`SpeechModel.front`). None: all is computed.
+        """
         self.audio_seconds += batch.seconds
-        return self.speech.logits(batch.inputs, batch.lengths, batch.labels)
+        front = self.speech.front if changed is not None else None
+        if front is not None:
+            weights = {id(weight) for weight in front.parameters()}
+            if any(id(self.weight(site)) in weights for site in changed or ()):
+                front = None
+        with _once(front, self._fronts, id(batch)):
+            return self.speech.logits(batch.inputs, batch.lengths, batch.labels)
 
     def positions(self, batch: Batch) -> Tensor:
         """Return the number of positions (frames or tokens) `[batch]` without padding."""
@@ -137,6 +148,26 @@ def draw_batches(
     if not readable:
         raise UserError("none of the utterances drawn for calibration can be read: repair the training audio")
     return readable
+
+
+@contextmanager
+def _once(module: nn.Module | None, outputs: dict[int, Any], key: int) -> Iterator[None]:
+    """Let `module` return `outputs[key]` in the block, where it is computed first if it is missing."""
+    if module is None:
+        yield
+        return
+    forward = module.forward
+
+    def remembered(*args: Any, **kwargs: Any) -> Any:
+        if key not in outputs:
+            outputs[key] = forward(*args, **kwargs)
+        return outputs[key]
+
+    module.forward = remembered
+    try:
+        yield
+    finally:
+        module.forward = forward
 
 
 @torch.no_grad()

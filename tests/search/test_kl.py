@@ -6,9 +6,13 @@ import pytest
 import torch
 from scipy.special import log_softmax
 from tiny_speech import speech_of
+from tiny_whisper import tiny_whisper
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
+from mpq.data.dataset import Batch
 from mpq.errors import UserError
+from mpq.models.seq2seq import Seq2SeqModel
+from mpq.models.speech import Choices
 from mpq.quant.calibration import Calibration, draw_batches
 from mpq.quant.fake_quantize import dequantize, quantize
 from mpq.quant.grid import grid
@@ -77,6 +81,28 @@ def test_sensitivity_is_a_direct_computation(calibration, seed, share):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     heard = sum(batch.seconds for batch in calibration.batches)
     assert calibration.audio_seconds == pytest.approx(heard * (len(search.units) * len(CANDIDATES) + 1))
+
+
+def test_what_runs_before_a_unit_runs_once(seed, monkeypatch):
+    """On a Whisper with all weights searched: the same numbers, bit for bit, as with all computed each time."""
+    torch.manual_seed(seed)
+    speech = Seq2SeqModel(*tiny_whisper(seed), Choices(margin_seconds=0.2))
+    labels = torch.randint(97, 123, (2, 5))
+    batches = [Batch(["a", "b"], torch.randn(2, 3000, 80), torch.tensor([40, 30]), labels, 0.7, []) for _ in range(2)]
+    sites = [site for site in find_sites(speech.model, "*") if site.searched]
+    encoder, runs, found = speech.model.get_encoder(), [], []
+    encoder.conv1.register_forward_hook(lambda *_: runs.append(1))
+    inside = sum(site.name.startswith("model.encoder.") for site in sites)
+    for front in (encoder, None):
+        monkeypatch.setattr(Seq2SeqModel, "front", front)
+        runs.clear()
+        search = KLSensitivity((2, 8), utterances=4)
+        search.bind(sites, 3.0, seed)
+        search.measure(Calibration(speech, batches))
+        assert len(runs) == 2 * (1 + 2 * (inside if front else len(sites)))
+        found.append(search.sensitivity)
+    assert 0 < inside < len(sites) and (found[1] > 0).all()
+    assert torch.equal(*found)
 
 
 def test_padding_does_not_count(calibration, seed):
