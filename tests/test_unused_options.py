@@ -52,7 +52,8 @@ def test_a_setting_of_a_run_is_taken_and_anything_else_refused(monkeypatch, caps
 
 
 def test_reading_and_preparing(monkeypatch, caplog, capsys, here):
-    records = REPOSITORY / "experiments"
+    records, one = here / "records", "tiny_wav2vec2_fp32"
+    shutil.copytree(REPOSITORY / "experiments" / one, records / one)
     assert said(monkeypatch, caplog, "tables", f"root={records}", "table=significance", "scale=paper") == (0, [])
     status, told = said(monkeypatch, caplog, "tables", f"root={records}", "table=records", "scale=paper")
     assert status == 0 and [name for name, _ in told] == ["scale"]

@@ -56,7 +56,9 @@ def describe(model: Any, processor: Any, layout: str, source: str) -> Descriptio
 
 def trace(model: Any, processor: Any, opset: int) -> dict[str, ir.Model]:
     """Return the graph in float32; it has no name of its own."""
-    return {"": graph.float_graph(CtcModel(model, processor), opset)}
+    speech = CtcModel(model, processor)
+    two_frames = int((speech.frames(torch.arange(int(speech.sampling_rate))) < 2).sum())
+    return {"": graph.float_graph(speech, opset, two_frames)}
 
 
 def insert(
