@@ -1,6 +1,7 @@
 """A packed folder as an ONNX file, from end to end: the logits, the bits on disk, what is refused."""
 
 import json
+import random
 import shutil
 import sys
 from types import SimpleNamespace
@@ -107,8 +108,10 @@ def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request
         assert recognizer.transcribe(waveforms) == texts
 
 
-@pytest.mark.parametrize("model_type", ["wavlm", "data2vec-audio", "unispeech", "unispeech-sat"])
+@pytest.mark.parametrize("model_type", ["wavlm", "data2vec-audio", "unispeech*"])
 def test_other_model_types_give_pytorchs_logits_too(model_type, tmp_path):
+    if model_type == "unispeech*":  # much alike, and an export takes seconds
+        model_type = random.Random().choice(["unispeech", "unispeech-sat"])
     folder = packed_folder(tmp_path / "packed", model_type, False)
     waveforms = [0.1 * np.random.default_rng().standard_normal(2_345).astype(np.float32)]
     found = OnnxRecognizer(export(folder, tmp_path / "model.onnx", "memory"), threads=1).logits(waveforms)
