@@ -4,9 +4,12 @@ import errno
 import functools
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mpq.commands import setting
@@ -35,7 +38,8 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
         accept_every_text()
         warnings.filterwarnings("ignore", module=r"(lightning|torch|transformers|wandb)(\..*)?$")
         try:
-            result = main(*arguments, **settings)
+            with _terminable():
+                result = main(*arguments, **settings)
             sys.stdout.flush()
             return result
         except BrokenPipeError:  # the reader of our output has stopped reading: `| head`
@@ -52,6 +56,22 @@ def guarded(main: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(1)
 
     return wrapped
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception does, so that nothing half-written stays; the exit status is 143.
+
+    While a stage trains, its own handler is in place (`mpq.train.fit`).
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def explain(error: BaseException | None) -> str | None:

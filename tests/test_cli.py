@@ -1,14 +1,17 @@
 """What a user reads after a wrong word: one sentence that lists the right ones, exit status 1, and nothing written."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from tiny_run import run_here
 
 from mpq.conf import REPOSITORY
 from mpq.errors import UserError
+from mpq.files import replacing
 from mpq.guard import explain, guarded
 
 
@@ -114,6 +117,20 @@ def test_an_interruption_speaks_of_checkpoints_only_where_there_are_some(capfd):
         with pytest.raises(SystemExit) as end:
             guarded(interrupted)(*arguments)
         assert end.value.code == 130 and capfd.readouterr().err.strip() == said
+
+
+def test_a_terminated_script_leaves_nothing_half_written(tmp_path):
+    def write():
+        with replacing(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)  # the signal ends it
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(write)()
+    assert ended.value.code == 143
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_reader_who_has_seen_enough_is_no_error():
