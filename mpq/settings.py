@@ -213,7 +213,7 @@ def hub_name(cfg: DictConfig) -> str | None:
 
 START_FROM = ("teacher", "previous", "scratch")
 _NEEDED = ("search", "start_from", "updates")
-_OTHERS = ("assignment", "calibrate")  # which mpq.train.recipe reads, too
+_OTHERS = ("assignment", "calibrate", "shared")  # which mpq.train.recipe reads, too
 
 
 def check_stages(stages: DictConfig) -> None:

@@ -28,6 +28,7 @@ from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
 from mpq.train.rules import TEACHER, TRANSCRIPTS
+from mpq.train.shared import Shared
 from mpq.train.stage import run_stage
 from mpq.train.teacher_labels import TeacherLabels
 
@@ -122,6 +123,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         quantizer=_quantizer(cfg),
         activations=_activations(cfg),
         calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
+        shared=_shared(stage),
     )
 
 
@@ -131,6 +133,14 @@ def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch 
         return None
     settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
     return conf.made(settings, **({"assignment": previous} if settings.get("assignment") == "previous" else {}))
+
+
+def _shared(stage: DictConfig) -> Shared | None:
+    """Return the networks that share the weights of a stage's mixture, if it has any."""
+    if stage.get("shared") is None:
+        return None
+    given: Any = OmegaConf.to_container(stage.shared)
+    return Shared(**{**given, "networks": tuple(given["networks"])})
 
 
 def _loss(cfg: DictConfig, teacher: SpeechModel | None, posteriors: Posteriors | None) -> Loss:
