@@ -11,9 +11,11 @@ from torch import nn
 
 from mpq import conf
 from mpq.checkpoint.requantize import packed_start
+from mpq.checkpoint.supernet import supernet_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.data.folder import tell_left_out
+from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
 from mpq.quant.quantizer import QuantizerSettings
@@ -22,7 +24,7 @@ from mpq.record.run_folder import SEARCH
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
-from mpq.settings import START_FROM
+from mpq.settings import START_FROM, is_supernet
 from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
@@ -107,6 +109,12 @@ def _start(
     if stage.start_from in START_FROM:
         return previous, assignment
     packed, given = Path(stage.start_from), stage.get("assignment")
+    if is_supernet(packed):
+        if given is None:
+            raise UserError(f"start_from={packed} needs an assignment, as scripts/rebudget.py sets one")
+        start = teacher.copy().model
+        model, assignment = supernet_start(packed, given, start, cfg.model.searched, _quantizer(cfg))
+        return replace(teacher, model=model), assignment
     model, assignment = packed_start(packed, given, teacher.model, cfg.model.searched, _quantizer(cfg))
     return replace(teacher, model=model), assignment
 

@@ -32,7 +32,7 @@ def ctc():
 
 def seq2seq():
     speech = Seq2SeqModel(*whisper())
-    return speech, torch.randn(2, 80, 3_000), [3_000, 2_000]
+    return speech, torch.randn(2, 400, 80), [400, 300]
 
 
 def prepared(make):
