@@ -15,6 +15,7 @@ from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.record.search import Snapshot
+from mpq.search.penalty import PenaltySearch
 from mpq.tracking.logger import UPDATE
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
@@ -94,6 +95,9 @@ class TrainingModule(lightning.LightningModule):
         if not batch.ids and self._processes == 1:
             return None
         loss, parts = self._losses_of(batch, share) if batch.ids else (no_loss(self), {})
+        if isinstance(self.search, PenaltySearch):
+            penalty = self.search.penalty()  # of every batch: an update's gradient is the mean over its batches
+            loss, parts = loss + penalty, {**parts, "penalty": penalty.detach()}
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})

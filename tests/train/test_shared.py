@@ -51,7 +51,7 @@ def prepared(make):
 
 
 def gradients(model, loss):
-    named = dict(model.named_parameters())
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {name: g for name, g in zip(named, found, strict=True) if g is not None}
 
@@ -113,8 +113,7 @@ def test_the_optimizer_gets_the_gradients_of_all_networks(model_folder, speech_f
     monkeypatch.setattr(TrainingModule, "on_before_optimizer_step", before_step)
 
     def gradients_of(shared, bits=None):
-        module = module_of(teacher, dataset, settings, GumbelSearch(freeze_at=1.0))
-        module._shared = SharedUpdate(shared, module._precisions, module._student, module._loss) if shared else None
+        module = module_of(teacher, dataset, settings, GumbelSearch(freeze_at=1.0), shared=shared)
         if bits:
             module._precisions.use(bits)
         seen.clear()
