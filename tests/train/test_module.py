@@ -93,7 +93,7 @@ def kill(_):
 
 @pytest.mark.parametrize(
     ("accumulate", "descend", "shared"),
-    [(1, None, None), (2, None, Shared((2, 8, "random"), each_update=2, full_precision="trained")), (1, 0.8, None)],
+    [(1, None, None), (2, None, Shared((2, "random"), each_update=1)), (1, 0.8, None)],
 )
 def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulate, descend, shared):
     teacher, dataset = loaded
@@ -104,7 +104,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulat
         return module_of(teacher, dataset, settings, search, seed=3, loss=loss, shared=shared)
 
     want = train(module(), settings, tmp_path / "whole")
-    losses = accumulate * (4 if shared else 1)  # of an update: two networks, full precision and the mixture
+    losses = accumulate * (2 if shared else 1)  # of an update: one network and the mixture
     for update in (3, 7, 2):  # before the first checkpoint, after it, and again after the resumption
         with pytest.raises(KilledError):
             train(module(Spoilt(teacher, update * losses, kill)), settings, tmp_path / "killed")

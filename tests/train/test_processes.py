@@ -62,7 +62,7 @@ def module(folder, speech="speech", **changes):
     teacher, dataset = load(folder / "model", folder / speech, on_bad_audio="skip")
     settings = optimization(**{**SETTINGS, **changes})
     loss = Loss(1.0, 1.0, 1.0, speech_of(teacher, True))
-    shared = Shared((2, "random"), full_precision="trained")  # in the first half; then there is one network
+    shared = Shared(("random",))  # in the first half; then there is one network
     return module_of(teacher, dataset, settings, GumbelSearch(freeze_at=0.5), 5, loss, shared), settings
 
 

@@ -102,13 +102,11 @@ def test_the_gradient_of_an_update_is_the_sum_over_its_networks(monkeypatch, mak
 def test_the_optimizer_gets_the_gradients_of_all_networks(model_folder, speech_folder, tmp_path, monkeypatch):
     """Through Lightning, with two batches an update: the mixture's gradient alone, plus those of the others."""
     teacher, dataset = load(model_folder, speech_folder)
-    settings = optimization(updates=2, clip=0.0, accumulate=2)
+    settings = optimization(updates=1, clip=0.0, accumulate=2)
     seen: list[dict[str, torch.Tensor]] = []
 
     def before_step(self, optimizer):
         seen.append({name: p.grad.clone() for name, p in self.named_parameters() if p.grad is not None})
-        for parameter in self.parameters():
-            parameter.grad = None  # no update: all runs compare at the same weights
 
     monkeypatch.setattr(TrainingModule, "on_before_optimizer_step", before_step)
 
@@ -118,26 +116,25 @@ def test_the_optimizer_gets_the_gradients_of_all_networks(model_folder, speech_f
             module._precisions.use(bits)
         seen.clear()
         train(module, settings, tmp_path / f"{shared is None}{bits}")
-        assert len(seen) == 2
-        return list(seen)
+        (found,) = seen
+        return dict(found)
 
-    got = gradients_of(Shared((2, 8)))
-    parts = [gradients_of(None, bits) for bits in (None, 2, 8)]
-    for update in range(2):
-        for name, gradient in got[update].items():
-            want = sum(part[update].get(name, torch.zeros_like(gradient)) for part in parts)
-            torch.testing.assert_close(gradient, want, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()) + 1e-8)
+    got = gradients_of(Shared((2,)))
+    parts = [gradients_of(None, bits) for bits in (None, 2)]
+    for name, gradient in got.items():
+        want = sum(part.get(name, torch.zeros_like(gradient)) for part in parts)
+        torch.testing.assert_close(gradient, want, rtol=1e-3, atol=1e-4 * float(gradient.abs().max()) + 1e-8)
 
 
 def test_the_networks_of_an_update_follow_from_the_seed_and_the_update():
     _, _, precisions, _ = prepared(ctc)
     update = SharedUpdate(Shared((2, 4, 8, "random"), each_update=2), precisions, None, None)
-    drawn_at = [list(update._networks(step)) for step in range(40)]
-    assert drawn_at == [list(update._networks(step)) for step in range(40)]
+    drawn_at = [list(update._networks(step)) for step in range(16)]
+    assert drawn_at == [list(update._networks(step)) for step in range(16)]
     assert all(len(networks) == 2 for networks in drawn_at)
     assert {name for networks in drawn_at for name, _ in networks} == {"2bit", "4bit", "8bit", "random"}
     rng = np.random.default_rng(torch.seed())
-    averages = [average_bits(drawn(precisions.search, rng), precisions.search.sites) for _ in range(200)]
+    averages = [average_bits(drawn(precisions.search, rng), precisions.search.sites) for _ in range(60)]
     assert min(averages) < 3 and max(averages) > 7 and 4.5 < np.mean(averages) < 5.5
 
 
