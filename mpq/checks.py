@@ -64,6 +64,9 @@ def _check_training(cfg: DictConfig) -> None:
     kind, percentile = quantizer.get("activations", "none"), quantizer.get("activation_percentile", 100)
     quant_rules.check_activations(kind, percentile, cfg.trainer.calibration_utterances)
     for stage in cfg.recipe.stages.values():
+        if stage.get("shared") is not None:
+            candidates = (stage.search or {}).get("candidates")
+            train_rules.check_shared_stage(_plain(stage.shared), candidates, stage.updates, distill.ctc_weight)
         given: Any = OmegaConf.merge(cfg.trainer, {"updates": stage.updates, "workers": cfg.data.workers})
         train_rules.check_optimization(given)
         has_teacher = stage.start_from != "scratch"

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpq import settings
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
+from mpq.checkpoint.supernet import save_supernet
 from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.checks import checked, open_data, recordings
 from mpq.data.corpus import Corpus
@@ -206,6 +207,8 @@ def compress(
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
+    if cfg.recipe.stages and list(cfg.recipe.stages.values())[-1].get("shared"):
+        save_supernet(folder.supernet, model)
     save_model(folder.model, model, teacher.processor, cfg.coding)
     tell_left_behind(settings.model_path(cfg), teacher.one_language)
     if assignment:

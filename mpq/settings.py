@@ -16,6 +16,7 @@ from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 from mpq.names import check_file_name, check_texts
+from mpq.record.run_folder import SUPERNET
 
 OWN = "own"  # the scale of a model that is not in conf/model/, or that differs from the one shipped under its name
 _PLAIN_GROUPS = ("data", "quantizer", "distill", "trainer")  # that allow only the settings of their files
@@ -213,7 +214,7 @@ def hub_name(cfg: DictConfig) -> str | None:
 
 START_FROM = ("teacher", "previous", "scratch")
 _NEEDED = ("search", "start_from", "updates")
-_OTHERS = ("assignment", "calibrate")  # which mpq.train.recipe reads, too
+_OTHERS = ("assignment", "calibrate", "shared")  # which mpq.train.recipe reads, too
 
 
 def check_stages(stages: DictConfig) -> None:
@@ -239,12 +240,18 @@ def check_starts(stages: DictConfig) -> None:
     """Raise UserError if a stage's start does not exist: a folder without a packed model, or no previous stage."""
     for number, (name, stage) in enumerate(stages.items()):
         known = [word for word in START_FROM if number or word != "previous"]
-        packed = stage.start_from is not None and (Path(str(stage.start_from)) / "config.json").is_file()
+        start = Path(str(stage.start_from))
+        packed = stage.start_from is not None and ((start / "config.json").is_file() or is_supernet(start))
         if stage.start_from not in known and not packed:
             raise UserError(
                 f"recipe.stages.{name}.start_from={stage.start_from} must be one of {', '.join(known)}, or the folder "
                 "of a packed model (<run>/model)"
             )
+
+
+def is_supernet(start: Path) -> bool:
+    """Whether a stage's `start_from` is a run's supernet, from which an assignment is read."""
+    return start.name == SUPERNET and start.is_file()
 
 
 def check_is_part(own: str, settings: Any) -> None:

@@ -1,8 +1,13 @@
-"""Pack a finished run's model at another budget, without training; the precisions come from what its search learned.
+"""Pack a finished run's model at other budgets; the precisions come from what its search learned.
 
 example: python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 target_bits=3
 
-To fine-tune it, run "pass 2": python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
+A run of recipe=one_stage_shared has the weights of every budget. Several budgets end with a table and a picture of
+error rate against size, without an update and with a few more at each:
+python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_one_stage_shared_3p5bit/seed0 \\
+    target_bits=2,2.5,3,3.5,4,5,6,8 updates=0,60
+
+To fine-tune another run's model, run "pass 2": python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
     recipe.stages.pass2.start_from=<root>/<model>_rebudget_<bits>bit/seed<k>/model
 """
 
@@ -10,23 +15,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.cli import command, option, others, required
+from mpq.errors import UserError
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which run, at which budget."""
+    """Which run, at which budgets."""
 
     run: Path = required("a finished run's folder with search.json and model/, <root>/<name>/seed<k>")
-    target_bits: float = required("the new average bits of the searched weights")
+    target_bits: tuple[float, ...] = required("the new average bits of the searched weights, one or several")
+    updates: tuple[int, ...] = option((0,), "of a shared run: further updates at each budget, one number or several")
     evaluate: bool = option(
         True,
         "transcribe the run's evaluation sets and write a record, <root>/<model>_rebudget_<bits>bit/seed<k>; false: "
         "only pack",
     )
-    calibrate: bool = option(True, "GPTQ on some of the run's training audio; false: round to nearest, without audio")
+    calibrate: bool = option(
+        True,
+        "GPTQ on some of the run's training audio; false: round to nearest, without audio; shared runs need neither",
+    )
     output: Path | None = option(
         None,
-        "the packed model's folder; default: quantized/<name> (with evaluate=true an extra copy, only if given)",
+        "the packed model's folder, of one budget; default: quantized/<name> (with evaluate=true an extra copy, only "
+        "if given)",
     )
     overwrite: bool = option(False, "replace an existing record that was made from another run, and the output")
     cache: str = option(".cache", "the folder of the embedded corpus")
@@ -35,15 +46,23 @@ class Options:
 
 @command(Options)
 def main(chosen: Options) -> None:
-    """Pack, then print a summary."""
-    from mpq.compress.output import summary
-    from mpq.compress.rebudget import rebudget  # here, since --help need not wait for it
-    from mpq.settings import changes_of
+    """Pack, then print a summary, or a table of several budgets."""
+    from mpq.settings import changes_of  # here, since --help need not wait for it
 
     changes = changes_of(chosen.word) | {"cache": chosen.cache, "overwrite": chosen.overwrite}
-    print(
-        summary(rebudget(chosen.run, chosen.target_bits, chosen.output, chosen.evaluate, chosen.calibrate, **changes))
-    )
+    if len(chosen.target_bits) * len(chosen.updates) > 1:
+        from mpq.compress.curve import curve, report
+
+        if chosen.output is not None:
+            raise UserError(f"output={chosen.output} takes one model: give one target_bits and one updates")
+        options = (chosen.target_bits, chosen.updates, chosen.evaluate, chosen.calibrate)
+        print(report(*curve(chosen.run, *options, **changes)))
+        return
+    from mpq.compress.output import summary
+    from mpq.compress.rebudget import rebudget
+
+    (target,), (updates,) = chosen.target_bits, chosen.updates
+    print(summary(rebudget(chosen.run, target, chosen.output, chosen.evaluate, chosen.calibrate, updates, **changes)))
 
 
 if __name__ == "__main__":

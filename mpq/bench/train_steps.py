@@ -24,6 +24,7 @@ from mpq.quant.sites import attach, find_sites
 from mpq.search.gumbel import GumbelSearch
 from mpq.train.loss import Loss, Posteriors
 from mpq.train.precisions import Precisions
+from mpq.train.shared import Shared, SharedUpdate
 
 _CHARACTERS = 10  # of each utterance's random transcript
 
@@ -71,7 +72,11 @@ class Workload:
             setattr(self.model.get_submodule(parent), leaf, make(linear).to(self.device))
 
     def step(
-        self, loss: Loss | None = None, search: nn.Module | None = None, start: Callable[[], None] = lambda: None
+        self,
+        loss: Loss | None = None,
+        search: nn.Module | None = None,
+        start: Callable[[], None] = lambda: None,
+        shared: SharedUpdate | None = None,
     ) -> Callable[..., None]:
         """Return the function that does one update on a batch (default: `self.batch`) and waits until it is done."""
         loss = loss or Loss(1.0, 0.0, 1.0, None)
@@ -82,7 +87,12 @@ class Workload:
             start()
             autocast = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
             with autocast:
-                value, _ = loss(self.speech, batch)
+                if shared is None:
+                    value, _ = loss(self.speech, batch)
+                else:
+                    targets, _ = shared.add(batch, None, 0, Tensor.backward)
+                    outputs = self.speech.logits(batch.inputs, batch.lengths, batch.labels)
+                    value, _ = loss.of(self.speech, batch, outputs, targets)
             value.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -108,10 +118,13 @@ def uniform(work: Workload) -> Callable[..., None]:
     return work.step()
 
 
-def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Callable[..., None]:
+def supernet(
+    work: Workload, everything: bool = False, kept: bool = False, networks: tuple[int | str, ...] = ()
+) -> Callable[..., None]:
     """Our supernet of three candidates; with `everything` all weights are quantized and a teacher gives targets.
 
-    `kept`: after the first update the targets are read from disk (`distill.keep`).
+    `kept`: after the first update the targets are read from disk (`distill.keep`). networks: trained beside the mixture
+    (`mpq.train.shared`).
     """
     teacher = work.speech.copy() if everything else None
     posteriors = Posteriors(_temporary_folder(), teacher) if teacher and kept else None
@@ -122,7 +135,8 @@ def supernet(work: Workload, everything: bool = False, kept: bool = False) -> Ca
     search.to(work.device)
     precisions = Precisions(search, quantizers)
     loss = Loss(1.0, 1.0, 1.0, teacher, posteriors) if teacher else None
-    return work.step(loss, search, lambda: precisions.start_step(0, _STEPS))
+    shared = SharedUpdate(Shared(networks), precisions, work.speech, loss) if networks and loss else None
+    return work.step(loss, search, lambda: precisions.start_step(0, _STEPS), shared)
 
 
 def _temporary_folder() -> Path:
@@ -193,6 +207,8 @@ SYSTEMS: Mapping[str, Callable[[Workload], Callable[..., None]]] = {
     "supernet": supernet,
     "one_stage_update": partial(supernet, everything=True),
     "one_stage_update_kept_targets": partial(supernet, everything=True, kept=True),
+    "one_stage_shared_update": partial(supernet, everything=True, networks=CANDIDATES),
+    "one_stage_shared_update_of_two": partial(supernet, everything=True, networks=(min(CANDIDATES),)),
     "multi_branch_supernet": multi_branch,
     "torchao_qat_4bit": torchao,
     "brevitas_4bit": brevitas,

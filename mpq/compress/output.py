@@ -107,6 +107,7 @@ _HOW = {
     "round": "rounded to nearest, precisions by rounding error; no data used",
     "gptq": "GPTQ on the recordings, precisions by rounding error; no training",
     "rebudget": "precisions from a finished run's search; no training",
+    "rebudget_shared": "read from the weights of a shared run",
     "one_stage": "precisions and weights trained in one stage",
 }
 
@@ -131,7 +132,7 @@ def summary(made: Quantized) -> str:
 def _words(made: Quantized) -> list[str]:
     """One line per evaluation set and the verdict over all, or one that says what measuring takes."""
     if made.result is None:
-        how = "evaluate=true" if made.method == "rebudget" else "data=FOLDER with transcripts"
+        how = "evaluate=true" if made.method.startswith("rebudget") else "data=FOLDER with transcripts"
         return [f"WER     not measured: that takes {how}"]
     tests = made.result.significance or {}
     verdict = of_run(made.result)

@@ -1,8 +1,11 @@
-"""Packs a finished run at another budget, without training: its search already knows which precisions it prefers.
+"""Packs a finished run at another budget: its search already knows which precisions it prefers.
 
 The run's learned logits choose the new precisions (`reassign`). Sites that keep their precision keep their trained
 codes and scales; the others are rounded from the teacher's weights (`mpq.checkpoint.requantize`), and GPTQ compensates
 for the rounding with some of the run's training audio. experiments/LOG.md reports what the alternatives cost.
+
+A shared run (recipe=one_stage_shared) trained the weights and scales of every precision and kept them
+(`mpq.checkpoint.supernet`): any assignment is read from them as it is, or trained further (`updates`, "pass 2").
 """
 
 import os
@@ -24,7 +27,7 @@ from mpq.record.search import StageSearch, read_search
 from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
 
-METHOD = "rebudget"
+METHOD, SHARED = "rebudget", "rebudget_shared"
 EMPTY = Corpus("none", "", [], {}, [])
 
 
@@ -34,17 +37,21 @@ def rebudget(
     output: Path | None = None,
     evaluate: bool = True,
     calibrate: bool = True,
+    updates: int = 0,
     **changes: Any,
 ) -> Quantized:
     """Pack the model of the finished `run` (its folder, `<root>/<name>/seed<k>`) again at `target` bits on average.
 
     With `evaluate` this is a new run with its own record, `<model>_rebudget_<bits>bit`, beside the given one, and
     `output` is an additional copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` uses
-    GPTQ; with neither, no audio is read. `changes` are settings of the new run.
+    GPTQ, which a shared run doesn't need; with neither, no audio is read. `updates`: of pass 2, of a shared run alone,
+    whose records are `<model>_rebudget_shared_<bits>bit`, with the updates, if any, before the bits. `changes` are
+    settings of the new run.
 
     Raises: UserError if the run is not finished or searched no precisions, or its candidates don't allow `target`.
     """
-    cfg = config(run, target, calibrate, changes)
+    cfg = config(run, target, calibrate, changes, updates)
+    calibrate = "calibrate" in cfg.recipe.stages[METHOD]
     if not evaluate:
         output = output or Path("quantized") / cfg.exp
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
@@ -53,26 +60,30 @@ def rebudget(
     if not evaluate:
         assert output is not None
         bits, size = compress_to(
-            cfg, _corpus(cfg) if calibrate else EMPTY, output, _how_to_measure(run, target, calibrate)
+            cfg,
+            _corpus(cfg) if calibrate or updates else EMPTY,
+            output,
+            _how_to_measure(run, target, calibrate, updates),
         )
-        return Quantized(output, METHOD, bits, size, None)
+        return Quantized(output, cfg.recipe.name, bits, size, None)
     from mpq import pipeline
 
     result = pipeline.run(cfg)
     assert result is not None, "one process runs this"
     if output:
         copy_model(made, output)
-    return Quantized(output or made, METHOD, result.bits, result.size, result)
+    return Quantized(output or made, cfg.recipe.name, result.bits, result.size, result)
 
 
-def _how_to_measure(run: Path, target: float, calibrate: bool) -> str:
+def _how_to_measure(run: Path, target: float, calibrate: bool, updates: int) -> str:
     """The sentence of the model card."""
-    named = "/".join(run.resolve().parts[-2:])
-    same = script("rebudget", f"run={named}", f"target_bits={target:g}", f"calibrate={str(calibrate).lower()}")
+    words = [f"run={'/'.join(run.resolve().parts[-2:])}", f"target_bits={target:g}"]
+    words.append(f"updates={updates}" if updates else f"calibrate={str(calibrate).lower()}")
+    same = script("rebudget", *words)
     return f"`{same}` makes the same model and measures its WER on the run's evaluation sets."
 
 
-def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -> DictConfig:
+def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], updates: int = 0) -> DictConfig:
     """The settled config of the new run: that of `run` with the rebudget recipe."""
     folder = RunFolder.at(run)
     model = folder.model
@@ -80,24 +91,34 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
         raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
     assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
-    before.pop("recipe", None)
+    shared = _is_shared(before.pop("recipe", None))
+    if shared and not folder.supernet.is_file():
+        raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
+    if updates and not shared:
+        raise UserError(
+            f"updates={updates} needs a shared run (recipe=one_stage_shared): after another run's rebudget, "
+            "scripts/run.py recipe=pass2 trains further"
+        )
     before.data.pop("hash", None)  # of its recordings then; a run computes it from those of now
     settings.register_resolvers()
     with conf.composing():
         cfg: Any = compose("config")
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe
+    start = folder.supernet if shared else model
     stage: dict[str, Any] = {
         "search": conf.read("search", "fixed"),
-        "start_from": os.path.relpath(model) if model.resolve().is_relative_to(Path.cwd()) else str(model),
+        "start_from": os.path.relpath(start) if start.resolve().is_relative_to(Path.cwd()) else str(start),
         "assignment": assignment,
-        "updates": 0,
+        "updates": updates,
         "calibrate": conf.read("calibrate", "gptq"),
     }
-    if not calibrate:
+    if shared or not calibrate:
         del stage["calibrate"]
+    name = SHARED if shared else METHOD
+    infix = f"{name}_{updates}updates" if updates else name
     own: Any = {
-        "recipe": {"name": METHOD, "infix": METHOD, "stages": {METHOD: stage}},
+        "recipe": {"name": name, "infix": infix, "stages": {METHOD: stage}},
         "target_bits": target,
         "root": str(folder.root),
         "logger": {"mode": "off"},
@@ -106,6 +127,12 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any]) -
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value)
     return settings.settle(cfg)
+
+
+def _is_shared(recipe: Any) -> bool:
+    """Whether the run of this recipe kept the weights of all its precisions."""
+    stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
+    return bool(stages and stages[-1].get("shared"))
 
 
 def _corpus(cfg: DictConfig) -> Corpus:

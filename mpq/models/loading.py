@@ -88,13 +88,16 @@ def _load_processor(path: str, source: str, settings: Mapping[str, str]) -> Any:
 def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module, Any]:
     """Return a model with random weights and a processor for it: over letters for CTC, over bytes for the other kind.
 
-    `architecture`: `model_type` and the arguments of its transformers configuration.
+    `architecture`: `model_type` and the arguments of its transformers configuration; with `pretrained`, a folder or
+    Hub name (NAME@REVISION), all weights are that model's but those of a CTC head, which are random.
 
-    Raises: UserError if transformers has no model of that type of either kind, or a CTC model that takes features.
+    Raises: UserError if transformers has no model of that type of either kind, or a CTC model that takes features, or
+    the pretrained one can't be loaded or lacks more than a head.
     """
     import transformers
 
     arguments = dict(architecture)
+    pretrained = arguments.pop("pretrained", None)
     model_type = arguments.pop("model_type", None)
     kind = kind_of({"model_type": model_type})
     if kind is None:
@@ -103,11 +106,36 @@ def from_scratch(architecture: Mapping[str, Any], seed: int) -> tuple[nn.Module,
             f"model.architecture.model_type={model_type} has no CTC model; it must be one of {choices}, or whisper"
         )
     processor, own, generation = _KINDS[kind].processor_from_scratch(arguments)
-    config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
     torch.manual_seed(seed)
+    if pretrained:
+        model, processor.feature_extractor = _with_new_head(str(pretrained), kind, {**own, **arguments})
+        return _KINDS[kind].prepare(model), processor
+    config = transformers.AutoConfig.for_model(model_type, **own, **arguments)
     model = getattr(transformers, AUTO_CLASSES[kind]).from_config(config)
     if takes_waveform(processor) != (model.main_input_name == "input_values"):
         raise UserError(f"model.architecture.model_type={model_type} takes features: start from a checkpoint of it")
     if generation:
         model.generation_config = transformers.GenerationConfig(**generation)
     return _KINDS[kind].prepare(model), processor
+
+
+def _with_new_head(path: str, kind: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the pretrained encoder at `path` with a CTC head of random weights, and its feature extractor."""
+    import transformers
+
+    if kind != CTC:
+        raise UserError(f"model.architecture.pretrained={path} is for CTC models, whose head is new")
+    source, revision = source_of(path)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **revision, **settings)
+        auto = getattr(transformers, AUTO_CLASSES[kind])
+        given = {"config": config, "dtype": torch.float32, **revision}
+        model, info = auto.from_pretrained(source, output_loading_info=True, **given)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(source, **revision)
+    except Exception as error:  # transformers may raise anything on damaged files
+        reason = first_line(error)
+        raise UserError(f"model.architecture.pretrained={path} can't be loaded: {reason}") from None
+    lacking = sorted(info["missing_keys"])
+    if strange := [name for name in lacking if not name.startswith("lm_head.") and not name.endswith("spec_embed")]:
+        raise UserError(f"model.architecture.pretrained={path} lacks {', '.join(strange[:3])}")
+    return model, extractor

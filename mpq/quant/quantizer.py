@@ -37,13 +37,15 @@ class QuantizerSettings:
 
 
 LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`
+FLOAT = 32  # bits of a weight that is not quantized
 
 
 class WeightQuantizer(nn.Module):
     """Maps a float weight to its fake-quantized value, at one precision or at a mixture of candidates.
 
     With several candidates it returns the mixture weighted by `lambdas`, which the precision search sets at each step,
-    until `freeze` chooses one of them. Frozen, or with one candidate, it is plain LSQ.
+    until `freeze` chooses one of them. Frozen, or with one candidate, it is plain LSQ. `now` overrides both for the
+    forward passes that follow: another candidate (bits), or `FLOAT` for the weight as it is.
 
     `log_scales` `[C, 1 or out, 1, ...]` are the logarithms of the scales, one row per candidate. In the log domain an
     Adam step of 1e-3 changes a scale by 0.1 percent whatever its size (scales at 2 and 8 bits differ by a factor of
@@ -51,6 +53,7 @@ class WeightQuantizer(nn.Module):
     """
 
     lambdas: Tensor | None
+    now: int | None
 
     def __init__(self, weight: Tensor, candidates: Sequence[int], settings: QuantizerSettings = LSQ) -> None:
         """Initialise the scales from `weight` `[out, in, ...]` according to `settings`.
@@ -68,7 +71,7 @@ class WeightQuantizer(nn.Module):
         self.grids = tuple(grid_of(bits, settings.centred) for bits in self.candidates)
         scales = [starting_scale(weight, grid, settings.granularity, settings.clipping) for grid in self.grids]
         self.log_scales = nn.Parameter(torch.stack(scales).log(), requires_grad=weight.requires_grad)
-        self.lambdas = None
+        self.lambdas = self.now = None
         self._frozen: int | None = None
 
     @property
@@ -124,8 +127,11 @@ class WeightQuantizer(nn.Module):
         Raises:
             RuntimeError: there are several candidates and neither `lambdas` nor a frozen precision.
         """
-        if self.bits is not None:
-            return fake_quantize(weight, self.scale(self.bits), self.grid(self.bits))
+        bits = self.bits if self.now is None else self.now
+        if bits == FLOAT:
+            return weight
+        if bits is not None:
+            return fake_quantize(weight, self.scale(bits), self.grid(bits))
         if self.lambdas is None:
             raise RuntimeError(
                 f"a quantizer with candidates {self.candidates} was used before its precision was chosen: "

@@ -1,8 +1,8 @@
 """The folder of a run, its file names, and the tree of such folders below a root.
 
 `<root>/<exp>/seed<seed>/` holds the tracked record (config.yaml, result.json, bits.json, search.json,
-hypotheses.jsonl), the model in `model/`, and in `work/` what an unfinished run needs to resume. These names are
-defined only here.
+hypotheses.jsonl), the model in `model/`, the weights of a supernet if the recipe keeps them, and in `work/` what an
+unfinished run needs to resume. These names are defined only here.
 """
 
 import logging
@@ -28,6 +28,8 @@ Needed = Literal["model", "hypotheses", "record"]
 _RESULT = "result.json"
 BITS, SEARCH = "bits.json", "search.json"
 """Names in a run's folder, and in the folder of a stage in its `work/`."""
+SUPERNET = "supernet.safetensors"
+"""The name in a run's folder."""
 PAGE = "report.html"
 """The name in a run's folder, and in a root."""
 
@@ -54,6 +56,7 @@ class RunFolder:
         self.path = path
         self.root = path.parent.parent
         self.model = path / "model"
+        self.supernet = path / SUPERNET
         self.work = path / "work"
         self.result = path / _RESULT
         self._config = path / "config.yaml"
@@ -134,6 +137,7 @@ class RunFolder:
         self.result.unlink(missing_ok=True)  # from here on the old record would describe another model
         if cfg.overwrite and not resumes:
             shutil.rmtree(self.model, ignore_errors=True)
+            self.supernet.unlink(missing_ok=True)
         remove_partial(self.path)
         remove_partial(self.work)
         self.work.mkdir(parents=True, exist_ok=True)

@@ -64,13 +64,7 @@ def check_gumbel(
         UserError: a value outside its range.
     """
     highest = check_candidates(candidates)[-1]
-    pair = list(temperature) if isinstance(temperature, Sequence) and not isinstance(temperature, str) else []
-    if len(pair) != 2 or not all(_within(one, 0, inf) for one in pair) or not 0 < pair[1] <= pair[0]:
-        raise UserError(f"temperature={pair or temperature} must be two numbers above 0, the second no greater")
-    if not _within(freeze_at, 0, 1) or freeze_at == 0:
-        raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
-    if not _within(logit_learning_rate, 0, inf):
-        raise UserError(f"logit_learning_rate={logit_learning_rate} must be a number, 0 or more")
+    _check_learning(temperature, freeze_at, logit_learning_rate)
     if not isinstance(hard, bool):
         raise UserError(f"hard={hard} must be true or false")
     if not _within(cotrain, 0, 1) or cotrain == 1:
@@ -86,6 +80,53 @@ def check_gumbel(
         raise UserError(
             f"descend_from={descend_from} must be null or a number of bits up to {highest}, the largest candidate"
         )
+
+
+def _check_learning(temperature: Sequence[float], freeze_at: float, logit_learning_rate: float) -> None:
+    """Check what all searches with learned logits have."""
+    pair = list(temperature) if isinstance(temperature, Sequence) and not isinstance(temperature, str) else []
+    if len(pair) != 2 or not all(_within(one, 0, inf) for one in pair) or not 0 < pair[1] <= pair[0]:
+        raise UserError(f"temperature={pair or temperature} must be two numbers above 0, the second no greater")
+    if not _within(freeze_at, 0, 1) or freeze_at == 0:
+        raise UserError(f"freeze_at={freeze_at} must be a share of the updates above 0 and at most 1")
+    if not _within(logit_learning_rate, 0, inf):
+        raise UserError(f"logit_learning_rate={logit_learning_rate} must be a number, 0 or more")
+
+
+def check_penalty(
+    candidates: Sequence[int],
+    temperature: Sequence[float],
+    freeze_at: float,
+    logit_learning_rate: float,
+    head_start: float,
+    band: float,
+    weight: float,
+    hard_size: bool,
+    share: str,
+) -> None:
+    """Check the settings of `mpq.search.penalty`, which says what they mean.
+
+    Raises:
+        UserError: a value outside its range.
+    """
+    check_candidates(candidates)
+    _check_learning(temperature, freeze_at, logit_learning_rate)
+    for name, value in (("head_start", head_start), ("band", band), ("weight", weight)):
+        if not _within(value, 0, inf):
+            raise UserError(f"{name}={value} must be a number, 0 or more")
+    if not isinstance(hard_size, bool):
+        raise UserError(f"hard_size={hard_size} must be true or false")
+    check_share(share)
+
+
+def check_band(target: float, candidates: Sequence[int], band: float) -> None:
+    """Refuse a band that reaches below what the candidates allow.
+
+    Raises:
+        UserError: the target less the band is below the lowest candidate.
+    """
+    if target - band < check_candidates(candidates)[0]:
+        raise UserError(f"band={band} below target_bits={target} reaches under the lowest candidate: choose less")
 
 
 def check_descent(descend_from: float, target: float) -> None:
@@ -131,6 +172,12 @@ def _gumbel(target: float, **given: Any) -> None:
         check_descent(given["descend_from"], target)
 
 
+def _penalty(target: float, **given: Any) -> None:
+    check_penalty(**given)
+    check_target(target, check_candidates(given["candidates"]))
+    check_band(target, given["candidates"], given["band"])
+
+
 def _measured(target: float, candidates: Sequence[int], share: str, utterances: Any = None, probes: Any = 1) -> None:
     check_measured(utterances, share, probes)
     check_target(target, check_candidates(candidates))
@@ -146,6 +193,7 @@ _CHECKS = {
     "gumbel": _gumbel,
     "hessian": _measured,
     "kl": _measured,
+    "penalty": _penalty,
     "uniform": _uniform,
     "weight_error": _measured,
 }

@@ -18,6 +18,7 @@ from mpq.train import processes
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
 from mpq.train.optimization import Optimization
+from mpq.train.shared import Shared
 
 LEDGER = "ledger.json"
 
@@ -28,9 +29,9 @@ class StageSettings:
 
     search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
     trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
-    quantized weights to audio at the end.
+    quantized weights to audio at the end. shared: networks that are trained beside the mixture.
 
-    Raises: UserError if there is a calibration but no search.
+    Raises: UserError if there is a calibration but no search, or shared networks but no mixture.
     """
 
     name: str
@@ -42,10 +43,13 @@ class StageSettings:
     quantizer: QuantizerSettings = field(default_factory=QuantizerSettings)
     activations: Activations = field(default_factory=Activations)
     calibrate: Gptq | None = None
+    shared: Shared | None = None
 
     def __post_init__(self) -> None:
         if self.calibrate is not None and self.search is None:
             raise UserError(f"recipe.stages.{self.name}.calibrate fits quantized weights: the stage must have a search")
+        if self.shared is not None and (self.search is None or self.search.frozen(0, self.optimization.updates)):
+            raise UserError(f"recipe.stages.{self.name}.shared needs a search that learns during the updates")
 
 
 @dataclass(frozen=True)

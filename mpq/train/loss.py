@@ -185,17 +185,27 @@ class Loss:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the student's loss on `batch`, weighted by its `share` of an update if given, and parts to log."""
         outputs = student.logits(batch.inputs, batch.lengths, batch.labels)
+        return self.of(student, batch, outputs, self.targets(batch, outputs.shape[1]), share)
+
+    def targets(self, batch: Batch, longest: int) -> Tensor | None:
+        """Return the teacher's outputs on `batch` `[batch, longest, vocabulary]`; None without a teacher."""
+        if self._teacher is None:
+            return None
+        if self._posteriors is None:
+            return self._teacher.targets(batch.inputs, batch.lengths, batch.labels)
+        return self._posteriors(batch, longest)
+
+    def of(
+        self, student: SpeechModel, batch: Batch, outputs: Tensor, targets: Tensor | None, share: Share | None = None
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return what calling this returns, given the student's `outputs`, and `targets` for them (None: no KL)."""
         positions = student.positions(batch.lengths, batch.label_counts)
         parts = {}
         loss = outputs.new_zeros((), dtype=torch.float32)
         if self._weights[0] > 0:
             parts["ctc"] = student.loss(outputs, positions, batch.labels)
             loss = loss + self._weights[0] * (parts["ctc"] if share is None else share.loss_units * parts["ctc"])
-        if self._teacher is not None:
-            if self._posteriors is None:
-                targets = self._teacher.targets(batch.inputs, batch.lengths, batch.labels)
-            else:
-                targets = self._posteriors(batch, outputs.shape[1])
+        if targets is not None and self._weights[1] > 0:
             parts["kl"] = kl_divergence(outputs, targets, positions, self._temperature)
             loss = loss + self._weights[1] * (parts["kl"] if share is None else share.positions * parts["kl"])
         return loss, {name: part.detach() for name, part in parts.items()}

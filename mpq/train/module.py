@@ -1,7 +1,7 @@
 """One training stage as a LightningModule: the model, what is learned, and at which rate."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,12 +15,14 @@ from mpq.data.dataset import Batch
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.record.search import Snapshot
+from mpq.search.penalty import PenaltySearch
 from mpq.tracking.logger import UPDATE
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
 from mpq.train.epoch import Epochs
-from mpq.train.loss import Loss, no_loss, share_of
+from mpq.train.loss import Loss, Share, no_loss, share_of
 from mpq.train.precisions import Precisions, snapshot
+from mpq.train.shared import Shared, SharedUpdate
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +43,12 @@ class TrainingModule(lightning.LightningModule):
         precisions: Precisions | None = None,
         before_checkpoint: Callable[[], None] = lambda: None,
         updates_before: int = 0,
+        shared: Shared | None = None,
     ) -> None:
-        """Set the stage up; `updates_before`: number of updates in the run's earlier stages, for the logs."""
+        """Set the stage up; `updates_before`: number of updates in the run's earlier stages, for the logs.
+
+        `shared`: networks that are trained beside the mixture, as long as the precisions are undecided.
+        """
         super().__init__()
         self.model = student.model  # a submodule: trained and saved
         self.search = precisions.search if precisions else None  # a submodule, too, for its logits
@@ -54,6 +60,7 @@ class TrainingModule(lightning.LightningModule):
         self._updates_before = updates_before
         self._student = student
         self._loss = loss
+        self._shared = SharedUpdate(shared, precisions, student, loss) if shared and precisions else None
         self._epochs = epochs
         self._optimization = epochs.optimization
         self._reported: set[str] = set()
@@ -71,10 +78,15 @@ class TrainingModule(lightning.LightningModule):
                 layer.training |= layer.gradient_checkpointing
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed this update and set the precisions or their mixture."""
+        """Seed this update, set the precisions or their mixture, and clear the gradients of the update before."""
+        if batch_idx % self._optimization.accumulate == 0:
+            self.zero_grad()
         self._epochs.seed(self.global_step, batch_idx)
         if self._precisions is not None:
             self._precisions.start_step(self.global_step, self._optimization.updates)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Do nothing: Lightning calls this after `training_step`, which may have added gradients already."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the loss of one batch; None, which skips the update, if every file in it was left out."""
@@ -82,7 +94,10 @@ class TrainingModule(lightning.LightningModule):
         share = share_of(batch, self._student, self._epochs.batches_per_update, self._sum)
         if not batch.ids and self._processes == 1:
             return None
-        loss, parts = self._loss(self._student, batch, share) if batch.ids else (no_loss(self), {})
+        loss, parts = self._losses_of(batch, share) if batch.ids else (no_loss(self), {})
+        if isinstance(self.search, PenaltySearch):
+            penalty = self.search.penalty()  # of every batch: an update's gradient is the mean over its batches
+            loss, parts = loss + penalty, {**parts, "penalty": penalty.detach()}
         self.audio_seconds += batch.seconds
         self._losses.append(loss.detach())
         self.log_dict({"train/loss": loss.detach(), **{f"train/{name}": part for name, part in parts.items()}})
@@ -95,6 +110,24 @@ class TrainingModule(lightning.LightningModule):
             if self._precisions is not None:
                 self.log_dict(self._precisions.metrics())
         return loss
+
+    def _losses_of(self, batch: Batch, share: Share | None) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss of the mixture or of the decided precisions, and parts to log.
+
+        The gradients of networks that share its weights are added on the way, before the last pass of the update: where
+        several processes train, only the gradients after that pass are exchanged.
+        """
+        if self._shared is None or self._precisions is None or self._precisions.decided:
+            return self._loss(self._student, batch, share)
+        targets, told = self._shared.add(batch, share, self.global_step, self._backward)
+        outputs = self._student.logits(batch.inputs, batch.lengths, batch.labels)
+        loss, parts = self._loss.of(self._student, batch, outputs, targets, share)
+        return loss, {**parts, **told}
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add the gradient of `loss`, as Lightning does with what `training_step` returns."""
+        with torch.autocast(self.device.type, enabled=False):
+            self.trainer.strategy.backward(loss / self._optimization.accumulate, None)
 
     def on_train_epoch_end(self) -> None:
         """Keep a snapshot of the search, unless a signal cut the epoch short."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.quantizer import FLOAT, WeightQuantizer
 from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
@@ -16,6 +16,7 @@ class Precisions:
 
     def __init__(self, search: PrecisionSearch, quantizers: Mapping[str, WeightQuantizer]) -> None:
         self.search = search
+        self._all = list(quantizers.values())
         self._searched = {site.name: quantizers[site.name] for site in search.sites}
 
     def start_step(self, step: int, total: int) -> None:
@@ -26,6 +27,17 @@ class Precisions:
             return
         for quantizer, row in zip(self._searched.values(), self.search.per_site(lambdas), strict=True):
             quantizer.lambdas = row
+
+    def use(self, network: Assignment | int | None) -> None:
+        """Run the next forward passes at other precisions of the searched sites, until this is called with None.
+
+        `network`: an assignment, bits for all of them, or `FLOAT` for a model without any quantizer.
+        """
+        for quantizer in self._all:
+            quantizer.now = FLOAT if network == FLOAT else None
+        if network is not None and network != FLOAT:
+            for name, quantizer in self._searched.items():
+                quantizer.now = network if isinstance(network, int) else network[name]
 
     def freeze(self, assignment: Assignment | None = None) -> None:
         """Freeze every site at `assignment`, or else at the search's allocation, unless the precisions are decided."""

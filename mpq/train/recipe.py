@@ -11,9 +11,11 @@ from torch import nn
 
 from mpq import conf
 from mpq.checkpoint.requantize import packed_start
+from mpq.checkpoint.supernet import supernet_start
 from mpq.data.corpus import Corpus
 from mpq.data.dataset import SpeechDataset
 from mpq.data.folder import tell_left_out
+from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.quant.activation_scales import Activations
 from mpq.quant.quantizer import QuantizerSettings
@@ -22,12 +24,13 @@ from mpq.record.run_folder import SEARCH
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
-from mpq.settings import START_FROM
+from mpq.settings import START_FROM, is_supernet
 from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
 from mpq.train.rules import TEACHER, TRANSCRIPTS
+from mpq.train.shared import Shared
 from mpq.train.stage import run_stage
 from mpq.train.teacher_labels import TeacherLabels
 
@@ -106,6 +109,12 @@ def _start(
     if stage.start_from in START_FROM:
         return previous, assignment
     packed, given = Path(stage.start_from), stage.get("assignment")
+    if is_supernet(packed):
+        if given is None:
+            raise UserError(f"start_from={packed} needs an assignment, as scripts/rebudget.py sets one")
+        start = teacher.copy().model
+        model, assignment = supernet_start(packed, given, start, cfg.model.searched, _quantizer(cfg))
+        return replace(teacher, model=model), assignment
     model, assignment = packed_start(packed, given, teacher.model, cfg.model.searched, _quantizer(cfg))
     return replace(teacher, model=model), assignment
 
@@ -122,6 +131,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         quantizer=_quantizer(cfg),
         activations=_activations(cfg),
         calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
+        shared=_shared(stage),
     )
 
 
@@ -131,6 +141,14 @@ def _search(search: DictConfig | None, previous: Assignment) -> PrecisionSearch 
         return None
     settings: Mapping[str, Any] = OmegaConf.to_container(search, resolve=True)  # type: ignore[assignment]
     return conf.made(settings, **({"assignment": previous} if settings.get("assignment") == "previous" else {}))
+
+
+def _shared(stage: DictConfig) -> Shared | None:
+    """Return the networks that share the weights of a stage's mixture, if it has any."""
+    if stage.get("shared") is None:
+        return None
+    given: Any = OmegaConf.to_container(stage.shared)
+    return Shared(**{**given, "networks": tuple(given["networks"])})
 
 
 def _loss(cfg: DictConfig, teacher: SpeechModel | None, posteriors: Posteriors | None) -> Loss:

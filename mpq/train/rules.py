@@ -3,13 +3,15 @@
 The classes that take these settings check the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
 from mpq.errors import UserError
 from mpq.quant.rules import check_compile
 
+RANDOM, FROZEN, TRAINED = "random", "frozen", "trained"
+"""A choice of a stage's `shared.networks`, and those of its `shared.full_precision`."""
 TRANSCRIPTS, TEACHER = "transcripts", "teacher"
 """The choices of `data.labels`."""
 # Not Lightning's bf16-true, 16-true and 64-true: they convert every weight and scale, but the packed format is float32.
@@ -68,6 +70,45 @@ def check_loss(ctc_weight: Any, kl_weight: Any, temperature: Any, has_teacher: b
         )
     if kl_weight > 0 and not has_teacher:
         raise UserError("distill.kl_weight must be 0 if there is no teacher (distill=ctc)")
+
+
+def check_shared(networks: Any, each_update: Any, full_precision: Any) -> None:
+    """Check the settings of `mpq.train.shared.Shared`.
+
+    Raises: UserError for networks that are no precisions or named twice, more of them an update than there are, or an
+    unknown kind of full precision.
+    """
+    several = isinstance(networks, Sequence) and not isinstance(networks, str)
+    named = list(networks) if several else []
+    known = all(bits == RANDOM or (type(bits) is int and 1 <= bits <= 8) for bits in named)
+    if not named or not known or len(set(named)) < len(named):
+        raise UserError(
+            f"shared.networks={networks} must be a list of precisions from 1 to 8 bits and {RANDOM}, each named once"
+        )
+    if each_update is not None and (type(each_update) is not int or not 1 <= each_update <= len(named)):
+        raise UserError(f"shared.each_update={each_update} must be null or a whole number from 1 to {len(named)}")
+    if full_precision not in (FROZEN, TRAINED):
+        raise UserError(f"shared.full_precision={full_precision} must be {FROZEN} or {TRAINED}")
+
+
+def check_shared_stage(shared: Mapping[str, Any], candidates: Any, updates: int, ctc_weight: Any) -> None:
+    """Check the settings `shared` of a stage beside its search's `candidates`, its updates and `distill.ctc_weight`.
+
+    Raises: UserError also for an unknown setting, for a search without candidates, for networks that are none of them,
+    or for a trained full precision without the task's loss.
+    """
+    choices = ("each_update", "full_precision", "networks")
+    if unknown := [key for key in shared if key not in choices]:
+        raise UserError(f"there is no setting shared.{unknown[0]}; shared has {', '.join(choices)}")
+    check_shared(shared.get("networks"), shared.get("each_update"), shared.get("full_precision", FROZEN))
+    if not candidates or updates < 1:
+        raise UserError("shared networks are trained in a search's updates: the stage must have both")
+    if strange := [bits for bits in shared["networks"] if bits != RANDOM and bits not in candidates]:
+        raise UserError(
+            f"shared.networks has {strange[0]} bits, which search.candidates={list(candidates)} must then have, too"
+        )
+    if shared.get("full_precision") == TRAINED and ctc_weight == 0:
+        raise UserError("shared.full_precision=trained needs distill.ctc_weight above 0: it has no other loss")
 
 
 def check_machine(given: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def _trained(
         run.count_others()
         run.save_ledger()
 
-    module = TrainingModule(student, stage.loss, epochs, precisions, save_ledger_of_all, earlier)
+    module = TrainingModule(student, stage.loss, epochs, precisions, save_ledger_of_all, earlier, stage.shared)
     fit(module, stage.name, stage.optimization, run.machine, run.folder_of(stage), run.logger)
     return module
 

@@ -41,7 +41,8 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "name", ["uniform_4bit", "supernet", "one_stage_update", "one_stage_update_kept_targets", "multi_branch_supernet"]
+    "name",
+    ["uniform_4bit", "supernet", "one_stage_shared_update", "one_stage_update_kept_targets", "multi_branch_supernet"],
 )
 def test_a_step_trains_weights_and_quantizers(name):
     work = workload()

@@ -149,8 +149,8 @@ def test_the_command_leaves_a_record_and_pass_2_goes_on_from_it(run, words, here
 def test_the_command_reads_the_corpus_where_it_is_told_to(run, monkeypatch):
     asked = []
 
-    def stop(run, target, calibrate, changes):
-        asked.append(config(run, target, calibrate, changes))
+    def stop(*given):
+        asked.append(config(*given))
         raise UserError("far enough")
 
     monkeypatch.setattr("mpq.compress.rebudget.config", stop)

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_models import edit_config, lower_case_processor, random_model, saved
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
@@ -270,3 +271,24 @@ def test_a_revision_is_asked_of_the_hub(monkeypatch):
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     assert "acme/asr@v2" in refused("acme/asr@v2")
     assert (asked["name"], asked["revision"]) == ("acme/asr", "v2")
+
+
+def test_a_pretrained_encoder_gets_a_new_head(tmp_path):
+    encoder = random_model("hubert").hubert
+    folder = saved(tmp_path / "encoder", encoder, processor=False)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    given = {"model_type": "hubert", "pretrained": str(folder), "mask_time_prob": 0.123}
+    models = [loading.from_scratch(given, seed) for seed in (3, 3, 4)]
+    heads = [model.lm_head.weight for model, _ in models]
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2]) and heads[0].std() > 0
+    for model, processor in models:
+        assert all(torch.equal(model.hubert.state_dict()[name], want) for name, want in encoder.state_dict().items())
+        assert len(processor.tokenizer) == model.config.vocab_size == 32 and model.config.mask_time_prob == 0.123
+        assert processor.feature_extractor.return_attention_mask and not model.training
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: w for name, w in weights.items() if "feed_forward" not in name}, folder / "model.safetensors")
+    for pretrained, told in ((folder, r"lacks hubert\.encoder\."), (tmp_path / "none", "can't be loaded: ")):
+        with pytest.raises(UserError, match=f"pretrained={pretrained} {told}"):
+            loading.from_scratch({**given, "pretrained": str(pretrained)}, 0)
+    with pytest.raises(UserError, match="is for CTC models"):
+        loading.from_scratch({"model_type": "whisper", "pretrained": str(folder)}, 0)

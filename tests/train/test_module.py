@@ -11,6 +11,7 @@ from mpq.errors import UserError
 from mpq.search.gumbel import GumbelSearch
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
 from mpq.train.loss import Loss
+from mpq.train.shared import Shared
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,9 @@ class Spoilt(Loss):
         super().__init__(1.0, 1.0, 1.0, speech_of(teacher))
         self._left, self._spoil = update, spoil
 
-    def __call__(self, student, batch, share=None):
+    def of(self, *given):
         self._left -= 1
-        loss, parts = super().__call__(student, batch, share)
+        loss, parts = super().of(*given)
         return (loss if self._left else self._spoil(loss)), parts
 
 
@@ -90,19 +91,23 @@ def kill(_):
     raise KilledError
 
 
-@pytest.mark.parametrize(("accumulate", "descend"), [(1, None), (2, None), (1, 0.8)])
-def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulate, descend):
+@pytest.mark.parametrize(
+    ("accumulate", "descend", "shared"),
+    [(1, None, None), (2, None, Shared((2, "random"), each_update=1)), (1, 0.8, None)],
+)
+def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulate, descend, shared):
     teacher, dataset = loaded
     settings = optimization(updates=11, accumulate=accumulate, dropout=True)
 
     def module(loss=None):
         search = GumbelSearch(freeze_at=0.7, descend=descend)
-        return module_of(teacher, dataset, settings, search, seed=3, loss=loss)
+        return module_of(teacher, dataset, settings, search, seed=3, loss=loss, shared=shared)
 
     want = train(module(), settings, tmp_path / "whole")
+    losses = accumulate * (2 if shared else 1)  # of an update: one network and the mixture
     for update in (3, 7, 2):  # before the first checkpoint, after it, and again after the resumption
         with pytest.raises(KilledError):
-            train(module(Spoilt(teacher, update * accumulate, kill)), settings, tmp_path / "killed")
+            train(module(Spoilt(teacher, update * losses, kill)), settings, tmp_path / "killed")
     got = train(module(), settings, tmp_path / "killed")
     assert got.trainer.global_step == 11
     assert_equal_states(state(got), state(want))

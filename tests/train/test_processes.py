@@ -23,6 +23,7 @@ from mpq.train.fit import fit
 from mpq.train.loss import Loss, share_of
 from mpq.train.machine import Machine
 from mpq.train.precisions import Precisions
+from mpq.train.shared import Shared
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # As HuBERT-large: what is padding is told by a mask and changes nothing, so that utterances may be batched at will.
@@ -61,7 +62,8 @@ def module(folder, speech="speech", **changes):
     teacher, dataset = load(folder / "model", folder / speech, on_bad_audio="skip")
     settings = optimization(**{**SETTINGS, **changes})
     loss = Loss(1.0, 1.0, 1.0, speech_of(teacher, True))
-    return module_of(teacher, dataset, settings, GumbelSearch(freeze_at=0.5), seed=5, loss=loss), settings
+    shared = Shared(("random",))  # in the first half; then there is one network
+    return module_of(teacher, dataset, settings, GumbelSearch(freeze_at=0.5), 5, loss, shared), settings
 
 
 def train(folder, work, devices=1, **changes):

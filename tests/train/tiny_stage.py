@@ -58,11 +58,11 @@ def student_of(teacher, search=None, target=3.5, seed=0):
     return student, Precisions(search, attach(student, sites, search.site_candidates(), QUANTIZER))
 
 
-def module_of(teacher, dataset, settings, search=None, seed=0, loss=None):
+def module_of(teacher, dataset, settings, search=None, seed=0, loss=None, shared=None):
     student, precisions = student_of(teacher, search, seed=seed)
     loss = loss or Loss(1.0, 1.0, 1.0, CtcModel(teacher, dataset.reader.processor))
     epochs = Epochs(dataset, settings, seed)
-    return TrainingModule(CtcModel(student, dataset.reader.processor), loss, epochs, precisions)
+    return TrainingModule(CtcModel(student, dataset.reader.processor), loss, epochs, precisions, shared=shared)
 
 
 def train(module, settings, folder):

@@ -1,0 +1,106 @@
+"""Every budget from one shared run, on a random model of a few thousand weights."""
+
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+from tiny_run import composed, words
+
+from mpq import pipeline
+from mpq.checkpoint.packed import load_packed, read_folder
+from mpq.checkpoint.supernet import supernet_start
+from mpq.compress.rebudget import rebudget
+from mpq.errors import UserError
+from mpq.models import loading
+from mpq.quant.quantizer import QuantizerSettings
+from mpq.quant.sites import find_sites, quantizers_of
+from mpq.record.run_folder import RunFolder
+from mpq.search.assignment import average_bits, from_json
+from mpq.settings import REPOSITORY
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, model_folder, speech_folder):
+    """A finished shared run at 3.5 bits: its folder."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("records")
+    own = ["recipe=one_stage_shared", "target_bits=3.5", "logger.mode=off", "trainer.updates=4"]
+    result = pipeline.run(composed(*words(root, model_folder, speech_folder, *own)))
+    return RunFolder.of(root, result)
+
+
+def packed(folder):
+    _, _, _, tensors = read_folder(folder)
+    return tensors
+
+
+def test_at_its_own_budget_it_is_the_run_s_model_byte_for_byte(run):
+    made = rebudget(run.path, 3.5, evaluate=False)
+    before, after = packed(run.model), packed(made.folder)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert made.bits.average == run.read().bits.average
+
+
+def test_at_another_budget_each_site_has_the_trained_weights_and_scales_of_its_precision(run, model_folder):
+    sites = [site for site in find_sites(loading.load(str(model_folder))[0]) if site.searched]
+    made = rebudget(run.path, 5.0, evaluate=False)
+    chosen = {name: site.bits for name, site in read_folder(made.folder)[1].items()}
+    assert 4.5 < average_bits({site.name: chosen[site.name] for site in sites}, sites) <= 5
+    plain, _ = load_packed(made.folder)
+    for bits in (2, 4, 8):  # the model at one precision everywhere has, where that is chosen, the same weights
+        teacher = loading.load(str(model_folder))[0]
+        given = {site.name: bits for site in sites}
+        model, _ = supernet_start(run.supernet, given, teacher, "*encoder.layers.*", QuantizerSettings())
+        for site in sites:
+            if chosen[site.name] == bits:
+                weight = model.get_submodule(site.name.rpartition(".")[0]).weight
+                torch.testing.assert_close(plain.get_parameter(site.name), weight, rtol=0, atol=0)
+        assert {quantizers_of(model)[site.name].bits for site in sites} == {bits}
+
+
+def test_the_command_makes_every_budget_and_shows_them(run, here, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["rebudget.py", f"run={run.path}", "target_bits=2.5,6", "updates=2", f"cache={run.root}/cache"]
+    )
+    runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    for bits in ("2p5bit", "6bit"):
+        name = run.path.parent.name.replace("one_stage_shared_3p5bit", f"rebudget_shared_2updates_{bits}")
+        folder = RunFolder(run.root, name, 0)
+        result = folder.read()
+        assert result.bits.average <= result.bits.target and from_json(folder.bits)
+        assert [stage.updates for stage in result.time.stages] == [2]
+        assert f"| {result.wer['clean'].wer:.2f} |" in out and str(folder.model) in out
+    read, trained = packed(rebudget(run.path, 6, evaluate=False).folder), packed(folder.model)
+    assert any(not torch.equal(read[key], trained[key]) for key in read if key in trained)
+    rows = [line for line in out.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 2 and "lossless" in out
+    assert all((run.path / f"budgets.{ending}").stat().st_size > 1000 for ending in ("png", "svg"))
+
+
+def test_what_cannot_be_done_is_one_sentence(run, here, monkeypatch, capsys, model_folder):
+    copy = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
+    with copy.supernet.open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"abc")
+    with pytest.raises(UserError, match=r"supernet\.safetensors can't be read or is damaged .its checksum differs"):
+        rebudget(copy.path, 3.0, evaluate=False)
+    copy.supernet.unlink()
+    with pytest.raises(UserError, match=r"supernet\.safetensors is missing"):
+        rebudget(copy.path, 3.0, evaluate=False)
+    with pytest.raises(UserError, match="has no 3 bits for"):
+        teacher = loading.load(str(model_folder))[0]
+        given = {site.name: 3 for site in find_sites(teacher) if site.searched}
+        supernet_start(run.supernet, given, teacher, "*encoder.layers.*", QuantizerSettings())
+    other, _ = loading.load(str(REPOSITORY / "mpq/models/tiny_wav2vec2"))
+    with pytest.raises(UserError, match="holds the weights of another model"):
+        given = {site.name: 4 for site in find_sites(other) if site.searched}
+        supernet_start(run.supernet, given, other, "*encoder.layers.*", QuantizerSettings())
+    monkeypatch.setattr(sys, "argv", ["rebudget.py", f"run={run.path}", "target_bits=2.5,6", "output=one"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
+    assert "output=one takes one model" in capsys.readouterr().err
