@@ -33,6 +33,9 @@ class Options:
         "seconds dropped at each end of a chunk where it was split; Whisper's chunks don't overlap but end in a pause "
         "in their last two margins",
     )
+    silence_seconds: float = option(
+        10.0, "silence that a Whisper hears after a recording; less saves time, but short recordings may come out wrong"
+    )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
@@ -44,7 +47,9 @@ def main(chosen: Options) -> int:
 
     check_exist(chosen.audio)
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
-    recognizer = open_recognizer(model, chosen.device, chosen.language, times=chosen.json)
+    recognizer = open_recognizer(model, chosen.device, chosen.language, chosen.json, chosen.silence_seconds)
+    if hasattr(recognizer, "step"):
+        tell_unused(chosen, ("silence_seconds",), "only a Whisper hears silence after a recording")
     if getattr(recognizer, "step", 0) is None:
         tell_unused(chosen, ("chunk_seconds", "margin_seconds"), "this model hears each recording whole")
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)

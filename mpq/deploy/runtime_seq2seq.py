@@ -4,6 +4,10 @@ A folder holds the encoder, the merged decoder (`cached_decoder`) and, for the t
 added_tokens.json. The metadata of both ONNX files has an entry `mpq` with the fields of `WhisperDescription`.
 
 Decoding is greedy, as in `mpq.evaluate`: the likeliest token at each step among those that are not suppressed.
+
+*Context.* Whisper was trained on 30 s, silence after a shorter recording included, and the encoder's time grows with
+its input. So the input ends after `SILENCE` seconds of silence; with less, some short recordings become loops
+(experiments/LOG.md).
 """
 
 import json
@@ -24,6 +28,12 @@ FILES = ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 VOCABULARY = "vocab.json", "added_tokens.json"
 FEATURES, STATE = "input_features", "last_hidden_state"
 TOKENS, HIDDEN, BRANCH, LOGITS = "input_ids", "encoder_hidden_states", "use_cache_branch", "logits"
+SILENCE = 10.0  # seconds
+
+
+def is_whisper(path: Path) -> bool:
+    """Return whether `path` is a folder with one of the files of an exported Whisper."""
+    return any((path / file).is_file() for file in FILES)
 
 
 def cache_names(layers: int) -> list[str]:
@@ -71,16 +81,25 @@ class WhisperDescription:
 class OnnxWhisper:
     """A Whisper in a folder of ONNX files that `mpq.deploy.onnx_export` wrote."""
 
-    def __init__(self, folder: Path | str, language: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        language: str | None = None,
+        threads: int | None = None,
+        silence: float = SILENCE,
+    ) -> None:
         """Load the files of `folder`; they compute with `threads` threads (None: as many as there are cores).
 
-        `language`: spoken in the recordings, for a multilingual model, by its code ("en").
+        `language`: spoken in the recordings, for a multilingual model, by its code ("en"). `silence`: seconds of it
+        that the encoder gets after the longest recording of a batch, up to the 30 s that the model takes.
 
         Raises:
             UserError: onnxruntime is not installed; a file is missing, damaged or not written by mpq; the two ONNX
-                files do not belong together; or the language is not one of the model's.
+                files do not belong together; the language is not one of the model's, or `silence` is negative.
         """
-        folder = Path(folder)
+        if not silence >= 0:
+            raise UserError(f"silence={silence:g} must be at least 0 seconds")
+        folder, self._silence = Path(folder), silence
         if missing := [name for name in (*FILES, *VOCABULARY) if not (folder / name).is_file()]:
             raise UserError(f"{folder} lacks {', '.join(missing)}: export the model again with scripts/export.py")
         self._encoder, about = open_file(folder / ENCODER, WhisperDescription, threads)
@@ -91,6 +110,7 @@ class OnnxWhisper:
         self._texts = _read_vocabulary(folder)
         self._features = LogMel(**self.description.mel)
         self._prompt = _prompt(self.description, language)
+        self.english = self.description.transcribe is None or language == "en"
         self._give_back = give_back()
 
     @property
@@ -135,8 +155,7 @@ class OnnxWhisper:
         if not waveforms:
             return []
         about, prompt = self.description, self._prompt if not times else self._prompt[:-1]
-        features = np.stack([self._features(_checked(waveform)) for waveform in waveforms])
-        step = self._steps(features)
+        step = self._steps(self._context([_checked(waveform) for waveform in waveforms]))
         tokens = np.tile(np.array(prompt, dtype=np.int64), (len(waveforms), 1))
         while tokens.shape[1] < about.longest and not (tokens[:, len(prompt) :] == about.end).any(1).all():
             scores = step(tokens)
@@ -146,6 +165,13 @@ class OnnxWhisper:
             tokens = np.column_stack([tokens, np.where(ended, about.end, scores.argmax(-1))])
         written = tokens[:, len(prompt) :].tolist()
         return [row[: row.index(about.end)] if about.end in row else row for row in written]
+
+    def _context(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the features `[batch, bins, frames]` of the recordings and of the silence after the longest one."""
+        mel = self._features
+        beyond = round(min(self._silence, self.longest_seconds) * mel.rate / mel.hop)
+        frames = max(-(-max(map(len, waveforms)) // mel.hop) + beyond, 1)
+        return np.stack([mel(waveform) for waveform in waveforms])[:, :, : frames + frames % 2]  # two make one position
 
     def _steps(self, features: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """Return what gives the scores `[batch, vocabulary]` after tokens `[batch, n]`, more by one at each call."""

@@ -19,7 +19,7 @@ import numpy as np
 from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
-from mpq.deploy.runtime_seq2seq import FILES
+from mpq.deploy.runtime_seq2seq import SILENCE, is_whisper
 from mpq.deploy.timestamps import Segment
 from mpq.errors import UserError, unused
 from mpq.models.hub import check_available
@@ -32,24 +32,31 @@ if TYPE_CHECKING:
 
 
 def open_recognizer(
-    model: str, accelerator: str = "auto", language: str | None = None, times: bool = False
+    model: str,
+    accelerator: str = "auto",
+    language: str | None = None,
+    times: bool = False,
+    silence: float = SILENCE,
 ) -> Recognizer:
     """The recognizer of a packed folder, another speech model's folder, a Hub name, or what scripts/export.py wrote.
 
     `language`: of the recordings, for a multilingual model. `times`: whether an exported Whisper writes the times of
-    segments; it may then choose other words.
+    segments; it may then choose other words. `silence`: seconds of it that a Whisper hears after a recording, up to
+    30 s in all.
 
     Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
-    "gpu".
+    "gpu", or `silence` is negative.
     """
-    whisper = any((Path(model) / file).is_file() for file in FILES)
+    if not silence >= 0:
+        raise UserError(f"silence_seconds={silence:g} must be at least 0")
+    whisper = is_whisper(Path(model))
     if not whisper and not model.endswith(".onnx"):
-        return _torch(model, accelerator, language)
+        return _torch(model, accelerator, language, silence)
     unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
-    return _onnx_whisper(Path(model), language, times) if whisper else _onnx(Path(model))
+    return _onnx_whisper(Path(model), language, times, silence) if whisper else _onnx(Path(model))
 
 
-def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
+def _torch(name: str, accelerator: str, language: str | None, silence: float) -> Recognizer:
     if not (Path(name) / "config.json").is_file():
         check_available(name)  # before the imports, which take seconds
     import torch
@@ -66,7 +73,7 @@ def _torch(name: str, accelerator: str, language: str | None) -> Recognizer:
     model, processor = packed.load_model(local, language) if in_folder else load(name, language=language)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
-    speech = speech_model(model.eval(), processor, Choices(language=language))
+    speech = speech_model(model.eval(), processor, Choices(silence, language))
     speech.to_accelerator(accelerator)
     return _frames(speech) if isinstance(speech, CtcModel) else _texts(speech)
 
@@ -114,10 +121,10 @@ def _onnx(path: Path) -> FrameRecognizer:
     )
 
 
-def _onnx_whisper(folder: Path, language: str | None, times: bool) -> TextRecognizer:
+def _onnx_whisper(folder: Path, language: str | None, times: bool, silence: float) -> TextRecognizer:
     from mpq.deploy.runtime_seq2seq import OnnxWhisper
 
-    model = OnnxWhisper(folder, language)
+    model = OnnxWhisper(folder, language, silence=silence)
 
     def text(samples: np.ndarray) -> str:
         return model.transcribe([samples])[0]

@@ -70,6 +70,11 @@ def of_run(result: Result) -> Verdict | None:
     return _verdict([sets])
 
 
+def of_sets(sets: Mapping[str, tuple[Units, Mapping[str, int]]]) -> Verdict | None:
+    """One system over `sets`: its units, and the errors of each minus the baseline's; None without words."""
+    return _verdict([sets])
+
+
 def of_runs(pairs: Sequence[tuple[Result, Result]], rate: Rate = "wer") -> Verdict | None:
     """Pool pairs of a system's run and a baseline's run, one pair a seed, over the sets that all of them have.
 

@@ -15,7 +15,7 @@ def test_its_texts_are_ours(tmp_path, rng):
     folder = export(tmp_path / "packed", tmp_path / "onnx", "memory")
     theirs = onnx_asr.load_model("whisper", folder)
     theirs.asr._decoding.__func__.__defaults__ = (24,)  # the model's positions, where onnx-asr takes 448
-    ours = OnnxWhisper(folder, language="en", threads=1)
+    ours = OnnxWhisper(folder, language="en", threads=1, silence=30)
     for waveform in recordings(rng, 1.2, 3.4):
         wanted = ours.transcribe([waveform])[0]
         assert wanted

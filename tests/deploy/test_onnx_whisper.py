@@ -79,7 +79,7 @@ def generated(model, processor, waveforms, prompt, *rules):
 def test_tokens_and_texts_are_transformers(packed, memory, rng):
     _, model, processor = packed
     heard = recordings(rng, 0.7, 2.2, 31)
-    recognizer = OnnxWhisper(memory, threads=1)
+    recognizer = OnnxWhisper(memory, threads=1, silence=30)
     prompt = speech_model(model, processor).prompt
     wanted = generated(model, processor, heard, prompt)
     assert recognizer.tokens(heard) == wanted
@@ -87,6 +87,11 @@ def test_tokens_and_texts_are_transformers(packed, memory, rng):
     assert recognizer.transcribe(heard) == processor.tokenizer.batch_decode(wanted, skip_special_tokens=True)
     assert recognizer.tokens(heard[:1]) == wanted[:1]
     assert recognizer.tokens([]) == []
+    short = speech_model(model, processor, Choices(margin_seconds=1.5))  # as the runs hear it
+    read = [short.reader.inputs(waveform) for waveform in heard[:2]]
+    inputs, lengths = torch.stack([features for features, _ in read]), torch.tensor([length for _, length in read])
+    texts = OnnxWhisper(memory, threads=1, silence=1.5).transcribe(heard[:2])
+    assert texts == short.transcribe(inputs, lengths) != recognizer.transcribe(heard[:2])
 
 
 def test_times_are_transformers(packed, memory, rng):
@@ -95,7 +100,7 @@ def test_times_are_transformers(packed, memory, rng):
     about = model.generation_config
     rule = WhisperTimeStampLogitsProcessor(about, begin_index=1)
     wanted = generated(model, processor, heard, [about.decoder_start_token_id], rule)
-    recognizer = OnnxWhisper(memory, threads=1)
+    recognizer = OnnxWhisper(memory, threads=1, silence=30)
     assert recognizer.tokens(heard, times=True) == wanted
     assert all(row[0] > about.no_timestamps_token_id for row in wanted)
     for segments, row in zip(recognizer.segments(heard), wanted, strict=True):
@@ -254,6 +259,7 @@ def test_what_does_not_belong_together_is_refused_in_a_sentence(memory, speed):
         refused(broken(memory, name, lambda model: describe(model, version=1)), "not written by this version of mpq")
     heads = broken(memory, ENCODER, lambda model: describe(model, heads=4, width=4))
     onnx.save(changed(heads / DECODER, heads=4, width=4), heads / DECODER)
+    refused(memory, "silence=-1 must be at least 0 seconds", silence=-1)
     refused(heads, "the cache of .* does not fit: the model has 2 layers of 4 heads of width 4")
     with pytest.raises(UserError, match="one of the two files of a Whisper: name its folder"):
         runtime.OnnxRecognizer(memory / ENCODER)

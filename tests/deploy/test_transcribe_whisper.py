@@ -54,7 +54,7 @@ def test_a_long_recording_is_the_texts_of_its_pieces(monkeypatch, capsys, packed
     parts = list(pieces([samples], len(samples), 3 * RATE, RATE // 2, RATE))
     want = " ".join(recognize(part)["text"] for part in parts).split()
     path = write(tmp_path / "long.wav", samples)
-    words = [path, f"model={packed}", "chunk_seconds=3", "margin_seconds=0.5"]
+    words = [path, f"model={packed}", "chunk_seconds=3", "margin_seconds=0.5", "silence_seconds=30"]
     capsys.readouterr()
     assert here(monkeypatch, *words) == 0
     assert len(parts) == 3 and capsys.readouterr().out.split() == want
@@ -67,6 +67,8 @@ def test_what_cannot_be_transcribed_is_one_sentence(monkeypatch, capsys, packed,
     path = write(tmp_path / "a.wav", rng.standard_normal(RATE))
     sentence = refused(monkeypatch, capsys, path, f"model={packed}", "chunk_seconds=40")
     assert sentence == "error: chunk_seconds=40 must be at most 30, all that the model takes"
+    sentence = refused(monkeypatch, capsys, path, f"model={packed}", "silence_seconds=-1")
+    assert sentence == "error: silence_seconds=-1 must be at least 0"
     model, processor = tiny_whisper()
     model.proj_out.weight.data[3, 5] = float("nan")
     save_model(tmp_path / "nan", model, processor)
