@@ -3,6 +3,7 @@
 usage: python scripts/bench.py BENCH [key=value ...]
 
   inference  running a model: PyTorch, ONNX Runtime, OpenVINO, mpq
+  whisper    the same for a Whisper, with WER: PyTorch, ONNX Runtime, CTranslate2, OpenVINO, whisper.cpp, mpq
   peers      packing a model: torchao, optimum-quanto, NNCF, mpq; file sizes and logit errors
   train      a training step: full precision, quantization-aware, the supernet, and the same in other libraries
   kernels    the quantizers alone, plain and compiled, against copying the weight: how close to memory bandwidth

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ def compared(times: Mapping[str, Times], reference: str) -> dict[str, dict[str, 
     }
 
 
+Systems = tuple[str, Sequence[Any]]
+CTC: Systems = ("mpq.bench.systems", ())
 _STATUS = Path("/proc/self/status")
 
 
@@ -102,13 +104,15 @@ class Alone:
     load_processor_seconds: float
 
 
-def measure(system: str, path: Path, seconds: float, threads: int) -> Alone:
-    """Load and run a system of `mpq.bench.systems` on `seconds` of noise in a fresh process.
+def measure(system: str, path: Path, audio: float | Path, threads: int, systems: Systems = CTC) -> Alone:
+    """Load and run a system in a fresh process, on seconds of noise or on the samples in a .npy file.
+
+    `systems`: where it is from, a module and the arguments of its `all_systems`.
 
     Raises:
         RuntimeError: the process failed; the message is the last line of its output.
     """
-    task = json.dumps([system, str(path), seconds, threads])
+    task = json.dumps([*systems, system, str(path), audio if isinstance(audio, float) else str(audio), threads])
     command = [sys.executable, "-m", "mpq.bench.measuring", task]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -124,23 +128,23 @@ def resident_bytes(field: str = "VmRSS") -> int | None:
     return int(line.split()[1]) * 1024
 
 
-def _run(name: str, path: Path, seconds: float, threads: int) -> Alone:
+def _run(module: str, settings: list[Any], name: str, path: Path, audio: float | str, threads: int) -> Alone:
     # Not imported from mpq.bench.models, which would load torch even for systems without torch.
-    import numpy as np
-
-    from mpq.bench.systems import all_systems
-
-    audio: Any = np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
-    system = all_systems()[name]
+    samples: Any = np.load(audio) if isinstance(audio, str) else _noise(audio)
+    system = importlib.import_module(module).all_systems(*settings)[name]
     for library in system.libraries:
         importlib.import_module(library)
     libraries, wall, processor = resident_bytes(), time.perf_counter(), time.process_time()
-    logits = system.load(path, threads)
+    run = system.load(path, threads)
     wall, processor, loaded = time.perf_counter() - wall, time.process_time() - processor, resident_bytes()
-    logits(audio)
+    run(samples)
     return Alone(libraries, loaded, resident_bytes("VmHWM"), wall, processor)
 
 
+def _noise(seconds: float) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
+
+
 if __name__ == "__main__":
-    name, path, seconds, threads = json.loads(sys.argv[1])
-    print(json.dumps(asdict(_run(name, Path(path), seconds, threads))))
+    module, settings, name, path, audio, threads = json.loads(sys.argv[1])
+    print(json.dumps(asdict(_run(module, settings, name, Path(path), audio, threads))))

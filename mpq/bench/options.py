@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mpq.cli import option
+from mpq.cli import option, required
 
 _MODEL = "a file of conf/model, without .yaml"
 _THREADS = "number on a CPU; 0: as many as there are cores"
@@ -23,6 +23,24 @@ class Inference:
     threads: int = option(0, "number per system; 0: as many as there are cores")
     repeats: int = option(3, "fresh processes per system for memory and load time; 0: none")
     systems: tuple[str, ...] = option(("all",), "which, or all")
+    files: str = option("", "a folder that keeps the files made from this model for a later bench; default: none")
+    label: str = option("", _LABEL)
+    output: str = option(_RECORDS, _OUTPUT)
+
+
+@dataclass(frozen=True)
+class Whisper:
+    """Running a Whisper: PyTorch, ONNX Runtime, CTranslate2, OpenVINO, whisper.cpp, mpq; speed, memory, WER."""
+
+    folder: str = required("a Whisper's folder that transformers saved, with float weights")
+    root: str = required("recordings in LibriSpeech's layout")
+    split: str = option("librispeech/test-clean", "the split of root")
+    utterances: int = option(24, "number of recordings, of all lengths up to 30 s; one interleaved run of each")
+    silence: float = option(10.0, "seconds of it that the encoder gets after a recording; 30: all systems get 30 s")
+    threads: int = option(1, "number per system; 0: as many as there are cores")
+    repeats: int = option(1, "fresh processes per system for memory and load time; 0: none")
+    systems: tuple[str, ...] = option(("all",), "which, or all")
+    trained: str = option("", "a folder that mpq packed after training this model, measured as ours_*_trained")
     files: str = option("", "a folder that keeps the files made from this model for a later bench; default: none")
     label: str = option("", _LABEL)
     output: str = option(_RECORDS, _OUTPUT)
@@ -90,6 +108,7 @@ class Growth:
 
 BENCHES: dict[str, type[Any]] = {
     "inference": Inference,
+    "whisper": Whisper,
     "peers": Peers,
     "train": Train,
     "kernels": Kernels,

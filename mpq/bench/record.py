@@ -16,7 +16,9 @@ from mpq.record import provenance
 
 SCHEMA = 1
 _PEERS = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao", "optimum-quanto", "brevitas")
-_FOLDERS = ("output", "cache", "files", "root")  # options with local paths, which a published record must not contain
+_PEERS += ("ctranslate2", "pywhispercpp")
+# Options with local paths, which a published record must not contain.
+_FOLDERS = ("output", "cache", "files", "root", "folder", "trained")
 _NO_DATA = provenance.Data("random", "")
 
 
@@ -118,7 +120,8 @@ def section(name: str, record: Mapping[str, Any]) -> str:
 
 def _named(record: Mapping[str, Any]) -> set[str]:
     """The libraries whose versions the page shows."""
-    return {"python", "torch"} | ({"onnxruntime", "openvino", "nncf", "transformers"} & set(record["versions"]))
+    others = {"onnxruntime", "openvino", "nncf", "transformers", "ctranslate2", "pywhispercpp"}
+    return {"python", "torch"} | (others & set(record["versions"]))
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:

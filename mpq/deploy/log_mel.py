@@ -4,6 +4,7 @@ A window of 25 ms every 10 ms, power in mel bands of equal area (the scale of Sl
 1 kHz, logarithmic above), the decimal logarithm cut 8 below its largest value, and scaled to about -1 to 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,12 +37,12 @@ class LogMel:
         heard = frames[: -(-(len(samples) + half) // self.hop)]  # the others are silent
         spectrum = np.fft.rfft(heard * np.hanning(self.window + 1)[:-1].astype(np.float32), axis=1)
         power = np.full((self.bins, len(frames)), _FLOOR, dtype=np.float32)
-        power[:, : len(heard)] = (self._bands @ np.square(np.abs(spectrum)).T).clip(_FLOOR)
+        power[:, : len(heard)] = (self.bands @ np.square(np.abs(spectrum)).T).clip(_FLOOR)
         decades = np.log10(power)
         return ((np.maximum(decades, decades.max() - _RANGE) + 4.0) / 4.0).astype(np.float32)
 
     @cached_property
-    def _bands(self) -> NDArray[np.float32]:
+    def bands(self) -> NDArray[np.float32]:
         """The weight of each frequency in each band `[bins, window / 2 + 1]`: triangles of area 1."""
         edges = _hertz(np.linspace(0.0, _mel(_HIGHEST), self.bins + 2))
         frequencies = np.linspace(0.0, self.rate / 2, self.window // 2 + 1)
@@ -49,6 +50,24 @@ class LogMel:
         rising, falling = slopes[:-2], 1.0 - slopes[1:-1]
         area = 2.0 / (edges[2:] - edges[:-2])
         return (np.maximum(0.0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a Whisper's encoder hears: a batch, and `silence` seconds after its longest recording, up to 30 s in all."""
+
+    mel: LogMel
+    silence: float
+
+    def frames(self, samples: int) -> int:
+        """Return the number of feature frames for a longest recording of `samples`; two make one position."""
+        beyond = round(min(self.silence, self.mel.seconds) * self.mel.rate / self.mel.hop)
+        frames = max(-(-samples // self.mel.hop) + beyond, 1)
+        return min(frames + frames % 2, self.mel.seconds * self.mel.rate // self.mel.hop)
+
+    def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Return the features `[batch, bins, frames]` of waveforms `[time]`, at least one."""
+        return np.stack([self.mel(one) for one in waveforms])[:, :, : self.frames(max(map(len, waveforms)))]
 
 
 def _mel(hertz: float) -> float:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mpq.deploy.log_mel import LogMel
+from mpq.deploy.log_mel import Inputs, LogMel
 from mpq.deploy.runtime import VERSION, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
 from mpq.errors import UserError, first_line
@@ -97,31 +97,54 @@ class OnnxWhisper:
             UserError: onnxruntime is not installed; a file is missing, damaged or not written by mpq; the two ONNX
                 files do not belong together; the language is not one of the model's, or `silence` is negative.
         """
-        if not silence >= 0:
-            raise UserError(f"silence={silence:g} must be at least 0 seconds")
-        folder, self._silence = Path(folder), silence
+        folder = Path(folder)
         if missing := [name for name in (*FILES, *VOCABULARY) if not (folder / name).is_file()]:
             raise UserError(f"{folder} lacks {', '.join(missing)}: export the model again with scripts/export.py")
-        self._encoder, about = open_file(folder / ENCODER, WhisperDescription, threads)
-        self._decoder, self.description = open_file(folder / DECODER, WhisperDescription, threads)
-        if about != self.description:
+        encoder, other = open_file(folder / ENCODER, WhisperDescription, threads)
+        decoder, about = open_file(folder / DECODER, WhisperDescription, threads)
+        if other != about:
             raise UserError(f"{ENCODER} and {DECODER} in {folder} are of two exports: export the model again")
-        _check_cache(folder / DECODER, self._decoder, self.description)
-        self._texts = _read_vocabulary(folder)
-        self._features = LogMel(**self.description.mel)
-        self._prompt = _prompt(self.description, language)
-        self.english = self.description.transcribe is None or language == "en"
+        _check_cache(folder / DECODER, decoder, about)
+        self._set(encoder, decoder, about, read_vocabulary(folder), language, silence)
+
+    @classmethod
+    def of(
+        cls, encoder: Any, decoder: Any, about: WhisperDescription, texts: Mapping[int, bytes], silence: float = SILENCE
+    ) -> "OnnxWhisper":
+        """Return a recogniser that runs other sessions, with onnxruntime's method `run`, as the benches do.
+
+        `texts`: see `read_vocabulary`.
+        """
+        made = cls.__new__(cls)
+        made._set(encoder, decoder, about, texts, None, silence)
+        return made
+
+    def _set(
+        self,
+        encoder: Any,
+        decoder: Any,
+        about: WhisperDescription,
+        texts: Mapping[int, bytes],
+        language: str | None,
+        silence: float,
+    ) -> None:
+        if not silence >= 0:
+            raise UserError(f"silence={silence:g} must be at least 0 seconds")
+        self._encoder, self._decoder, self.description, self._texts = encoder, decoder, about, texts
+        self._inputs = Inputs(LogMel(**about.mel), silence)
+        self._prompt = _prompt(about, language)
+        self.english = about.transcribe is None or language == "en"
         self._give_back = give_back()
 
     @property
     def sampling_rate(self) -> int:
         """The sampling rate of the audio, in Hz."""
-        return self._features.rate
+        return self._inputs.mel.rate
 
     @property
     def longest_seconds(self) -> float:
         """What the model takes at once; the rest of a longer recording is not heard."""
-        return float(self._features.seconds)
+        return float(self._inputs.mel.seconds)
 
     def transcribe(self, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:
         """Return the text of each waveform `[samples]` at `sampling_rate`; they run as one batch.
@@ -155,7 +178,7 @@ class OnnxWhisper:
         if not waveforms:
             return []
         about, prompt = self.description, self._prompt if not times else self._prompt[:-1]
-        step = self._steps(self._context([_checked(waveform) for waveform in waveforms]))
+        step = self._steps(self._inputs([_checked(waveform) for waveform in waveforms]))
         tokens = np.tile(np.array(prompt, dtype=np.int64), (len(waveforms), 1))
         while tokens.shape[1] < about.longest and not (tokens[:, len(prompt) :] == about.end).any(1).all():
             scores = step(tokens)
@@ -165,13 +188,6 @@ class OnnxWhisper:
             tokens = np.column_stack([tokens, np.where(ended, about.end, scores.argmax(-1))])
         written = tokens[:, len(prompt) :].tolist()
         return [row[: row.index(about.end)] if about.end in row else row for row in written]
-
-    def _context(self, waveforms: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return the features `[batch, bins, frames]` of the recordings and of the silence after the longest one."""
-        mel = self._features
-        beyond = round(min(self._silence, self.longest_seconds) * mel.rate / mel.hop)
-        frames = max(-(-max(map(len, waveforms)) // mel.hop) + beyond, 1)
-        return np.stack([mel(waveform) for waveform in waveforms])[:, :, : frames + frames % 2]  # two make one position
 
     def _steps(self, features: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """Return what gives the scores `[batch, vocabulary]` after tokens `[batch, n]`, more by one at each call."""
@@ -242,8 +258,8 @@ def _prompt(about: WhisperDescription, language: str | None) -> list[int]:
     return [about.start, about.languages[language], about.transcribe, about.no_timestamps]
 
 
-def _read_vocabulary(folder: Path) -> dict[int, bytes]:
-    """The bytes of each token that is text."""
+def read_vocabulary(folder: Path) -> dict[int, bytes]:
+    """Return the bytes of each token that is text; raises UserError if the files in `folder` are damaged."""
     name = VOCABULARY[0]
     try:
         vocabulary = json.loads((folder / name).read_text(encoding="utf-8"))
