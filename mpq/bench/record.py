@@ -88,7 +88,7 @@ Made by `scripts/bench.py`, which rewrites this page from the JSON files beside 
 systems ran in turn in one process, in a new order each round. A ratio is the time divided by that of the reference in
 the same round (below 1 is faster): the median, with the quartiles in brackets. Memory is that of a fresh process which
 does nothing else, including its libraries. The models of true dimensions have random weights, which affects neither
-time nor size.
+time nor size; a Whisper has its own weights, since its text decides how long it takes.
 """
 
 

@@ -45,10 +45,8 @@ def open_recognizer(
     30 s in all.
 
     Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
-    "gpu", or `silence` is negative.
+    "gpu".
     """
-    if not silence >= 0:
-        raise UserError(f"silence_seconds={silence:g} must be at least 0")
     whisper = is_whisper(Path(model))
     if not whisper and not model.endswith(".onnx"):
         return _torch(model, accelerator, language, silence)

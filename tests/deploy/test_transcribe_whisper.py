@@ -1,7 +1,8 @@
-"""scripts/transcribe.py with a packed Whisper: pieces of long recordings, the JSON, and what it refuses."""
+"""scripts/transcribe.py and evaluate.py with a packed Whisper: long recordings, the JSON, its WER, what is refused."""
 
 import json
 import runpy
+import shutil
 import sys
 
 import numpy as np
@@ -9,16 +10,22 @@ import pytest
 import soundfile
 import transformers
 from packed_whisper import packed_whisper
+from tiny_run import run_here
 from tiny_whisper import GREEDY, tiny_whisper
 
 import mpq
 from mpq.checkpoint.packed import save_model, save_packed
+from mpq.deploy.compare import compare_with_run, over_all
 from mpq.deploy.onnx_export import export
 from mpq.deploy.pauses import pieces
 from mpq.deploy.runtime_seq2seq import OnnxWhisper
+from mpq.errors import UserError
+from mpq.evaluate.wer import word_errors
+from mpq.record.hypotheses import read_hypotheses, read_references
 from mpq.settings import REPOSITORY
 
 RATE = 16_000
+EVALUATE = REPOSITORY / "scripts" / "evaluate.py"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +35,14 @@ def packed(tmp_path_factory):
     mpq.quantize(model, 4)
     save_packed(folder, model, processor)
     return folder
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """The exported folder of a model whose texts are varied; the packed one is beside it."""
+    folder = tmp_path_factory.mktemp("mixed")
+    packed_whisper(folder / "packed", (2, 3, 4))
+    return export(folder / "packed", folder / "onnx", "memory")
 
 
 def here(monkeypatch, *words):
@@ -67,8 +82,6 @@ def test_what_cannot_be_transcribed_is_one_sentence(monkeypatch, capsys, packed,
     path = write(tmp_path / "a.wav", rng.standard_normal(RATE))
     sentence = refused(monkeypatch, capsys, path, f"model={packed}", "chunk_seconds=40")
     assert sentence == "error: chunk_seconds=40 must be at most 30, all that the model takes"
-    sentence = refused(monkeypatch, capsys, path, f"model={packed}", "silence_seconds=-1")
-    assert sentence == "error: silence_seconds=-1 must be at least 0"
     model, processor = tiny_whisper()
     model.proj_out.weight.data[3, 5] = float("nan")
     save_model(tmp_path / "nan", model, processor)
@@ -91,14 +104,13 @@ def test_a_multilingual_model_is_told_the_language(monkeypatch, capsys, tmp_path
     assert len(capsys.readouterr().out) > 5
 
 
-def test_an_exported_model_writes_the_same_texts_and_times_of_segments(monkeypatch, capsys, tmp_path, rng):
-    packed_whisper(tmp_path / "packed", (2, 3, 4))
-    folder = export(tmp_path / "packed", tmp_path / "onnx", "memory")
+def test_an_exported_model_writes_the_same_texts_and_times_of_segments(monkeypatch, capsys, mixed, tmp_path, rng):
+    folder = shutil.copytree(mixed, tmp_path / "onnx")
     samples = (0.3 * rng.standard_normal(7 * RATE) * (np.arange(7 * RATE) % RATE > RATE // 2)).astype(np.float32)
     path = write(tmp_path / "long.wav", samples)
     words = [path, "chunk_seconds=3", "margin_seconds=0.5"]
     capsys.readouterr()
-    assert here(monkeypatch, *words, f"model={tmp_path / 'packed'}") == 0
+    assert here(monkeypatch, *words, f"model={mixed.parent / 'packed'}") == 0
     want = capsys.readouterr().out
     assert here(monkeypatch, *words, f"model={folder}") == 0
     assert capsys.readouterr().out == want and len(want) > 5
@@ -119,3 +131,54 @@ def test_an_exported_model_writes_the_same_texts_and_times_of_segments(monkeypat
     (folder / "decoder_model_merged.onnx").unlink()
     sentence = refused(monkeypatch, capsys, path, f"model={folder}")
     assert "lacks decoder_model_merged.onnx: export the model again" in sentence
+
+
+@pytest.fixture(scope="module")
+def evaluated(mixed, speech_folder):
+    """The exported folder and a run of its weights, whose model heard 1 s of silence after the recordings."""
+    root = mixed.parent
+    words = ["model=whisper_tiny_en", f"model.path={root / 'packed'}", "model.margin_seconds=1", "data.test=[clean]"]
+    words += [f"data.root={speech_folder}", "data.train=[train]", "data.utterances_per_speaker=null", f"root={root}"]
+    words += ["recipe=full_precision", "logger.mode=off", f"cache={root}/cache", "data.workers=0"]
+    with pytest.MonkeyPatch.context() as patch:
+        assert run_here(patch, *words) == 0
+    (run,) = root.glob("*/seed0")
+    return mixed, run
+
+
+def test_an_exported_model_is_compared_with_its_run(evaluated, monkeypatch, capsys):
+    """As much silence, the same batches, the same normal form: else texts of random weights differ."""
+    file, run = evaluated
+    capsys.readouterr()
+    assert run_here(monkeypatch, f"file={file}", f"run={run}", script=EVALUATE) == 0
+    record = json.loads((run / "result.json").read_text())["wer"]["clean"]
+    line, verdict = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"clean: WER {record['wer']:.2f} % -> {record['wer']:.2f} % (+0.00, ")
+    assert line.endswith(
+        f"loops {record['loops']} -> {record['loops']}; 0 of {record['utterances']} utterances changed"
+    )
+    assert verdict.startswith("all sets: +0.00 points; no interval")
+
+
+def test_differences_are_counted_tested_and_pooled(evaluated, tmp_path):
+    file, run = evaluated
+    copy = shutil.copytree(run, tmp_path / run.parent.name / "seed0")
+    texts = read_hypotheses(run / "hypotheses.jsonl")["clean"]
+    (said,) = run.parent.parent.glob("references/*.jsonl")
+    right = read_references(said)["clean"]
+    better = dict(texts) | dict(list(right.items())[:-1])  # as if the run had got all but one right
+    lines = [json.dumps({"set": "clean", "id": key, "hypothesis": text}) for key, text in better.items()]
+    (copy / "hypotheses.jsonl").write_text("\n".join(lines) + "\n")
+    (result,) = found = compare_with_run(file, copy, "unused", [])
+    assert result.run == word_errors(right, better).wer and result.file == word_errors(right, texts).wer
+    assert result.changed == len(right) - 1 and result.run_loops <= 1
+    verdict = over_all(found)
+    assert verdict.change.estimate == pytest.approx(result.file - result.run)
+    assert verdict.baseline == pytest.approx(result.run)
+    assert result.verdict.difference == pytest.approx(result.file - result.run)
+
+
+def test_a_file_of_another_kind_is_refused(evaluated, tmp_path):
+    _, run = evaluated
+    with pytest.raises(UserError, match=r"none\.onnx is of another kind than the model of .*/model"):
+        compare_with_run(tmp_path / "none.onnx", run, "unused", [])
