@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from mpq.progress import track
+
 _PAUSE = 0.02  # seconds after each measurement: thread pools of some libraries spin for a while after their work
 
 
@@ -57,7 +59,7 @@ def interleave(systems: Mapping[str, Callable[[], object]], rounds: int) -> dict
     names, generator = list(systems), np.random.default_rng(0)
     times = {name: Times(np.empty(rounds), np.empty(rounds)) for name in names}
     gc.collect()
-    for measured in range(rounds):
+    for measured in track(range(rounds), "Measuring", "rounds"):
         for name in generator.permutation(names):
             time.sleep(_PAUSE)
             wall, processor = time.perf_counter(), time.process_time()
