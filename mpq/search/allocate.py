@@ -110,7 +110,7 @@ def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.
     smallest next upgrade, find the best among the choices whose next upgrades take `step` or more, with less than
     `step` left. A greater step leaves fewer choices: stop once their optimum without a floor is no better.
     """
-    answer = _fill(optimum(scores, weights, capacity), scores, weights, capacity)
+    answer = fill(optimum(scores, weights, capacity), scores, weights, capacity)
     tolerance = 1e-14 * len(scores) * float(np.abs(scores[np.isfinite(scores)]).max())
     steps = _next_steps(scores, weights)
     for step in np.unique(steps[~np.isneginf(scores)])[:_MOST_STEPS].tolist():
@@ -123,7 +123,7 @@ def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.
         if capacity - _total(weights, choice) < step:
             return choice
         while (better := optimum_within(kept, weights, capacity - step + 1, capacity, known)) is not None:
-            better = _fill(better, scores, weights, capacity)  # bits are left only by rounding to units
+            better = fill(better, scores, weights, capacity)  # bits are left only by rounding to units
             if _total(scores, better) <= known:
                 break
             answer, known = better, _total(scores, better) + tolerance
@@ -149,7 +149,7 @@ def _next_steps(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
+def fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
     """Return `choice` upgraded until nothing fits, each time by the upgrade that loses the least score."""
     choice, rows, columns = choice.copy(), np.arange(len(choice)), np.arange(scores.shape[1])
     unused = capacity - int(weights[rows, choice].sum())

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+from mpq.data.noise import noise_batch
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.progress import track
@@ -22,6 +23,7 @@ from mpq.search.measured import MeasuredSearch
 from mpq.train import processes
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
+from mpq.train.file_size import fit_to_size
 from mpq.train.fit import fit
 from mpq.train.machine import choose_threads
 from mpq.train.module import TrainingModule
@@ -45,7 +47,9 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
         module = None if stage.optimization.updates == 0 else _trained(student, stage, run, precisions)
         if precisions is not None:
             _decide(precisions, module, stage, run)
-        if stage.calibrate is not None:
+        if stage.most_bytes is not None:
+            _fit_to_size(student, stage, stage.most_bytes, run, entry)
+        elif stage.calibrate is not None:
             audio = calibration(student, stage, run, stage.calibrate.utterances)
             stage.calibrate.calibrate(audio)
             entry.audio_seconds += audio.audio_seconds
@@ -53,7 +57,7 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
         entry.audio_seconds += module.all_audio_seconds() if module else 0.0
         run.count_others()
     run.save_ledger()
-    return precisions.assignment() if precisions else {}
+    return precisions.assignment() if precisions else _assignment(student, stage)
 
 
 def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> None:
@@ -112,6 +116,23 @@ def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utt
         batches = draw_batches(run.dataset, utterances, audio_seconds, run.seed, student.device)
     student.model.eval()
     return Calibration(student, batches, stage.quantizer)
+
+
+def _fit_to_size(student: SpeechModel, stage: StageSettings, most: int, run: RunContext, entry: StageTime) -> None:
+    """Quantize `student` for a file of at most `most` bytes; without a calibration, it hears noise."""
+    audio = calibration(student, stage, run, stage.calibrate and stage.calibrate.utterances)
+    if stage.calibrate is None:
+        audio.batches = [noise_batch(student.reader, run.seed).to(student.device)]
+    sites = find_sites(student.model, stage.searched)
+    fit_to_size(audio, sites, most, stage.coding, stage.calibrate, run.seed)
+    entry.audio_seconds += audio.audio_seconds if stage.calibrate else 0.0
+
+
+def _assignment(student: SpeechModel, stage: StageSettings) -> Assignment:
+    """Return the bits of the searched sites of a model that was quantized without a search; none if it is not."""
+    quantizers = quantizers_of(student.model)
+    sites = find_sites(student.model, stage.searched) if quantizers else []
+    return {site.name: bits for site in sites if site.searched and (bits := quantizers[site.name].bits) is not None}
 
 
 def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, WeightQuantizer]) -> None:
