@@ -42,6 +42,8 @@ def check_recipe(cfg: DictConfig) -> None:
     for name, stage in cfg.recipe.stages.items():
         _check_parts(f"recipe.stages.{name}", stage, cfg.target_bits)
         _check_size(f"recipe.stages.{name}", stage, cfg)
+    searches = [str(stage.search.get("name")) for stage in cfg.recipe.stages.values() if stage.get("search")]
+    search_rules.check_budget(cfg.budget, cfg.coding, searches)
     sized = [stage for stage in cfg.recipe.stages.values() if "megabytes" in stage]
     if cfg.target_megabytes is not None and not sized:
         raise UserError(

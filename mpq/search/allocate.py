@@ -61,7 +61,13 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(candidates))
 
 
-def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
+def allocate(
+    scores: np.ndarray,
+    sizes: np.ndarray,
+    candidates: Sequence[int],
+    target: float,
+    costs: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the bits [S] with the highest summed score at an average of at most `target` bits, spending the budget.
 
     That is the knapsack's optimum plus the set of upgrades with the highest summed score among those sets that leave no
@@ -76,6 +82,8 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
         sizes: parameter counts [S].
         candidates: bits, C of them, ascending.
         target: average bits per weight.
+        costs: whole bits that each site takes at each candidate [S, C], where that is not the bits times its size: of
+            coded weights. A candidate that takes no more than a lower one counts as one bit more than that.
 
     Raises:
         UserError: the target is outside the candidates' range, or below what the allowed candidates need.
@@ -83,6 +91,9 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
     check_target(target, candidates)
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.asarray(sizes, dtype=np.int64)[:, None] * np.asarray(candidates, dtype=np.int64)  # bits [S, C]
+    if costs is not None:
+        columns = np.arange(len(candidates))
+        weights = np.maximum.accumulate(np.asarray(costs, dtype=np.int64) - columns, axis=1) + columns
     allowed = ~np.isneginf(scores)
     if np.isnan(scores).any() or np.isposinf(scores).any() or not allowed.any(axis=1).all():
         raise ValueError("scores must be finite or -inf, with at least one allowed candidate at every site")

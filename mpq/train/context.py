@@ -15,6 +15,7 @@ from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import SEARCHED
 from mpq.record.ledger import Ledger
 from mpq.search.base import PrecisionSearch
+from mpq.search.rules import BITS
 from mpq.train import processes
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
@@ -30,9 +31,9 @@ class StageSettings:
 
     search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
     trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
-    quantized weights to audio at the end. shared: networks that are trained beside the mixture.
-    most_bytes: of the file, with this `coding`, in place of a search and its
-    target (`mpq.train.file_size`).
+    quantized weights to audio at the end. shared: networks that are trained beside the mixture. most_bytes: of the
+    file, with this `coding`, in place of a search and its target (`mpq.train.file_size`). budget: what the target
+    counts, bits of the codes or coded bits.
 
     Raises: UserError if there is a calibration but nothing is quantized, or shared networks but no mixture.
     """
@@ -49,6 +50,7 @@ class StageSettings:
     shared: Shared | None = None
     most_bytes: int | None = None
     coding: Coding = "zstd"
+    budget: str = BITS
 
     def __post_init__(self) -> None:
         if self.calibrate is not None and self.search is None and self.most_bytes is None:

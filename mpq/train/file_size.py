@@ -8,7 +8,7 @@ the posteriors of the tiny models would move at least twice as far at the same b
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,12 +29,11 @@ from mpq.quant.sites import Site, check_finite
 from mpq.quant.steps import Cost, Rounding, narrowest, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
+from mpq.train.coded_budget import Fitting
 
 MEGABYTE = 1_000_000
 _WIDTHS: Mapping[Coding, tuple[int, ...]] = {"zstd": (2, 4, 8), "none": (2, 3, 4, 5, 6, 7, 8)}
 """Bits of the grids tried: codes of other widths are coded as those of the next of 2, 4 and 8 bits."""
-_CLOSE = 0.002  # share of its bytes that a weight which GPTQ fits may leave to the next one
-_TRIES = 6  # steps tried for each
 
 
 @torch.no_grad()
@@ -67,7 +66,7 @@ def fit_to_size(
         for place in places[name]:
             parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
     if gptq is not None:
-        gptq.calibrate(calibration, _Fitting(planned, cost))
+        gptq.calibrate(calibration, Fitting({name: one.taken for name, one in planned.items()}, cost))
     for name in planned:
         _narrow(places[name][0], cost)
 
@@ -96,40 +95,6 @@ def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, m
         taken[number, len(row) :] += row[-1].taken
     best = fill(optimum(scores, taken, capacity), scores, taken, capacity)
     return [row[column] for row, column in zip(found, best.tolist(), strict=True)]
-
-
-class _Fitting:
-    """Has GPTQ's codes of each weight take the bytes that are planned for it; what one leaves, the next may take."""
-
-    def __init__(self, planned: Mapping[str, Rounding], cost: Cost) -> None:
-        self._planned = planned
-        self._cost = cost
-        self._left = 0  # bytes
-        self._longer = 0.0  # what the last weight added to the logarithm of its step: the next may need the same
-
-    def __call__(self, place: Place, compensated: Callable[[], Tensor]) -> Tensor:
-        """Return the codes to take, and set the step; `compensated` makes GPTQ's codes with the step of now."""
-        quantizer, plan = place.quantizer, self._planned[place.name]
-        assert quantizer is not None
-        limit = plan.taken + self._left
-        log_step, kept = plan.log_step + self._longer, None
-        for _ in range(_TRIES):
-            quantizer.log_scales.fill_(log_step)
-            codes = compensated()
-            taken = self._cost(codes.view_as(place.weight), plan.bits)
-            if taken <= limit and (kept is None or taken > kept[0]):
-                kept = taken, log_step, codes
-            if (1 - _CLOSE) * limit <= taken <= limit:
-                break
-            # At high rates twice the step saves a bit a weight.
-            log_step += math.log(2) * 8 * (taken - (1 - _CLOSE / 2) * limit) / place.weight.numel()
-        if kept is None:  # the step is so long that codes hardly depend on it: the rounded ones fit
-            quantizer.log_scales.fill_(plan.log_step)
-            kept = plan.taken, plan.log_step, _codes(place, quantizer)
-        taken, log_step, codes = kept
-        quantizer.log_scales.fill_(log_step)
-        self._left, self._longer = limit - taken, log_step - plan.log_step
-        return codes
 
 
 def _narrow(place: Place, cost: Cost) -> None:

@@ -135,6 +135,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         shared=_shared(stage),
         most_bytes=None if stage.get("megabytes") is None else int(stage.megabytes * MEGABYTE),
         coding=cfg.coding,
+        budget=cfg.budget,
     )
 
 
