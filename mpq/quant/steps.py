@@ -6,6 +6,7 @@ with the least error, and any rate can be had, not only whole bits. A common ste
 (reverse water-filling: channels with larger weights get more of the bytes), and saves a scale a channel.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 
 from mpq.quant.fake_quantize import dequantize, quantize
-from mpq.quant.grid import Grid, grid
+from mpq.quant.grid import grid
 from mpq.quant.quantizer import QuantizerSettings, WeightQuantizer
 
-_PER_OCTAVE = 4  # steps tried
-_FINEST, _COARSEST = 2.0**-6, 2.0**3  # of the weight's root mean square
+_PER_OCTAVE = 3  # steps tried
+_FINEST, _OCTAVES = 2.0**-6, 8  # of the weight's root mean square; from there to 4 times as much
+_CLIPPED = 2  # bits: a grid that lacks more of what the codes need loses too much
 _SETTINGS = QuantizerSettings("per_tensor", centred=False, clipping="minmax")  # a fast scale, which is replaced at once
 
 Cost = Callable[[Tensor, int], int]
@@ -45,17 +47,14 @@ def roundings(weight: Tensor, cost: Cost, widths: tuple[int, ...]) -> list[Round
     """
     weight = weight.detach().float()
     scale = weight.square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
-    octaves = torch.log2(torch.tensor(_COARSEST / _FINEST)).item()
+    peak = float(weight.abs().max())
     found = []
-    for number in range(round(octaves * _PER_OCTAVE) + 1):
-        log_step = (scale * _FINEST).log().add(number / _PER_OCTAVE * torch.log(torch.tensor(2.0)).item())
-        codes = weight.div(log_step.exp()).round_()
-        widest = narrowest(codes)
-        for bits in widths:
-            part = grid(bits, centred=False)
-            found.append(_rounding(weight, float(log_step), bits, part, cost))
-            if bits >= widest:
-                break  # nothing is clipped
+    for number in range(_OCTAVES * _PER_OCTAVE + 1):
+        log_step = math.log(float(scale) * _FINEST) + number / _PER_OCTAVE * math.log(2)
+        needed = 1 + math.log2(peak / math.exp(log_step) + 1)  # bits
+        enough = next((bits for bits in widths if bits >= needed), widths[-1])
+        tried = [bits for bits in widths if needed - _CLIPPED <= bits < enough] + [enough]
+        found += [_rounding(weight, log_step, bits, cost) for bits in tried]
     return _hull(found)
 
 
@@ -74,7 +73,8 @@ def step_quantizer(weight: Tensor, log_step: float, bits: int) -> WeightQuantize
     return made
 
 
-def _rounding(weight: Tensor, log_step: float, bits: int, part: Grid, cost: Cost) -> Rounding:
+def _rounding(weight: Tensor, log_step: float, bits: int, cost: Cost) -> Rounding:
+    part = grid(bits, centred=False)
     step = torch.full((1,) * weight.dim(), log_step, device=weight.device).exp()  # as `WeightQuantizer.scale`
     codes = quantize(weight, step, part)
     error = dequantize(codes, step, part).sub_(weight).square_().sum(dtype=torch.float64)

@@ -58,7 +58,7 @@ def fit_to_size(
     prices = fisher_traces(calibration, weights, seed) / torch.tensor([site.numel for site in sites]) / 2
     told = calibration.track(weights, "Steps", "weights")
     found = [roundings(weight, cost, _WIDTHS[coding]) for weight in told]
-    chosen = choose(found, prices, most - overhead_bytes(calibration.model, sites), most)
+    chosen = choose(found, prices, most - overhead_bytes(calibration.speech.model, sites), most)
     planned = {site.name: one for site, one in zip(sites, chosen, strict=True)}
     places = {group[0].name: group for group in tensor_places(calibration.model)}
     for name, one in planned.items():
