@@ -57,4 +57,4 @@ def test_recordings_are_fitted_and_with_transcripts_the_record_names_the_size(mo
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, here, given, match):
     with pytest.raises(UserError, match=match):
         quantize_now(str(model_folder), **given)
-    assert not list(here.iterdir())
+    assert not [path for path in here.rglob("*") if path.is_file()]
