@@ -116,9 +116,8 @@ class Bits:
 class Size:
     """Size: `ideal_*` counts bits x parameters, `file_*` the bytes on disk; each ratio is float32 size / this size.
 
-    `packed_bytes`: of the file without coding, every code in its bits (None in older records and where sizes follow
-    from shapes: the file is such a file). Systems are compared by it, so that it does not matter which files are coded.
-    `target_megabytes`: the file that was asked for (None: bits were).
+    `packed_bytes`: of the file without coding (None in older records and where sizes follow from shapes: it is such a
+    file); systems are compared by it. `target_megabytes`: of the file that was asked for (None: bits were).
     """
 
     parameters: int

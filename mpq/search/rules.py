@@ -47,6 +47,8 @@ def check_budget(budget: Any, coding: str, searches: Sequence[str]) -> None:
         raise UserError(f"budget={budget} must be one of {', '.join(BUDGETS)}")
     if budget == CODED and coding == "none":
         raise UserError("budget=coded needs coding=zstd: with coding=none every code takes its bits")
+    if budget == CODED and "penalty" in searches:
+        raise UserError("budget=coded can't be had with search=penalty, whose size term counts the bits of the codes")
     if budget == CODED and not set(searches) - {"uniform"}:
         raise UserError("budget=coded is for recipes that choose precisions: this one has none to choose")
 
