@@ -7,9 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import settings
+from mpq import conf, settings
 from mpq.data import corpus
 from mpq.data.corpus import Corpus
+from mpq.errors import UserError
 from mpq.models.hub import check_available
 from mpq.quant import rules as quant_rules
 from mpq.record.result import Result
@@ -40,8 +41,31 @@ def check_recipe(cfg: DictConfig) -> None:
     settings.check_stage_keys(cfg.recipe.stages)
     for name, stage in cfg.recipe.stages.items():
         _check_parts(f"recipe.stages.{name}", stage, cfg.target_bits)
+        _check_size(f"recipe.stages.{name}", stage, cfg)
+    searches = [str(stage.search.get("name")) for stage in cfg.recipe.stages.values() if stage.get("search")]
+    search_rules.check_budget(cfg.budget, cfg.coding, searches)
+    sized = [stage for stage in cfg.recipe.stages.values() if "megabytes" in stage]
+    if cfg.target_megabytes is not None and not sized:
+        raise UserError(
+            f"target_megabytes={cfg.target_megabytes} is for recipe={' and recipe='.join(_sized_recipes())}; "
+            f"recipe={cfg.recipe.name} takes target_bits"
+        )
     settings.check_starts(cfg.recipe.stages)
     _check_training(cfg)
+
+
+def _sized_recipes() -> list[str]:
+    """The recipes that quantize for a size of the file."""
+    stages = {name: conf.recipe(name)["stages"] for name in conf.names("recipe")}
+    return [name for name, each in stages.items() if any("megabytes" in stage for stage in each.values())]
+
+
+def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
+    if "megabytes" not in stage:
+        return
+    if stage.megabytes is None:
+        raise UserError(f"recipe={cfg.recipe.name} needs target_megabytes=MB, the size of the file")
+    train_rules.check_megabytes(own, stage.megabytes, stage.updates, cfg.quantizer.get("activations", "none"))
 
 
 def _check_parts(own: str, stage: DictConfig, target: float) -> None:

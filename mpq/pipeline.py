@@ -5,6 +5,7 @@ is a list of stages, and nothing here depends on its name: two-stage, one-stage,
 in their config.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,9 @@ def compress(
     if assignment:
         to_json(assignment, folder.bits)
         write_search(folder.search, learned(cfg, folder.work))
-    bits, size = bits_and_size(model, cfg.model.searched, cfg.target_bits, parameters, folder.model)
-    return bits, size, ledger.time(), assignment
+    target = cfg.target_bits if cfg.target_megabytes is None else None
+    bits, size = bits_and_size(model, cfg.model.searched, target, parameters, folder.model)
+    return bits, replace(size, target_megabytes=cfg.target_megabytes), ledger.time(), assignment
 
 
 def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:

@@ -30,12 +30,14 @@ def run_name(
     smoke: bool = False,
     demo: bool = False,
     activations: str = "none",
+    megabytes: float | None = None,
+    budget: str = "bits",
 ) -> str:
-    """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`.
+    """A run's name, computed from what it is: `<model>_<infix>_<bits>bit`, or `_<megabytes>mb` where the size is given.
 
     `infix` is the recipe's: empty for one-stage; one that begins with `fp32` is of a recipe at full precision, whose
-    name has no bits. Quantized `activations` (static, dynamic), data other than the model's own, demo and smoke runs
-    add a suffix, so that different runs never share a name.
+    name has no bits. A `budget` in coded bits, quantized `activations` (static, dynamic), data other than the model's
+    own, demo and smoke runs add a suffix, so that different runs never share a name.
 
     Raises: UserError if the name can't be a folder's.
     """
@@ -44,7 +46,8 @@ def run_name(
     if infix:
         words.append(infix)
     if not infix.startswith("fp32"):
-        words.append(f"{bits:g}bit".replace(".", "p"))
+        words.append((f"{bits:g}bit" if megabytes is None else f"{megabytes:g}mb").replace(".", "p"))
+        words += [] if budget == "bits" else [budget]
         words += [] if activations == "none" else [f"a8_{activations}"]
     if data_root and Path(data_root) != _own_root(model):
         words.append(corpus_name(data_root))
@@ -69,13 +72,23 @@ def register_resolvers() -> None:
 
 
 def _resolve_name(
-    model: str, infix: str | None, bits: float, data_root: str | None, smoke: bool, demo: bool, activations: str
+    model: str,
+    infix: str | None,
+    bits: float,
+    data_root: str | None,
+    smoke: bool,
+    demo: bool,
+    activations: str,
+    megabytes: float | None,
+    budget: str,
 ) -> str:
     if isinstance(bits, bool) or not isinstance(bits, (int, float)):
         raise UserError(f"target_bits={bits} must be a number of bits, such as 3.5")
+    if megabytes is not None and (isinstance(megabytes, bool) or not isinstance(megabytes, (int, float))):
+        raise UserError(f"target_megabytes={megabytes} must be a number of megabytes, such as 12")
     # Numbers are refused in `settle`, where all settings are known; until then they must not stop the composition.
     root = None if data_root is None else str(data_root)
-    return run_name(str(model), infix or "", bits, root, smoke, demo, activations)
+    return run_name(str(model), infix or "", bits, root, smoke, demo, activations, megabytes, str(budget))
 
 
 def settle(cfg: DictConfig) -> DictConfig:
@@ -214,7 +227,7 @@ def hub_name(cfg: DictConfig) -> str | None:
 
 START_FROM = ("teacher", "previous", "scratch")
 _NEEDED = ("search", "start_from", "updates")
-_OTHERS = ("assignment", "calibrate", "shared")  # which mpq.train.recipe reads, too
+_OTHERS = ("assignment", "calibrate", "shared", "megabytes")  # which mpq.train.recipe reads, too
 
 
 def check_stages(stages: DictConfig) -> None:

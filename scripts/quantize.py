@@ -19,7 +19,10 @@ class Options:
     """Which model to compress, and how."""
 
     model: str = required("a folder that transformers wrote, or a name on the Hub, NAME or NAME@REVISION")
-    bits: float = option(3.5, "average bits per weight, 2 to 8")
+    bits: float | None = option(None, "average bits per weight, 2 to 8; default: 3.5")
+    megabytes: float | None = option(
+        None, "the size of the file in place of bits, in millions of bytes: the best file that is no larger, untrained"
+    )
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
     method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
@@ -39,7 +42,8 @@ def main(chosen: Options) -> None:
 
     given = {"trainer.updates": chosen.updates, "model.language": chosen.language}
     changes = changes_of(chosen.word) | {key: value for key, value in given.items() if value is not None}
-    print(summary(quantize_now(chosen.model, chosen.bits, chosen.data, chosen.output, chosen.method, changes)))
+    where = (chosen.data, chosen.output, chosen.method, changes, chosen.megabytes)
+    print(summary(quantize_now(chosen.model, chosen.bits, *where)))
 
 
 if __name__ == "__main__":

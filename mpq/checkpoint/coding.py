@@ -50,6 +50,18 @@ def encode(packed: NDArray[np.uint8], site: PackedSite) -> NDArray[np.uint8] | N
     return coded.copy() if small_enough and coded.size * _MOST_CODES_PER_BYTE >= math.prod(site.shape) else None
 
 
+def stored_bytes(codes: NDArray[np.int8], bits: int, coding: Coding = "zstd") -> int:
+    """Return how many bytes a file with this `coding` takes for the `codes` (int8, [out, in, ...]) of `bits` bits.
+
+    Measured by coding them: searches and budgets in coded bits ask this, and so never differ from the file.
+    """
+    site = PackedSite(bits, 0.0, codes.shape)
+    if coding == "none":
+        return site.packed_bytes
+    coded = encode(pack(codes, bits), site)
+    return site.packed_bytes if coded is None else coded.size
+
+
 def decode(name: str, coded: NDArray[np.uint8], site: PackedSite) -> NDArray[np.uint8]:
     """Return the packed bytes (uint8 [site.packed_bytes]) of the site `name`; the inverse of `encode`.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mpq.checkpoint.format import PackedSite, complete_config, make_block, packed_name, scale_name
+from mpq.checkpoint.format import PackedSite, complete_config, language_entry, make_block, packed_name, scale_name
 from mpq.checkpoint.tensors import stored_tensors
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.grid import grid
@@ -37,7 +37,8 @@ def packed_file_bytes(
     """
     by_name = {site.name: site for site in sites}
     packed, stored = {}, {}
-    for name, tensor in stored_tensors(model)[0].items():
+    tensors, tied = stored_tensors(model)
+    for name, tensor in tensors.items():
         if name in by_name:
             site = PackedSite(bits[name], grid(bits[name]).offset, by_name[name].shape)
             packed[name] = site
@@ -45,13 +46,22 @@ def packed_file_bytes(
             stored[scale_name(name)] = ("F32", site.scale_shapes[int(per_channel)])
         else:
             stored[name] = _as_stored(tensor)
-    block = make_block(packed, {}) | {"sha256": _DIGEST}
+    block = make_block(packed, tied) | language_entry(model) | {"sha256": _DIGEST}
     if dynamic_activations:
         linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
         layers = sorted(name for name in linear if f"{name}.weight" in packed)
         block["activations"] = {"bits": ACTIVATION_BITS, "kind": "dynamic", "layers": layers}
     config = json.dumps(complete_config(model, block), indent=1, sort_keys=True) + "\n"
     return safetensors_bytes(stored) + len(config.encode())
+
+
+def overhead_bytes(model: PreTrainedModel, sites: Sequence[Site]) -> int:
+    """Return the bytes of a packed model's files that are not codes, with one scale a weight, at most.
+
+    Exact for codes of 8 bits that are only packed; shorter ones need up to a few digits fewer to say where they are.
+    """
+    widest = packed_file_bytes(model, sites, {site.name: 8 for site in sites}, per_channel=False)
+    return widest - sum(site.numel for site in sites)
 
 
 def float_file_bytes(model: PreTrainedModel) -> int:

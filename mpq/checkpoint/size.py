@@ -104,11 +104,14 @@ def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int]
     return codes + 4 * (scales + parameters - quantized)
 
 
-def bits_and_size(model: nn.Module, searched: str, target: float, parameters: int, folder: Path) -> tuple[Bits, Size]:
+def bits_and_size(
+    model: nn.Module, searched: str, target: float | None, parameters: int, folder: Path
+) -> tuple[Bits, Size]:
     """Return bits and size of `model`, as it was written to `folder`.
 
-    `searched`: the glob of the layers whose bits are averaged. `parameters`: of the float model, including weight
-    norms. A model without quantizers has 32 bits per weight and no target.
+    `searched`: the glob of the layers whose bits are averaged. `target`: of their average, if one was given.
+    `parameters`: of the float model, including weight norms. A model without quantizers has 32 bits per weight and no
+    target.
 
     Raises: UserError if nothing is searched, a precision is not decided, or `folder` has no model.
     """

@@ -110,13 +110,20 @@ _HOW = {
     "rebudget_shared": "read from the weights of a shared run",
     "one_stage": "precisions and weights trained in one stage",
 }
+_HOW_OF_SIZE = {
+    "round": "rounded to nearest, steps by sensitivities on made-up noise; no data used",
+    "gptq": "GPTQ on the recordings, steps by sensitivities; no training",
+}
 
 
 def summary(made: Quantized) -> str:
     """The summary that is printed at the end: files, size, bits, WER and how to use the model."""
+    most, how = made.size.target_megabytes, _HOW
+    if most is not None:
+        how = _HOW | {key: f"for at most {most:g} MB: {text}" for key, text in _HOW_OF_SIZE.items()}
     size, bits, auto = made.size, made.bits, AUTO_CLASSES[kind_at(str(made.folder))]
     lines = [
-        f"model   {made.folder} ({_HOW[made.method]})",
+        f"model   {made.folder} ({how[made.method]})",
         f"size    {size.file_bytes / 1e6:.2f} MB, {size.file_ratio:.2f} times smaller than the float32 model's "
         f"{4 * size.parameters / 1e6:.2f} MB"
         + (f"; packed, not coded: {size.packed / 1e6:.2f} MB" if size.coded else ""),

@@ -1,8 +1,9 @@
 """From a model to a packed folder in one call, with whatever data is available.
 
 Without data, rounding errors choose the precisions and weights are rounded. With audio, GPTQ compensates for the
-rounding. With audio and transcripts, the paper's one stage trains the model, evaluated on a held-out part. Each is a
-recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
+rounding. With audio and transcripts, the paper's one stage trains the model, evaluated on a held-out part. Where a size
+of the file is given in place of bits, nothing is trained. Each is a recipe of `conf/recipe`, composed by Hydra and run
+by `mpq.pipeline`.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
 
 RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
+RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size"}
 _SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
 _ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and labels suit any sequence-to-sequence model
@@ -37,31 +39,35 @@ _UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's ro
 
 def quantize_now(
     model: str,
-    bits: float,
+    bits: float | None = None,
     data: Path | None = None,
     output: Path | None = None,
     method: str = "auto",
     changes: dict[str, Any] | None = None,
+    megabytes: float | None = None,
 ) -> Quantized:
-    """Compress `model` (a folder, a Hub name, or one of conf/model) to `bits` on average; see the top of this file.
+    """Compress `model` (a folder, a Hub name, or one of conf/model); see the top of this file.
+
+    To `bits` on average (3.5 by default), or to a file of at most `megabytes` (millions of bytes), and at least 99.5 %
+    of that, counting `model.safetensors` and `config.json`.
 
     `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
     dotted name, such as `{"trainer.updates": 300}`; with `{"overwrite": True}` an older run and an older packed model
     in `output` are replaced.
 
-    Raises: UserError if the model, the bits or the data can't be used, or `output` exists or can't be written.
+    Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
-    if not 2 <= bits <= 8:
-        raise UserError(f"bits={bits:g} must be a number from 2 to 8")
+    budget = _budget(bits, megabytes)
     found = find(data) if data else None
     path, name = _model(model)
     check_available(path)
     _check_float(path)
     small = _is_small(path)
-    chosen, method = method, _method(method, found, small)
+    chosen, method = method, _method(method, found, small, megabytes is not None)
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
-    cfg = _config(name, path, small, bits, found, method, changes or {})
+    recipe = (RECIPES if megabytes is None else RECIPES_OF_SIZE)[method]
+    cfg = _config(name, path, small, [f"recipe={recipe}", f"target_{budget}"], found, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     _tell_unused(chosen, method, found, changes or {})
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
@@ -79,8 +85,25 @@ def quantize_now(
     tell_left_out(audio.skipped if audio else [])
     heard = audio.utterances if audio else []
     corpus = Corpus(data.name if data else "none", _hash(heard), heard, {}, [])
-    average, size = compress_to(cfg, corpus, output, _how_to_measure(model, bits, method))
+    average, size = compress_to(cfg, corpus, output, _how_to_measure(model, budget, method))
     return Quantized(output, method, average, size, None)
+
+
+def _budget(bits: float | None, megabytes: float | None) -> str:
+    """The budget as it is typed, `bits=3.5` or `megabytes=12`.
+
+    Raises: UserError if both are given, or one can't be used.
+    """
+    if bits is not None and megabytes is not None:
+        raise UserError(f"bits={bits:g} and megabytes={megabytes:g} both set the size of the file: give one of them")
+    if megabytes is not None:
+        if not megabytes > 0:
+            raise UserError(f"megabytes={megabytes:g} must be a number of megabytes above 0, such as 12")
+        return f"megabytes={megabytes!r}"
+    bits = 3.5 if bits is None else bits
+    if not 2 <= bits <= 8:
+        raise UserError(f"bits={bits:g} must be a number from 2 to 8")
+    return f"bits={bits:g}"
 
 
 def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
@@ -100,11 +123,11 @@ def _hash(recordings: list[Utterance]) -> str:
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
-def _how_to_measure(model: str, bits: float, method: str) -> str:
+def _how_to_measure(model: str, budget: str, method: str) -> str:
     """The sentence of the model card; it names a folder without its path, because cards are read on other machines."""
     named = Path(model).resolve().name if Path(model).is_dir() else model
     what = "the same weights" if method == "round" else "a model of this kind, fitted to the rest of the recordings,"
-    same = script("quantize", f"model={named}", f"bits={bits:g}", f"method={method}", "data=FOLDER")
+    same = script("quantize", f"model={named}", budget, f"method={method}", "data=FOLDER")
     where = "where FOLDER has recordings with transcripts in LibriSpeech's layout"
     return f"`{same}` makes {what} and measures its WER on a held-out part, {where}."
 
@@ -118,13 +141,15 @@ def _model(model: str) -> tuple[str, str | None]:
     return (str(local) if local.is_dir() else known["path"]), model
 
 
-def _method(method: str, found: Found | None, small: bool) -> str:
-    """The key of `RECIPES` to use: `method`, or for auto the best that the data allows.
+def _method(method: str, found: Found | None, small: bool, of_size: bool) -> str:
+    """The key of `RECIPES` to use, or `of_size` that of `RECIPES_OF_SIZE`: `method`, or the best that the data allows.
 
-    Raises: UserError if `method` is unknown or needs more data.
+    Raises: UserError if `method` is unknown or needs more data, or bits.
     """
     if method != "auto" and method not in RECIPES:
         raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
+    if method == "one_stage" and of_size:
+        raise UserError("method=one_stage trains for bits=...; megabytes=... takes method=round or method=gptq")
     if method == "one_stage" and not (found and found.transcribed):
         raise UserError("method=one_stage needs data=FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
     if method == "gptq" and not found:
@@ -133,6 +158,8 @@ def _method(method: str, found: Found | None, small: bool) -> str:
         return method
     if not found:
         return "round"
+    if of_size:
+        return "gptq"
     if not found.transcribed or small:
         return "one_stage" if found.transcribed else "gptq"
     import torch
@@ -144,13 +171,12 @@ def _config(
     name: str | None,
     path: str,
     small: bool,
-    bits: float,
+    given: list[str],
     found: Found | None,
-    method: str,
     changes: dict[str, Any],
 ) -> DictConfig:
-    """The settled config of the run, as scripts/run.py would compose it from its command line."""
-    words = [f"recipe={RECIPES[method]}", f"target_bits={bits:g}", "logger.mode=off"]
+    """The settled config of the run, as scripts/run.py would compose it from its command line, where `given` begins."""
+    words = [*given, "logger.mode=off"]
     is_ctc = name is None and kind_at(path) == CTC
     words.append(f"trainer={'tiny' if small else 'paper'}" if is_ctc else f"model={name or _ANY_SEQ2SEQ}")
     settings.register_resolvers()

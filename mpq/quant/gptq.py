@@ -4,7 +4,7 @@ Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-tr
 2210.17323). It needs neither gradients nor labels: a layer's inputs show to which errors its outputs are sensitive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from mpq.quant.grid import Grid
 from mpq.quant.places import Place, tensor_places
 from mpq.quant.rules import check_gptq
 from mpq.quant.sites import block_name, is_linear
+
+Fitting = Callable[[Place, Callable[[], Tensor]], Tensor]
+"""Returns the int8 codes that a place's weight gets; it may set another scale before it calls for GPTQ's."""
 
 
 class Gptq:
@@ -38,11 +41,11 @@ class Gptq:
         self.block = block
 
     @torch.no_grad()
-    def calibrate(self, calibration: Calibration) -> None:
+    def calibrate(self, calibration: Calibration, fitting: Fitting | None = None) -> None:
         """Fit the weights of the calibration's model in place; its quantizers' precisions must be chosen.
 
         Each quantized weight is replaced by its levels: quantizing it again gives the same codes. Takes one pass over
-        the audio for each numbered layer and each linear layer outside them.
+        the audio for each numbered layer and each linear layer outside them. `fitting` may change a weight's scale.
 
         Raises:
             UserError: a layer's inputs are not finite.
@@ -53,17 +56,22 @@ class Gptq:
                 layers.setdefault(block_name(places[0].name), []).append(places)
         for sites in calibration.track(list(layers.values()), "GPTQ", "layers"):
             for places, hessian in zip(sites, _hessians(sites, calibration), strict=True):
-                self._fit(places[0], hessian)
+                self._fit(places[0], hessian, fitting)
 
-    def _fit(self, place: Place, hessian: Tensor) -> None:
+    def _fit(self, place: Place, hessian: Tensor, fitting: Fitting | None) -> None:
         quantizer = place.quantizer
         assert quantizer is not None and quantizer.bits is not None, "choose the precisions first"
         if not hessian.isfinite().all():
             raise UserError(f"the inputs of {place.name} on the calibration audio are not finite: check the model")
-        scale, grid = quantizer.scale(quantizer.bits), quantizer.grid(quantizer.bits)
-        matrix = place.weight.flatten(1)  # a pointwise convolution's has a third dimension
-        codes = compensated_codes(matrix, scale.flatten(1), grid, hessian, self.damping, self.block)
-        place.weight.copy_(dequantize(codes.view_as(place.weight), scale, grid))
+        bits, grid = quantizer.bits, quantizer.grid(quantizer.bits)
+
+        def compensated() -> Tensor:
+            matrix = place.weight.flatten(1)  # a pointwise convolution's has a third dimension
+            scale = quantizer.scale(bits).flatten(1)
+            return compensated_codes(matrix, scale, grid, hessian, self.damping, self.block)
+
+        codes = compensated() if fitting is None else fitting(place, compensated)
+        place.weight.copy_(dequantize(codes.view_as(place.weight), quantizer.scale(bits), grid))
 
 
 def compensated_codes(

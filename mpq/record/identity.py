@@ -27,7 +27,7 @@ HASH = "data.hash"
 _PLACES = {"root", "cache", "coding", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-OF_STAGES = {"target_bits", "quantizer", "distill", "trainer", "data.labels"}
+OF_STAGES = {"target_bits", "target_megabytes", "budget", "quantizer", "distill", "trainer", "data.labels"}
 """The settings that a recipe without stages never reads."""
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}
@@ -67,7 +67,13 @@ def flat(value: Any, prefix: str = "") -> dict[str, str]:
 def _counting(config: dict[str, Any]) -> dict[str, str]:
     """Return the settings that affect the result, by dotted key, with declared defaults for missing ones."""
     counting = {f"{group}.{key}": value for group, name in _DECLARED.items() for key, value in _declared(group, name)}
-    counting |= {"demo": "False", "model.language": "None"} | flat(config)  # older records have no such settings
+    absent = {
+        "demo": "False",
+        "model.language": "None",
+        "target_megabytes": "None",
+        "budget": "bits",
+    }  # from older records
+    counting |= absent | flat(config)
     parts = list(_parts(config))
     for place, group, part in parts:
         counting = {key: value for key, value in counting.items() if not key.startswith(f"{place}.")}

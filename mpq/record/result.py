@@ -116,8 +116,8 @@ class Bits:
 class Size:
     """Size: `ideal_*` counts bits x parameters, `file_*` the bytes on disk; each ratio is float32 size / this size.
 
-    `packed_bytes`: of the file without coding, every code in its bits (None in older records and where sizes follow
-    from shapes: the file is such a file). Systems are compared by it, so that it does not matter which files are coded.
+    `packed_bytes`: of the file without coding (None in older records and where sizes follow from shapes: it is such a
+    file); systems are compared by it. `target_megabytes`: of the file that was asked for (None: bits were).
     """
 
     parameters: int
@@ -126,6 +126,7 @@ class Size:
     file_bytes: int
     file_ratio: float
     packed_bytes: int | None = None
+    target_megabytes: float | None = None
 
     @property
     def packed(self) -> int:
@@ -258,8 +259,8 @@ class Result:
         if self.significance is None:
             del content["significance"]
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
-        if self.size.packed_bytes is None:
-            del content["size"]["packed_bytes"]
+        for name in [name for name in ("packed_bytes", "target_megabytes") if content["size"][name] is None]:
+            del content["size"][name]
         for name in ("normalizer", "spelling"):
             if content[name] is None:
                 del content[name]

@@ -107,16 +107,17 @@ def _what(result: Result, kind: str) -> str:
     smoke = "**A smoke run: random weights, useful only for checking that every step runs.** " if result.smoke else ""
     speech = "synthetic speech (eSpeak NG)" if result.provenance.data.synthetic else "recorded speech"
     what = f"{smoke}A {kind} speech recogniser of {size.parameters:,} parameters"
-    if result.bits.target is None:
+    if result.bits.target is None and size.target_megabytes is None:
         return f"{what}, full precision, 32 bits per weight, evaluated on {speech}."
     return f"{what}, {label(result.recipe)}, {_size(result.bits, size)}. Evaluated on {speech}."
 
 
 def _size(bits: Bits, size: Size) -> str:
+    most = f", made for at most {size.target_megabytes:g} MB" if size.target_megabytes is not None else ""
     coded = f", coded {size.coded:,} bytes, {size.coded_ratio:.2f} times smaller" if size.coded else ""
     return (
         f"{bits.average:.3f} bits per weight on average over the transformer's linear layers: "
-        f"packed {size.packed:,} bytes, {size.packed_ratio:.2f} times smaller than 32 bits{coded}"
+        f"packed {size.packed:,} bytes, {size.packed_ratio:.2f} times smaller than 32 bits{coded}{most}"
     )
 
 

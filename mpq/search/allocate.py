@@ -61,7 +61,13 @@ def check_candidates(candidates: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(candidates))
 
 
-def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], target: float) -> np.ndarray:
+def allocate(
+    scores: np.ndarray,
+    sizes: np.ndarray,
+    candidates: Sequence[int],
+    target: float,
+    costs: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the bits [S] with the highest summed score at an average of at most `target` bits, spending the budget.
 
     That is the knapsack's optimum plus the set of upgrades with the highest summed score among those sets that leave no
@@ -76,6 +82,8 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
         sizes: parameter counts [S].
         candidates: bits, C of them, ascending.
         target: average bits per weight.
+        costs: whole bits that each site takes at each candidate [S, C], where that is not the bits times its size: of
+            coded weights. A candidate that takes no more than a lower one counts as one bit more than that.
 
     Raises:
         UserError: the target is outside the candidates' range, or below what the allowed candidates need.
@@ -83,6 +91,9 @@ def allocate(scores: np.ndarray, sizes: np.ndarray, candidates: Sequence[int], t
     check_target(target, candidates)
     scores = np.asarray(scores, dtype=np.float64)
     weights = np.asarray(sizes, dtype=np.int64)[:, None] * np.asarray(candidates, dtype=np.int64)  # bits [S, C]
+    if costs is not None:
+        columns = np.arange(len(candidates))
+        weights = np.maximum.accumulate(np.asarray(costs, dtype=np.int64) - columns, axis=1) + columns
     allowed = ~np.isneginf(scores)
     if np.isnan(scores).any() or np.isposinf(scores).any() or not allowed.any(axis=1).all():
         raise ValueError("scores must be finite or -inf, with at least one allowed candidate at every site")
@@ -110,7 +121,7 @@ def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.
     smallest next upgrade, find the best among the choices whose next upgrades take `step` or more, with less than
     `step` left. A greater step leaves fewer choices: stop once their optimum without a floor is no better.
     """
-    answer = _fill(optimum(scores, weights, capacity), scores, weights, capacity)
+    answer = fill(optimum(scores, weights, capacity), scores, weights, capacity)
     tolerance = 1e-14 * len(scores) * float(np.abs(scores[np.isfinite(scores)]).max())
     steps = _next_steps(scores, weights)
     for step in np.unique(steps[~np.isneginf(scores)])[:_MOST_STEPS].tolist():
@@ -123,7 +134,7 @@ def _best_maximal(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.
         if capacity - _total(weights, choice) < step:
             return choice
         while (better := optimum_within(kept, weights, capacity - step + 1, capacity, known)) is not None:
-            better = _fill(better, scores, weights, capacity)  # bits are left only by rounding to units
+            better = fill(better, scores, weights, capacity)  # bits are left only by rounding to units
             if _total(scores, better) <= known:
                 break
             answer, known = better, _total(scores, better) + tolerance
@@ -149,7 +160,7 @@ def _next_steps(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return steps
 
 
-def _fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
+def fill(choice: np.ndarray, scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarray:
     """Return `choice` upgraded until nothing fits, each time by the upgrade that loses the least score."""
     choice, rows, columns = choice.copy(), np.arange(len(choice)), np.arange(scores.shape[1])
     unused = capacity - int(weights[rows, choice].sum())

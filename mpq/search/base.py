@@ -17,6 +17,7 @@ from mpq.errors import UserError
 from mpq.quant.sites import Site
 from mpq.search.allocate import allocate, check_candidates, check_target
 from mpq.search.assignment import Assignment
+from mpq.search.rules import BITS, CODED
 from mpq.search.share import Unit, units
 
 
@@ -32,6 +33,8 @@ class PrecisionSearch(nn.Module, ABC):
     units: tuple[Unit, ...] = ()
     target: float
     seed: int
+    budget_in: str = BITS  # what `target` counts: bits of the codes, or of the codes as they are coded
+    costs: Tensor  # bits that each unit takes at each candidate [U, C], whole numbers in float64; 0 until measured
     sizes: Tensor  # the units' parameter counts [U]
     unit_of: Tensor  # each site's unit [S]
 
@@ -50,21 +53,32 @@ class PrecisionSearch(nn.Module, ABC):
             check_target(target, check_candidates(list(settings["candidates"])))
 
     @final
-    def bind(self, sites: Sequence[Site], target: float, seed: int) -> None:
+    def bind(self, sites: Sequence[Site], target: float, seed: int, budget: str = BITS) -> None:
         """Take the searched sites, the target average bits per weight and the seed of all random draws.
+
+        `budget`: `bits`, or `coded`, in which case `renew_costs` must be called before precisions are chosen.
 
         Raises:
             UserError: no site, or a target that the candidates cannot meet.
         """
         if not sites:
             raise UserError("there is no site to search: the glob of searched layers matches no linear layer")
-        self.sites, self.target, self.seed = tuple(sites), target, seed
+        self.sites, self.target, self.seed, self.budget_in = tuple(sites), target, seed, budget
         self.units = units(sites, self.share)
         unit_of = {site.name: number for number, unit in enumerate(self.units) for site in unit.sites}
         self.register_buffer("sizes", torch.tensor([unit.numel for unit in self.units]), persistent=False)
         self.register_buffer("unit_of", torch.tensor([unit_of[site.name] for site in sites]), persistent=False)
         self._start()
         check_target(self.target, self.site_candidates())
+        bits = torch.tensor(self.site_candidates(), dtype=torch.float64)
+        costs = self.sizes[:, None] * bits * float(budget == BITS)
+        self.register_buffer("costs", costs, persistent=budget == CODED)  # a resumed run goes on with the last measured
+
+    @final
+    @torch.no_grad()
+    def renew_costs(self, costs: Tensor) -> None:
+        """Take the bits that each site takes at each candidate [S, C] as it is now, whole numbers."""
+        self.costs.zero_().index_add_(0, self.unit_of.to(self.costs.device), costs.to(self.costs))
 
     @final
     def assignment(self) -> Assignment:
@@ -74,7 +88,8 @@ class PrecisionSearch(nn.Module, ABC):
             UserError: the target is below what the allowed candidates need.
         """
         scores, sizes = self.scores().detach().double().cpu().numpy(), self.sizes.cpu().numpy()
-        bits = allocate(scores, sizes, self.site_candidates(), self.target)
+        costs = self.costs.cpu().numpy() if self.budget_in == CODED else None
+        bits = allocate(scores, sizes, self.site_candidates(), self.target, costs)
         return {site.name: int(bits[unit]) for site, unit in zip(self.sites, self.unit_of.tolist(), strict=True)}
 
     @final
@@ -84,10 +99,8 @@ class PrecisionSearch(nn.Module, ABC):
 
     @final
     def expected_bits(self) -> float:
-        """Return the expected average bits per weight under `probabilities`."""
-        probabilities = self.probabilities().double()
-        bits = probabilities @ probabilities.new_tensor(self.site_candidates())
-        return float((bits * self.sizes).sum() / self.sizes.sum())
+        """Return the expected average bits per weight under `probabilities`, as the budget counts them."""
+        return float((self.probabilities().double() * self.costs).sum() / self.sizes.sum())
 
     @final
     def parameter_groups(self) -> list[dict[str, Any]]:

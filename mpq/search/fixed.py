@@ -10,11 +10,12 @@ from torch import Tensor
 from mpq.errors import UserError
 from mpq.search.assignment import average_bits, from_json
 from mpq.search.base import DecidedSearch
+from mpq.search.rules import BITS
 
 
 @final
 class FixedSearch(DecidedSearch):
-    """Keeps the assignment it is given; its average must be within the target."""
+    """Keeps the assignment it is given; its average must be within the target, unless coded bits are counted."""
 
     def __init__(self, assignment: Mapping[str, int] | Path | str) -> None:
         """Take an assignment, site name to bits, or the path of its JSON.
@@ -27,7 +28,7 @@ class FixedSearch(DecidedSearch):
 
     def _start(self) -> None:
         average = average_bits(self._given, self.sites)
-        if average > self.target:
+        if average > self.target and self.budget_in == BITS:
             raise UserError(f"the given assignment averages {average:.6g} bits, above target_bits={self.target}")
         self.target = min(
             self.target, max(self._given.values())

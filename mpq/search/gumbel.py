@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mpq.search.allocate import check_candidates
 from mpq.search.base import PrecisionSearch
 from mpq.search.budget import descended, log_solve, solve
-from mpq.search.rules import check_descent, check_gumbel
+from mpq.search.rules import BITS, check_descent, check_gumbel
 
 
 @final
@@ -120,7 +120,7 @@ class GumbelSearch(PrecisionSearch):
         if rng.random() < self._cotrain:
             everywhere = torch.full(noise.shape[:1], int(rng.integers(noise.shape[1])), device=noise.device)
             return nn.functional.one_hot(everywhere, noise.shape[1]).to(noise)
-        lambdas = solve(self.logits, self.sizes, self._candidates, budget, temperature, noise)
+        lambdas = solve(self.logits, self.sizes, self._bits(), budget, temperature, noise)
         if not self._hard:
             return lambdas
         chosen = nn.functional.one_hot(lambdas.argmax(dim=-1), len(self._candidates))
@@ -132,12 +132,16 @@ class GumbelSearch(PrecisionSearch):
 
         At the target even while the budget is above it, since the assignment has to meet the target.
         """
-        return log_solve(self.logits, self.sizes, self._candidates, self.target, self.temperature)
+        return log_solve(self.logits, self.sizes, self._bits(), self.target, self.temperature)
 
     @torch.no_grad()
     def probabilities(self) -> Tensor:
         """Return the softmax without noise; its expected average is the budget of the last step started."""
-        return log_solve(self.logits, self.sizes, self._candidates, float(self.budget), self.temperature).exp()
+        return log_solve(self.logits, self.sizes, self._bits(), float(self.budget), self.temperature).exp()
+
+    def _bits(self) -> Sequence[int] | Tensor:
+        """Return the candidates, or the coded bits a weight that each unit takes at each of them [U, C]."""
+        return self._candidates if self.budget_in == BITS else self.costs / self.sizes[:, None]
 
     def _search_steps(self, total: int) -> int:
         return max(1, round(self._freeze_at * total))

@@ -32,7 +32,7 @@ def optimum(scores: np.ndarray, weights: np.ndarray, capacity: int) -> np.ndarra
     tolerance = 1e-14 * float(np.abs(scores[np.isfinite(scores)]).max())
     base = value.argmax(axis=1)
     regret = value[rows, base][:, None] - value
-    if price > 0:  # among equally good choices, start near the capacity; free upgrades are left to _fill
+    if price > 0:  # among equally good choices, start near the capacity; free upgrades are left to `fill`
         _spend(base, regret <= tolerance, weights, capacity)
     shift = weights - weights[rows, base][:, None]
     excess = np.array([weights[rows, base].sum() - capacity])  # per state: bits above the capacity

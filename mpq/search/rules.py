@@ -13,6 +13,8 @@ from mpq.search.allocate import check_candidates, check_target, check_uniform
 from mpq.search.assignment import from_json
 
 SHARES = ("tensor", "block", "group")
+BITS, CODED = BUDGETS = ("bits", "coded")
+"""What target_bits counts: the bits of the codes, or of the codes as they are coded in the file."""
 
 
 def check_settings(own: str, search: Mapping[str, Any], target: float) -> None:
@@ -33,6 +35,22 @@ def check_settings(own: str, search: Mapping[str, Any], target: float) -> None:
         _CHECKS[name](target, **given)
     elif search.get("candidates") is not None:
         check_target(target, check_candidates(search["candidates"]))
+
+
+def check_budget(budget: Any, coding: str, searches: Sequence[str]) -> None:
+    """Check what the budget of a run's `searches` (short names) counts, in a file with this `coding`.
+
+    Raises:
+        UserError: an unknown word, or one that has no effect.
+    """
+    if budget not in BUDGETS:
+        raise UserError(f"budget={budget} must be one of {', '.join(BUDGETS)}")
+    if budget == CODED and coding == "none":
+        raise UserError("budget=coded needs coding=zstd: with coding=none every code takes its bits")
+    if budget == CODED and "penalty" in searches:
+        raise UserError("budget=coded can't be had with search=penalty, whose size term counts the bits of the codes")
+    if budget == CODED and not set(searches) - {"uniform"}:
+        raise UserError("budget=coded is for recipes that choose precisions: this one has none to choose")
 
 
 def check_share(share: str) -> str:

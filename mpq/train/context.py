@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mpq.checkpoint.format import Coding
 from mpq.data.dataset import SpeechDataset
 from mpq.errors import UserError
 from mpq.files import write_text
@@ -14,6 +15,7 @@ from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import SEARCHED
 from mpq.record.ledger import Ledger
 from mpq.search.base import PrecisionSearch
+from mpq.search.rules import BITS
 from mpq.train import processes
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
@@ -29,9 +31,11 @@ class StageSettings:
 
     search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
     trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
-    quantized weights to audio at the end. shared: networks that are trained beside the mixture.
+    quantized weights to audio at the end. shared: networks that are trained beside the mixture. most_bytes: of the
+    file, with this `coding`, in place of a search and its target (`mpq.train.file_size`). budget: what the target
+    counts, bits of the codes or coded bits.
 
-    Raises: UserError if there is a calibration but no search, or shared networks but no mixture.
+    Raises: UserError if there is a calibration but nothing is quantized, or shared networks but no mixture.
     """
 
     name: str
@@ -44,9 +48,12 @@ class StageSettings:
     activations: Activations = field(default_factory=Activations)
     calibrate: Gptq | None = None
     shared: Shared | None = None
+    most_bytes: int | None = None
+    coding: Coding = "zstd"
+    budget: str = BITS
 
     def __post_init__(self) -> None:
-        if self.calibrate is not None and self.search is None:
+        if self.calibrate is not None and self.search is None and self.most_bytes is None:
             raise UserError(f"recipe.stages.{self.name}.calibrate fits quantized weights: the stage must have a search")
         if self.shared is not None and (self.search is None or self.search.frozen(0, self.optimization.updates)):
             raise UserError(f"recipe.stages.{self.name}.shared needs a search that learns during the updates")

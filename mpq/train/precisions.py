@@ -1,6 +1,6 @@
 """Passes the decisions of a precision search to the quantizers: lambdas at each update, one precision at the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,17 +10,28 @@ from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 
+_RENEWED = 20  # updates from one measurement of coded bits to the next
+
 
 class Precisions:
     """Sets the precisions of the searched sites' quantizers as a search decides."""
 
-    def __init__(self, search: PrecisionSearch, quantizers: Mapping[str, WeightQuantizer]) -> None:
+    def __init__(
+        self,
+        search: PrecisionSearch,
+        quantizers: Mapping[str, WeightQuantizer],
+        costs: Callable[[], Tensor] | None = None,
+    ) -> None:
+        """Take the `search` and the quantizers by site; `costs` measures coded bits [S, C], if these are the budget."""
         self.search = search
         self._all = list(quantizers.values())
+        self._costs = costs
         self._searched = {site.name: quantizers[site.name] for site in search.sites}
 
     def start_step(self, step: int, total: int) -> None:
         """Set the mixture for update `step` of `total`, or freeze the precisions if the search has ended."""
+        if step % _RENEWED == 0:
+            self._renew()
         lambdas = None if self.search.frozen(step, total) else self.search.start_step(step, total)
         if lambdas is None:
             self.freeze()
@@ -43,8 +54,15 @@ class Precisions:
         """Freeze every site at `assignment`, or else at the search's allocation, unless the precisions are decided."""
         if self.decided:
             return
+        if assignment is None:
+            self._renew()
         for name, bits in (assignment or self.search.assignment()).items():
             self._searched[name].freeze(bits)
+
+    def _renew(self) -> None:
+        """Measure what the search's budget counts, where that changes, unless the precisions are decided."""
+        if self._costs is not None and not self.decided:
+            self.search.renew_costs(self._costs())
 
     @property
     def decided(self) -> bool:

@@ -26,6 +26,7 @@ from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.settings import START_FROM, is_supernet
 from mpq.train.context import LEDGER, RunContext, StageSettings
+from mpq.train.file_size import MEGABYTE
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
@@ -132,6 +133,9 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         activations=_activations(cfg),
         calibrate=conf.made(stage.calibrate) if stage.get("calibrate") else None,
         shared=_shared(stage),
+        most_bytes=None if stage.get("megabytes") is None else int(stage.megabytes * MEGABYTE),
+        coding=cfg.coding,
+        budget=cfg.budget,
     )
 
 

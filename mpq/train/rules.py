@@ -28,6 +28,21 @@ def check_labels(labels: str) -> None:
         raise UserError(f"data.labels={labels} must be {TRANSCRIPTS} (the corpus's own) or {TEACHER} (written by it)")
 
 
+def check_megabytes(own: str, megabytes: Any, updates: Any, activations: Any) -> None:
+    """Check the size of the file that a stage, at `own` (dotted), quantizes for; None: by bits.
+
+    Raises: UserError if it is not a positive number, or the stage trains or quantizes activations.
+    """
+    if megabytes is None:
+        return
+    if type(megabytes) not in (int, float) or not 0 < megabytes < inf:
+        raise UserError(f"target_megabytes={megabytes} must be a number of megabytes above 0, such as 12")
+    if updates != 0:
+        raise UserError(f"{own}.updates={updates} must be 0: a stage with a size of the file does not train")
+    if activations != "none":
+        raise UserError(f"quantizer.activations={activations} must be none where target_megabytes sets the file's size")
+
+
 def check_optimization(given: Mapping[str, Any]) -> None:
     """Check the settings of `mpq.train.optimization.Optimization`, by name.
 

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
+from mpq.checkpoint.coding import stored_bytes
+from mpq.data.noise import noise_batch
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.progress import track
 from mpq.quant import compiled
 from mpq.quant.calibration import Calibration, draw_batches
+from mpq.quant.places import tensor_places
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.ledger import begun
@@ -19,9 +22,12 @@ from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.search.fixed import FixedSearch
 from mpq.search.measured import MeasuredSearch
+from mpq.search.rules import CODED
 from mpq.train import processes
+from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, keep_to
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
+from mpq.train.file_size import fit_to_size
 from mpq.train.fit import fit
 from mpq.train.machine import choose_threads
 from mpq.train.module import TrainingModule
@@ -45,15 +51,19 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
         module = None if stage.optimization.updates == 0 else _trained(student, stage, run, precisions)
         if precisions is not None:
             _decide(precisions, module, stage, run)
-        if stage.calibrate is not None:
+            if stage.budget == CODED:
+                keep_to(student.model, precisions.search)
+        if stage.most_bytes is not None:
+            _fit_to_size(student, stage, stage.most_bytes, run, entry)
+        elif stage.calibrate is not None:
             audio = calibration(student, stage, run, stage.calibrate.utterances)
-            stage.calibrate.calibrate(audio)
+            stage.calibrate.calibrate(audio, _fitting(student, stage, precisions))
             entry.audio_seconds += audio.audio_seconds
         entry.updates = stage.optimization.updates
         entry.audio_seconds += module.all_audio_seconds() if module else 0.0
         run.count_others()
     run.save_ledger()
-    return precisions.assignment() if precisions else {}
+    return precisions.assignment() if precisions else _assignment(student, stage)
 
 
 def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> None:
@@ -81,7 +91,7 @@ def quantized(
     Raises: UserError if the student's precisions are decided and the `search` would decide them again.
     """
     sites = find_sites(student.model, stage.searched)
-    search.bind([site for site in sites if site.searched], stage.target, run.seed)
+    search.bind([site for site in sites if site.searched], stage.target, run.seed, stage.budget)
     attached, made = quantizers_of(student.model), {}
     _check_start(stage.name, search, attached)
     saved = run.folder_of(stage) / BITS
@@ -89,6 +99,8 @@ def quantized(
         measured = calibration(student, stage, run, search.utterances)
         search.measure(measured)
         made = measured.quantizers
+        if stage.budget == CODED:
+            search.renew_costs(coded_costs(student.model, search, made))
         write_search(run.folder_of(stage) / SEARCH, [describe(stage.name, search, ())])
         to_json(search.assignment(), saved)
         entry.audio_seconds = measured.audio_seconds
@@ -100,7 +112,9 @@ def quantized(
     if isinstance(search, MeasuredSearch):
         bits = processes.from_first(lambda: from_json(saved))
     told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
-    return Precisions(search, attached or attach(student.model, told, bits, stage.quantizer, made))
+    quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
+    costs = partial(coded_costs, student.model, search, quantizers) if stage.budget == CODED else None
+    return Precisions(search, quantizers, None if isinstance(search, MeasuredSearch) else costs)
 
 
 def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utterances: int | None) -> Calibration:
@@ -112,6 +126,33 @@ def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utt
         batches = draw_batches(run.dataset, utterances, audio_seconds, run.seed, student.device)
     student.model.eval()
     return Calibration(student, batches, stage.quantizer)
+
+
+def _fit_to_size(student: SpeechModel, stage: StageSettings, most: int, run: RunContext, entry: StageTime) -> None:
+    """Quantize `student` for a file of at most `most` bytes; without a calibration, it hears noise."""
+    audio = calibration(student, stage, run, stage.calibrate and stage.calibrate.utterances)
+    if stage.calibrate is None:
+        audio.batches = [noise_batch(student.reader, run.seed).to(student.device)]
+    sites = find_sites(student.model, stage.searched)
+    fit_to_size(audio, sites, most, stage.coding, stage.calibrate, run.seed)
+    entry.audio_seconds += audio.audio_seconds if stage.calibrate else 0.0
+
+
+def _fitting(student: SpeechModel, stage: StageSettings, precisions: Precisions | None) -> Fitting | None:
+    """Return what keeps GPTQ within a budget of coded bits; None where the budget is in bits."""
+    if precisions is None or stage.budget != CODED:
+        return None
+    names = {site.name for site in precisions.search.sites}
+    places = [group[0] for group in tensor_places(student.model) if group[0].name in names]
+    planned = {p.name: coded_bytes(p.weight, q, bits) for p in places if (q := p.quantizer) and (bits := q.bits)}
+    return Fitting(planned, lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits))
+
+
+def _assignment(student: SpeechModel, stage: StageSettings) -> Assignment:
+    """Return the bits of the searched sites of a model that was quantized without a search; none if it is not."""
+    quantizers = quantizers_of(student.model)
+    sites = find_sites(student.model, stage.searched) if quantizers else []
+    return {site.name: bits for site in sites if site.searched and (bits := quantizers[site.name].bits) is not None}
 
 
 def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, WeightQuantizer]) -> None:

@@ -277,3 +277,23 @@ def test_a_target_below_what_forbidden_candidates_leave_is_refused():
     with pytest.raises(UserError, match=r"target_bits=4\.5 must be at least 5, which"):
         allocate(scores, np.ones(2), CANDIDATES, 4.5)
     assert allocate(scores, np.ones(2), CANDIDATES, 5).tolist() == [8, 2]
+
+
+def test_costs_in_place_of_bits():
+    """Coded bits, of which each site has its own: the best of all within the budget, or better by what was left."""
+    rng = np.random.default_rng()
+    for _ in range(10):
+        sizes, scores = rng.integers(50, 400, 5), log_probabilities(rng, 5)
+        costs = (np.outer(sizes, CANDIDATES) * rng.uniform(0.6, 1.0, (5, 3))).astype(np.int64)
+        costs[0] = costs[0, 0]  # a site whose candidates all take the same
+        bits = allocate(scores, sizes, CANDIDATES, 3.5, costs)
+        columns = [CANDIDATES.index(b) for b in bits]
+        assert costs[range(5), columns].sum() <= 3.5 * sizes.sum()
+        rising = np.maximum.accumulate(costs - np.arange(3), axis=1) + np.arange(3)
+        within = [
+            scores[range(5), each].sum()
+            for each in product(range(3), repeat=5)
+            if rising[range(5), each].sum() <= 3.5 * sizes.sum()
+        ]
+        optimal = optimum(scores, rising, int(3.5 * sizes.sum()))
+        assert scores[range(5), optimal].sum() == pytest.approx(max(within)) and (columns >= optimal).all()

@@ -38,6 +38,24 @@ def test_the_average_is_the_target(kind, temperature, target):
         assert average(lambdas, sizes) == pytest.approx(target, rel=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [2.0, 0.1])
+def test_bits_may_differ_from_site_to_site(temperature):
+    """As coded bits do; a site at which two candidates take nearly the same is no trouble."""
+    logits, sizes = example("random")
+    bits = torch.tensor(CANDIDATES) * torch.empty(len(logits), 1).uniform_(0.7, 1)
+    bits[0] = torch.tensor([1.9, 1.9 + 1e-9, 6.0])
+    logits.requires_grad_()
+    lambdas = solve(logits, sizes, bits, 3.5, temperature)
+    taken = (lambdas.detach().double() * bits).sum(-1)
+    assert float((taken * sizes).sum() / sizes.sum()) == pytest.approx(3.5, rel=1e-6)
+    (gradient,) = torch.autograd.grad((lambdas * torch.arange(3)).sum(), logits)
+    step = torch.zeros_like(logits, dtype=torch.float64)
+    step[5, 1] = 1e-4
+    ends = [solve(logits.detach().double() + sign * step, sizes, bits, 3.5, temperature) for sign in (1, -1)]
+    slope = float(((ends[0] - ends[1]) * torch.arange(3)).sum() / 2e-4)
+    assert float(gradient[5, 1]) == pytest.approx(slope, rel=1e-3, abs=1e-4)
+
+
 @pytest.mark.parametrize("target", [2.0, 2.001, 8.0])
 def test_the_ends_of_the_range(target):
     logits, sizes = example("random")

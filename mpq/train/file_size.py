@@ -1,0 +1,111 @@
+"""Quantizes a model for a file of at most so many bytes, without training: the best step of each weight at that size.
+
+Every quantized weight gets one step (`mpq.quant.steps`), also those that are never searched when bits are the budget:
+only the bytes count. What a step costs the model is its squared error times the model's sensitivity there
+(`mpq.quant.fisher`), measured on the recordings that GPTQ hears, or on noise where there are none. What it costs the
+file is measured by coding its codes. The knapsack (`mpq.search.knapsack`) does the rest. If all errors counted alike,
+the posteriors of the tiny models would move at least twice as far at the same bytes (experiments/LOG.md).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from mpq.checkpoint.coding import stored_bytes
+from mpq.checkpoint.format import Coding
+from mpq.checkpoint.prediction import overhead_bytes
+from mpq.errors import UserError
+from mpq.quant.calibration import Calibration
+from mpq.quant.fake_quantize import quantize
+from mpq.quant.fisher import fisher_traces
+from mpq.quant.gptq import Gptq
+from mpq.quant.places import Place, tensor_places
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import Site, check_finite
+from mpq.quant.steps import Cost, Rounding, narrowest, roundings, step_quantizer
+from mpq.search.allocate import fill
+from mpq.search.knapsack import optimum
+from mpq.train.coded_budget import Fitting
+
+MEGABYTE = 1_000_000
+_WIDTHS: Mapping[Coding, tuple[int, ...]] = {"zstd": (2, 4, 8), "none": (2, 3, 4, 5, 6, 7, 8)}
+"""Bits of the grids tried: codes of other widths are coded as those of the next of 2, 4 and 8 bits."""
+
+
+@torch.no_grad()
+def fit_to_size(
+    calibration: Calibration, sites: Sequence[Site], most: int, coding: Coding, gptq: Gptq | None, seed: int
+) -> None:
+    """Attach quantizers to `sites` of the calibration's model, in place, for a file of at most `most` bytes.
+
+    The file is `model.safetensors` and `config.json` as `save_packed` writes them with this `coding`. `gptq` then fits
+    the weights to the recordings, with a longer step where its codes would take more bytes than the rounded ones.
+
+    Raises:
+        UserError: no such file is possible, or a weight or an output of the model is not finite.
+    """
+
+    def cost(codes: Tensor, bits: int) -> int:
+        return stored_bytes(codes.cpu().numpy(), bits, coding)
+
+    weights = [calibration.weight(site) for site in sites]
+    for site, weight in zip(sites, weights, strict=True):
+        check_finite(site.name, weight)
+    prices = fisher_traces(calibration, weights, seed) / torch.tensor([site.numel for site in sites]) / 2
+    told = calibration.track(weights, "Steps", "weights")
+    found = [roundings(weight, cost, _WIDTHS[coding]) for weight in told]
+    chosen = choose(found, prices, most - overhead_bytes(calibration.speech.model, sites), most)
+    planned = {site.name: one for site, one in zip(sites, chosen, strict=True)}
+    places = {group[0].name: group for group in tensor_places(calibration.model)}
+    for name, one in planned.items():
+        quantizer = step_quantizer(places[name][0].weight, one.log_step, one.bits)
+        for place in places[name]:
+            parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
+    if gptq is not None:
+        gptq.calibrate(calibration, Fitting({name: one.taken for name, one in planned.items()}, cost))
+    for name in planned:
+        _narrow(places[name][0], cost)
+
+
+def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, most: int) -> list[Rounding]:
+    """Return one rounding of each weight, with the least summed error times price `[S]`, in `capacity` bytes.
+
+    Raises:
+        UserError: `capacity`, the bytes that a file of `most` leaves for codes, is below the least that they take or
+            above what all of the finest take.
+    """
+    least, greatest = (sum(row[end].taken for row in found) for end in (0, -1))
+    if not least <= capacity <= greatest:
+        beside = most - capacity
+        smallest, largest = math.ceil((least + beside) / 1e3) / 1e3, math.floor((greatest + beside) / 1e3) / 1e3
+        raise UserError(
+            f"target_megabytes={most / MEGABYTE:g} must be between {smallest:g} and {largest:g}, the smallest and the "
+            "largest file that this model can be stored in"
+        )
+    wide = max(len(row) for row in found)
+    scores = np.full((len(found), wide), -np.inf)
+    taken = np.tile(np.arange(wide, dtype=np.int64), (len(found), 1))  # rising in the columns that a row lacks, too
+    for number, (row, price) in enumerate(zip(found, prices.tolist(), strict=True)):
+        scores[number, : len(row)] = [-price * one.error for one in row]
+        taken[number, : len(row)] = [one.taken for one in row]
+        taken[number, len(row) :] += row[-1].taken
+    best = fill(optimum(scores, taken, capacity), scores, taken, capacity)
+    return [row[column] for row, column in zip(found, best.tolist(), strict=True)]
+
+
+def _narrow(place: Place, cost: Cost) -> None:
+    """Declare the fewest bits that the codes of now fit in, unless the file would be larger."""
+    assert place.quantizer is not None
+    codes = _codes(place, place.quantizer)
+    bits, declared = narrowest(codes), place.quantizer.candidates[0]
+    if bits < declared and cost(codes, bits) <= cost(codes, declared):
+        place.quantizer.narrow(bits)
+
+
+def _codes(place: Place, quantizer: WeightQuantizer) -> Tensor:
+    (bits,) = quantizer.candidates
+    return quantize(place.weight, quantizer.scale(bits), quantizer.grid(bits))

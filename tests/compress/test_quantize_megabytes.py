@@ -1,0 +1,60 @@
+"""scripts/quantize.py megabytes=: the size of the file in place of bits."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from mpq.checkpoint.packed import load_packed
+from mpq.checkpoint.size import file_bytes
+from mpq.compress.output import summary
+from mpq.compress.quantize_now import quantize_now
+from mpq.errors import UserError
+from mpq.record.result import from_json
+
+FEW = {"trainer.calibration_utterances": 3, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def test_without_data_the_file_has_the_size_that_its_card_and_summary_name(model_folder, here):
+    made = quantize_now(str(model_folder), megabytes=0.0197)
+    assert made.folder.name == "smallest_ptq_rtn_size_0p0197mb" and made.method == "round"
+    assert 0.995 * 19_700 <= file_bytes(made.folder) == made.size.file_bytes <= 19_700
+    assert "(for at most 0.0197 MB: rounded" in summary(made)
+    text = (made.folder / "README.md").read_text()
+    assert ", made for at most 0.0197 MB." in text and load_packed(made.folder)[0]
+    (command,) = re.findall("`python scripts/quantize.py (.*)`", text)
+    assert "megabytes=0.0197 method=round data=FOLDER" in command and "bits" not in command
+
+
+def test_recordings_are_fitted_and_with_transcripts_the_record_names_the_size(model_folder, speech_folder, here):
+    quiet = shutil.copytree(speech_folder, here / "quiet", ignore=shutil.ignore_patterns("*.txt"))
+    fitted = quantize_now(str(model_folder), None, quiet, here / "fitted", changes=FEW, megabytes=0.02)
+    assert fitted.method == "gptq" and file_bytes(fitted.folder) <= 20_000 and fitted.result is None
+    made = quantize_now(
+        str(model_folder), None, speech_folder / "train", here / "measured", changes=FEW, megabytes=0.02
+    )
+    assert made.result is not None and made.result.recipe == "ptq_gptq_size"
+    (path,) = here.glob("experiments/local/*ptq_gptq_size_0p02mb*/seed0/result.json")
+    assert json.loads(path.read_text())["size"]["target_megabytes"] == 0.02
+    again = from_json(path.read_text())
+    assert again.size.target_megabytes == 0.02 and again.bits.target is None and again.to_json() == path.read_text()
+    assert "full precision" not in (made.folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"bits": 4.0, "megabytes": 1.0}, "bits=4 and megabytes=1 both set the size of the file: give one of them"),
+        ({"megabytes": 0.0}, "megabytes=0 must be a number of megabytes above 0"),
+        ({"megabytes": 1.0, "method": "one_stage"}, "takes method=round or method=gptq"),
+        ({"megabytes": 1.0, "changes": {"quantizer.activations": "dynamic"}}, "activations=dynamic must be none"),
+        ({"megabytes": 30.0}, r"target_megabytes=30 must be between 0\.0\d+ and 0\.0\d+, the smallest and the largest"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, here, given, match):
+    with pytest.raises(UserError, match=match):
+        quantize_now(str(model_folder), **given)
+    assert not [path for path in here.rglob("*") if path.is_file()]
