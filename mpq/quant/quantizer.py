@@ -103,6 +103,17 @@ class WeightQuantizer(nn.Module):
         self.lambdas = None
         return self
 
+    def narrow(self, bits: int) -> None:
+        """Change the one precision and keep the scale: the same weights if their codes fit in `bits` bits.
+
+        Raises:
+            UserError: there are several candidates, or the levels of `bits` are no part of those of now.
+        """
+        before, after = self.grids[0], grid_of(bits, centred=False)
+        if len(self.grids) > 1 or before.offset != after.offset or before.high < after.high:
+            raise UserError(f"a quantizer with candidates {list(self.candidates)} can't be narrowed to {bits} bits.")
+        self.candidates, self.grids = (bits,), (after,)
+
     def scale(self, bits: int) -> Tensor:
         """Return the scale of one candidate, positive, `[1 or out, 1, ...]`.
 

@@ -19,6 +19,7 @@ from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.search.fixed import FixedSearch
 from mpq.search.measured import MeasuredSearch
+from mpq.search.rate import RateSearch
 from mpq.train import processes
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
@@ -100,7 +101,10 @@ def quantized(
     if isinstance(search, MeasuredSearch):
         bits = processes.from_first(lambda: from_json(saved))
     told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
-    return Precisions(search, attached or attach(student.model, told, bits, stage.quantizer, made))
+    quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
+    if isinstance(search, RateSearch):
+        search.take(student.model)
+    return Precisions(search, quantizers)
 
 
 def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utterances: int | None) -> Calibration:
@@ -146,6 +150,8 @@ def _decide(precisions: Precisions, module: TrainingModule | None, stage: StageS
     """Freeze the precisions, as an earlier, killed process decided if it got that far, and write them."""
     saved, learned = run.folder_of(stage) / BITS, run.folder_of(stage) / SEARCH
     precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
+    if isinstance(precisions.search, RateSearch):
+        precisions.search.finish()
     if processes.rank() == 0:
         to_json(precisions.assignment(), saved)
         if not learned.is_file():
