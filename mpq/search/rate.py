@@ -207,7 +207,7 @@ def _least_within(rate: Callable[[float], float], target: float, lowest: float) 
     nu = max(0.0, lowest)
     value = rate(nu) - target
     low, over, high, under = nu, value, nu, value  # the ends of the bracket, and by how much each misses the target
-    step = max(0.01, abs(value))  # a unit of nu takes 1.44 bits at most
+    step = 0.75 * abs(value) + 1e-6  # a unit of nu takes about 1 / log(2) bits: a little further than the target is
     while over <= 0 and under < -TOLERANCE:
         if low == lowest:
             raise UserError(

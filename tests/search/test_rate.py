@@ -87,8 +87,7 @@ def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
 
     def rate(steps, nu):
         return sum(
-            float(smooth_entropy(w, (s[0] + nu).exp())) * w.numel() / total
-            for w, s in zip(weights, steps, strict=True)
+            float(smooth_entropy(w, (s[0] + nu).exp())) * w.numel() / total for w, s in zip(weights, steps, strict=True)
         )
 
     def loss(steps):
@@ -122,7 +121,9 @@ def test_equal_sensitivities_give_reverse_water_filling():
     search = attached(model, target)
     quantizers = quantizers_of(model).values()
     weights = [layer.parametrizations.weight.original.detach().clone() for layer in model.layers]
-    optimizer = torch.optim.Adam([{"params": [q.log_scales for q in quantizers], "lr": 0.01}, *search.parameter_groups()])
+    optimizer = torch.optim.Adam(
+        [{"params": [q.log_scales for q in quantizers], "lr": 0.01}, *search.parameter_groups()]
+    )
     for step in range(60):
         for group, rate in zip(optimizer.param_groups, (0.01, 0.05), strict=True):
             group["lr"] = rate * (1 - step / 60)
