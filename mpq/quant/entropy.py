@@ -54,7 +54,7 @@ class _SmoothEntropy(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
         counts = torch.zeros(_CODES, dtype=torch.float64, device=weight.device)
         for rows in row_blocks(weight):
-            _, code, past, _ = _near(weight[rows], of_rows(scale, rows))
+            _, code, past = _near(weight[rows], of_rows(scale, rows))
             counts += torch.bincount(code, minlength=_CODES)
             near = past != 0
             share, code = past[near].double(), code[near]
@@ -76,24 +76,24 @@ class _SmoothEntropy(torch.autograd.Function):
         by_weight, by_scale = torch.empty_like(weight), torch.zeros_like(scale)
         for rows in row_blocks(weight):
             part = of_rows(scale, rows)
-            ratio, code, past, inside = _near(weight[rows], part)
+            ratio, code, past = _near(weight[rows], part)
             lower = code - (past < 0).long()
-            slope = torch.where((past != 0) & inside, gain[lower.clamp(0, _CODES - 2)], 0.0)
+            slope = torch.where(past != 0, gain[lower.clamp(0, _CODES - 2)], 0.0)
             slope = (slope * (grad_outputs[0] / (RAMP * counts.sum()))).to(weight.dtype).view_as(ratio)
             by_weight[rows] = slope / part
             of_rows(by_scale, rows).sub_((slope * ratio / part).sum_to_size(part.shape))
         return by_weight, by_scale
 
 
-def _near(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return weight / scale, and three flat tensors `[N]`: codes counted from 0, shares, and what is within the grid.
+def _near(weight: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return weight / scale, and two flat tensors `[N]`: codes counted from 0, and shares.
 
-    The share is that of the code's nearest neighbour, with a minus sign if that is the next lower code.
+    The share is that of the code's nearest neighbour, with a minus sign if that is the next lower code; beyond the grid
+    it is zero.
     """
     ratio = weight / scale
-    flat = ratio.flatten()
-    clamped = flat.clamp(GRID.low, GRID.high)
+    clamped = ratio.flatten().clamp(GRID.low, GRID.high)
     code = clamped.round()
     past = clamped - code
     share = ((past.abs() - (0.5 - RAMP / 2)) / RAMP).clamp_min(0) * past.sign()
-    return ratio, (code - GRID.low).long(), share, flat == clamped
+    return ratio, (code - GRID.low).long(), share

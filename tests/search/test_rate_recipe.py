@@ -13,6 +13,7 @@ from mpq.quant.entropy import code_counts, entropy
 from mpq.quant.sites import detach, quantizers_of
 from mpq.record.search import read_search
 from mpq.search.rate import RateSearch
+from mpq.train.module import TrainingModule
 
 TARGET = 2.5
 
@@ -21,6 +22,11 @@ TARGET = 2.5
 def made(tmp_path_factory):
     """The experiment, and the model and assignment of a whole run, in which every update's average was noted."""
     experiment, held, hold = Experiment(tmp_path_factory.mktemp("rate")), [], RateSearch.hold
+    moved, shifted = [], TrainingModule.optimizer_step
+
+    def step(self, *arguments, **more):
+        shifted(self, *arguments, **more)
+        moved.append(bool(self.search.shifts.any()))
 
     def noting(self):
         hold(self)
@@ -29,7 +35,9 @@ def made(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RateSearch, "hold", noting)
+        patch.setattr(TrainingModule, "optimizer_step", step)
         model, assignment, _ = experiment.run("whole", "recipe=one_stage_rate", f"target_bits={TARGET}")
+    assert moved == [True] * 4
     return experiment, model, assignment, held
 
 
@@ -37,6 +45,7 @@ def test_every_update_has_the_budget_and_learns_steps_and_weights(made):
     experiment, model, assignment, held = made
     assert len(held) == 1 + 4 + 1  # when attached, before each update, at the end
     assert all(TARGET - 0.01 < average <= TARGET for average in held)
+    assert max(assignment.values()) < 8
     assert {site.name: quantizers_of(model)[site.name].bits for site in searched(model)} == assignment
     (stage,) = read_search(experiment.folder / "whole" / "one_stage" / "search.json")
     assert (stage.method, stage.target, stage.candidates) == ("rate", TARGET, (8,))
