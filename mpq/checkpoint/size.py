@@ -5,9 +5,11 @@ parameters; a file's counts all of `model.safetensors` and `config.json`: codes,
 includes the processor's files (vocabulary, a few kilobytes, the same for any precision).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import nn
 
@@ -17,10 +19,12 @@ from mpq.checkpoint.prediction import Shapes, safetensors_bytes
 from mpq.errors import UserError
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.activations import activation_quantizers_of
+from mpq.quant.places import tensor_places
 from mpq.quant.sites import Site, find_sites, quantizers_of
 from mpq.record.result import Bits, Size
 
 FLOAT_BITS = 32
+_CODES = (coded_name(""), packed_name(""))
 
 
 def size_of(
@@ -104,6 +108,28 @@ def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int]
     return codes + 4 * (scales + parameters - quantized)
 
 
+def coded_average(folder: Path, names: Sequence[str]) -> float | None:
+    """Return the average bits that the codes of the weights `names` take in the file in `folder`, without scales.
+
+    None if the file is not coded: then codes take their bits.
+    """
+    sites = read_declared(folder)[1]
+    with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
+        stored = {name: file.get_slice(name).get_shape()[0] for name in file.keys() if name.endswith(_CODES)}  # noqa: SIM118
+    if not any(coded_name(name) in stored for name in sites):
+        return None
+    taken = sum(stored.get(coded_name(name), sites[name].packed_bytes) for name in names)
+    return 8 * taken / sum(math.prod(sites[name].shape) for name in names)
+
+
+def share_of_zeros(model: nn.Module, names: Sequence[str]) -> float:
+    """Return the share of zeros among the quantized weights `names` of `model`, with quantizers attached."""
+    places = {group[0].name: group[0] for group in tensor_places(model)}
+    with torch.no_grad():
+        values = [places[name].value for name in names]
+    return sum(int((value == 0).sum()) for value in values) / sum(value.numel() for value in values)
+
+
 def bits_and_size(
     model: nn.Module, searched: str, target: float | None, parameters: int, folder: Path
 ) -> tuple[Bits, Size]:
@@ -127,4 +153,8 @@ def bits_and_size(
     if average is None:
         raise UserError(f"model.searched={searched!r} names no layer, so there are no average bits to report")
     size = size_of(parameters, sites, bits, file_bytes(folder), packed_file_bytes(folder))
-    return Bits(target if quantizers else None, average, float(activations)), size
+    if not quantizers:
+        return Bits(None, average, float(activations)), size
+    names = [site.name for site in sites if site.searched]
+    coded, zeros = coded_average(folder, names), share_of_zeros(model, names)
+    return Bits(target, average, float(activations), coded, zeros), size

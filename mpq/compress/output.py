@@ -127,7 +127,8 @@ def summary(made: Quantized) -> str:
         f"size    {size.file_bytes / 1e6:.2f} MB, {size.file_ratio:.2f} times smaller than the float32 model's "
         f"{4 * size.parameters / 1e6:.2f} MB"
         + (f"; packed, not coded: {size.packed / 1e6:.2f} MB" if size.coded else ""),
-        f"bits    {bits.average:.3f} per weight on average over the transformer's linear layers",
+        f"bits    {bits.average:.3f} per weight on average over the transformer's linear layers"
+        + (f"; {bits.coded:.3f} once coded" if bits.coded else ""),
         *_words(made),
         f"load    import mpq; from transformers import {auto}",
         f"        model = {auto}.from_pretrained({str(made.folder)!r})",

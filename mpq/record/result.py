@@ -105,11 +105,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits per weight: the `target` (None if there is none) and the parameter-weighted `average`; and `activations`."""
+    """Bits per weight: the `target` (None if there is none) and the parameter-weighted `average`; and `activations`.
+
+    `average`: of the bits in which codes are packed; `coded`: of those that they take in the coded file (None if it is
+    not coded). `zeros`: the share of the same weights that are zero. (Both None in older records.)
+    """
 
     target: float | None
     average: float
     activations: float = 32.0
+    coded: float | None = None
+    zeros: float | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +267,7 @@ class Result:
         # A field that is None is left out, so that an old record, when rewritten, stays identical.
         for name in [name for name in ("packed_bytes", "target_megabytes") if content["size"][name] is None]:
             del content["size"][name]
+        content["bits"] = {key: value for key, value in content["bits"].items() if value is not None or key == "target"}
         for name in ("normalizer", "spelling"):
             if content[name] is None:
                 del content[name]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mpq.errors import UserError
 from mpq.files import write_text
@@ -36,7 +37,8 @@ class StageSearch:
     """One stage: `method` is a name in `mpq/search/`, `target` the requested average bits.
 
     `sites` and `parameters` are the names and sizes of the searched weights. A Gumbel search has `logits` [S, C] and
-    their last `temperature`, a measured one `sensitivity` [S, C].
+    their last `temperature`, a measured one `sensitivity` [S, C]. Learned steps have `rates` and `zeros` [S]: of
+    each site's codes the entropy, bits, and the share that is zero; `target` is in bits of entropy, too.
     """
 
     name: str
@@ -49,13 +51,20 @@ class StageSearch:
     logits: Rows | None = None
     temperature: float | None = None
     sensitivity: Rows | None = None
+    rates: tuple[float, ...] | None = None
+    zeros: tuple[float, ...] | None = None
     __pydantic_config__ = STRICT
 
 
 def write_search(path: Path | str, stages: Sequence[StageSearch]) -> None:
     """Write the stages to `path`, one per line."""
-    lines = ",\n".join(json.dumps(asdict(stage), allow_nan=False) for stage in stages)
+    lines = ",\n".join(json.dumps(_content(stage), allow_nan=False) for stage in stages)
     write_text(path, f"[\n{lines}\n]\n")
+
+
+def _content(stage: StageSearch) -> dict[str, Any]:
+    """The fields of a stage; only learned steps have the last two."""
+    return {key: value for key, value in asdict(stage).items() if key not in ("rates", "zeros") or value is not None}
 
 
 def read_search(path: Path | str) -> tuple[StageSearch, ...]:
@@ -80,5 +89,7 @@ def _check_shapes(stage: StageSearch, where: str) -> None:
     for name, rows in (("logits", stage.logits), ("sensitivity", stage.sensitivity)):
         if rows is not None and [len(row) for row in rows] != shape:
             raise ValueError(f"{where}.{name} must have one row per site and one number per candidate")
-    if len(stage.parameters) != len(stage.sites):
-        raise ValueError(f"{where}.parameters must have one number per site")
+    for name in ("parameters", "rates", "zeros"):
+        numbers = getattr(stage, name)
+        if numbers is not None and len(numbers) != len(stage.sites):
+            raise ValueError(f"{where}.{name} must have one number per site")

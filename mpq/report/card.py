@@ -115,8 +115,9 @@ def _what(result: Result, kind: str) -> str:
 def _size(bits: Bits, size: Size) -> str:
     most = f", made for at most {size.target_megabytes:g} MB" if size.target_megabytes is not None else ""
     coded = f", coded {size.coded:,} bytes, {size.coded_ratio:.2f} times smaller" if size.coded else ""
+    once = f" ({bits.coded:.3f} once coded)" if bits.coded else ""
     return (
-        f"{bits.average:.3f} bits per weight on average over the transformer's linear layers: "
+        f"{bits.average:.3f} bits per weight on average over the transformer's linear layers{once}: "
         f"packed {size.packed:,} bytes, {size.packed_ratio:.2f} times smaller than 32 bits{coded}{most}"
     )
 

@@ -159,6 +159,28 @@ def check_descent(descend_from: float, target: float) -> None:
         )
 
 
+def check_rate(step_learning_rate: float) -> None:
+    """Check the setting of `mpq.search.rate`.
+
+    Raises:
+        UserError: it is not a number, 0 or more.
+    """
+    if not _within(step_learning_rate, 0, inf):
+        raise UserError(f"step_learning_rate={step_learning_rate} must be a number, 0 or more")
+
+
+def check_rate_target(target: float) -> None:
+    """Refuse a target that codes of 8 bits can't have, whatever the weights.
+
+    Raises:
+        UserError: it is not between 0 and 8 bits.
+    """
+    if not 0 < target < 8:
+        raise UserError(
+            f"target_bits={target} must be above 0 and below 8, the bits of the codes before they are coded"
+        )
+
+
 def check_measured(utterances: int | None, share: str, probes: int = 1) -> None:
     """Check the settings of the measured searches besides their candidates; `utterances` None: it needs no audio.
 
@@ -196,6 +218,11 @@ def _penalty(target: float, **given: Any) -> None:
     check_band(target, given["candidates"], given["band"])
 
 
+def _rate(target: float, step_learning_rate: float) -> None:
+    check_rate(step_learning_rate)
+    check_rate_target(target)
+
+
 def _measured(target: float, candidates: Sequence[int], share: str, utterances: Any = None, probes: Any = 1) -> None:
     check_measured(utterances, share, probes)
     check_target(target, check_candidates(candidates))
@@ -212,6 +239,7 @@ _CHECKS = {
     "hessian": _measured,
     "kl": _measured,
     "penalty": _penalty,
+    "rate": _rate,
     "uniform": _uniform,
     "weight_error": _measured,
 }

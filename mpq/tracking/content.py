@@ -64,6 +64,7 @@ def summary(result: Result) -> dict[str, float]:
         "size/packed_ratio": result.size.packed_ratio,
         "size/ideal_ratio": result.size.ideal_ratio,
         "bits/average": result.bits.average,
+        **{f"bits/{name}": value for name in ("coded", "zeros") if (value := getattr(result.bits, name)) is not None},
         "time/seconds": result.time.seconds,
         "time/device_seconds": result.time.device_seconds,
         **{f"time/stage/{stage.name}": stage.seconds for stage in result.time.stages},

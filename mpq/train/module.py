@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -16,6 +17,7 @@ from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.record.search import Snapshot
 from mpq.search.penalty import PenaltySearch
+from mpq.search.rate import RateSearch
 from mpq.tracking.logger import UPDATE
 from mpq.train import processes
 from mpq.train.checkpoint_io import end_epoch
@@ -128,6 +130,11 @@ class TrainingModule(lightning.LightningModule):
         """Add the gradient of `loss`, as Lightning does with what `training_step` returns."""
         with torch.autocast(self.device.type, enabled=False):
             self.trainer.strategy.backward(loss / self._optimization.accumulate, None)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Let learned steps follow their budget; Lightning clips the gradients after this."""
+        if isinstance(self.search, RateSearch):
+            self.search.along_budget()
 
     def on_train_epoch_end(self) -> None:
         """Keep a snapshot of the search, unless a signal cut the epoch short."""

@@ -9,6 +9,7 @@ from mpq.quant.quantizer import FLOAT, WeightQuantizer
 from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
+from mpq.search.rate import RateSearch
 
 _RENEWED = 20  # updates from one measurement of coded bits to the next
 
@@ -75,8 +76,15 @@ class Precisions:
 
     @torch.no_grad()
     def metrics(self) -> dict[str, float]:
-        """Return what to log: budget, average bits (expected or decided), bits per site, probabilities per unit."""
+        """Return what to log: budget, average bits (expected or decided), bits per site, probabilities per unit.
+
+        With learned steps all bits are those of the codes once coded.
+        """
         search = self.search
+        if isinstance(search, RateSearch):
+            rates = dict(zip(self._searched, search.rates(), strict=True))
+            average = sum(rates[site.name] * site.numel for site in search.sites) / float(search.sizes.sum())
+            return {"bits/budget": search.rate, "bits/average": average, **_prefixed("bits/site/", rates)}
         if self.decided:
             bits = {name: float(b) for name, b in self.assignment().items()}
             average = sum(bits[site.name] * site.numel for site in search.sites) / float(search.sizes.sum())
@@ -110,17 +118,20 @@ def snapshot(update: int, loss: float | None, search: PrecisionSearch | None) ->
 def describe(name: str, search: PrecisionSearch, trajectory: Sequence[Snapshot]) -> StageSearch:
     """Return the record of what stage `name` learned."""
     logits, sensitivity = getattr(search, "logits", None), getattr(search, "sensitivity", None)
+    steps = search if isinstance(search, RateSearch) else None
     return StageSearch(
         name=name,
         method=type(search).__module__.rpartition(".")[2],
         candidates=tuple(search.site_candidates()),
-        target=float(search.target),
+        target=float(steps.rate if steps else search.target),
         sites=tuple(site.name for site in search.sites),
         parameters=tuple(site.numel for site in search.sites),
         trajectory=tuple(trajectory),
         logits=None if logits is None else _rows(search.per_site(logits), 9),
         temperature=None if logits is None else _number(getattr(search, "temperature", None)),
         sensitivity=None if sensitivity is None else _rows(search.per_site(sensitivity), 9),
+        rates=steps and steps.rates(),
+        zeros=steps and steps.zeros(),
     )
 
 

@@ -22,6 +22,7 @@ from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.search.fixed import FixedSearch
 from mpq.search.measured import MeasuredSearch
+from mpq.search.rate import RateSearch
 from mpq.search.rules import CODED
 from mpq.train import processes
 from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, keep_to
@@ -113,6 +114,8 @@ def quantized(
         bits = processes.from_first(lambda: from_json(saved))
     told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
     quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
+    if isinstance(search, RateSearch):
+        search.take(student.model)
     costs = partial(coded_costs, student.model, search, quantizers) if stage.budget == CODED else None
     return Precisions(search, quantizers, None if isinstance(search, MeasuredSearch) else costs)
 
@@ -187,6 +190,8 @@ def _decide(precisions: Precisions, module: TrainingModule | None, stage: StageS
     """Freeze the precisions, as an earlier, killed process decided if it got that far, and write them."""
     saved, learned = run.folder_of(stage) / BITS, run.folder_of(stage) / SEARCH
     precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
+    if isinstance(precisions.search, RateSearch):
+        precisions.search.finish()
     if processes.rank() == 0:
         to_json(precisions.assignment(), saved)
         if not learned.is_file():

@@ -12,9 +12,9 @@ from transformers import AutoModelForCTC
 from mpq.checkpoint.hf import MpqConfig
 from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.checkpoint.requantize import load_quantized
-from mpq.checkpoint.size import file_bytes, packed_file_bytes
+from mpq.checkpoint.size import bits_and_size, file_bytes, packed_file_bytes
 from mpq.errors import UserError
-from mpq.quant.sites import quantizers_of
+from mpq.quant.sites import find_sites, quantizers_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
 
@@ -54,6 +54,22 @@ def test_both_hold_the_same_weights(both):
     names = load_file(coded / "model.safetensors").keys()
     assert sum(name.endswith("_coded") for name in names) > 10
     assert equal_states(state(load_packed(coded)[0]), state(load_packed(packed)[0]))
+
+
+def test_the_average_of_the_codes_is_that_of_their_bytes(both):
+    """In the file, without scales; and what is zero of the same weights."""
+    coded, packed = both
+    model, _ = load_quantized(coded)
+    sites = [site for site in find_sites(model) if site.searched]
+    tensors = load_file(coded / "model.safetensors")
+    of_codes = [f"{site.name}_{end}" for site in sites for end in ("coded", "packed")]
+    taken = sum(len(tensors[name]) for name in of_codes if name in tensors)
+    weights = torch.cat([model.get_submodule(site.name.rpartition(".")[0]).weight.flatten() for site in sites])
+    for folder, average in ((coded, 8 * taken / weights.numel()), (packed, None)):
+        bits, _ = bits_and_size(model, "*encoder.layers.*", 4, 1_000_000, folder)
+        assert bits.coded == average
+        assert bits.zeros == pytest.approx(float((weights == 0).double().mean()))
+    assert 8 * taken / weights.numel() < bits.average
 
 
 @pytest.mark.parametrize("keep_packed", [False, True])

@@ -26,6 +26,7 @@ VALUES = {
     "weight": [0.1, 0, -1, "heavy"],
     "hard_size": [True, False, "yes"],
     "noise": [1.0, 0, 0.25, 2, -1, "loud"],
+    "step_learning_rate": [0.01, 0, -1, "fast"],
     "utterances": [32, 1, 0, -1, 1.5],
     "probes": [32, 1, 0, -1, 1.5],
 }

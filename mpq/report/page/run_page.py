@@ -23,7 +23,7 @@ from mpq.report.tables.system import System
 from mpq.search.assignment import from_json
 
 _CODE = Path(__file__).resolve().parents[1]  # tables, figures and templates
-_SIZE = ("recipe", "parameters", "target_bits", "average_bits", "activation_bits")
+_SIZE = ("recipe", "parameters", "target_bits", "average_bits", "coded_bits", "zeros", "activation_bits")
 _SIZE = (*_SIZE, "packed_mb", "coded_mb", "ideal_ratio", "packed_ratio", "coded_ratio")
 _SETS = ("set_name", "utterances", "words", "wer")
 _TESTS = ("difference", "interval", "largest_increase", "z", "p", "alone")

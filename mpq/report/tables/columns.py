@@ -118,6 +118,14 @@ recipe = Column("Recipe", lambda r: r.recipe, "the compression recipe")
 seed = Column("Seed", lambda r: r.seed, "the seed of the run")
 target_bits = Column("Target bits", lambda r: r.bits.target, "requested bits per searched weight", format="{:g}".format)
 average_bits = Column("Bits", lambda r: r.bits.average, "realised average bits per searched weight", "lower", _two)
+coded_bits = Column(
+    "Coded bits", lambda r: r.bits.coded, "average bits of a searched weight's code in the coded file", "lower", _two,
+    optional=True,
+)  # fmt: skip
+zeros = Column(
+    "Zeros %", lambda r: None if r.bits.zeros is None else 100 * r.bits.zeros,
+    "percent of the searched weights that are zero", format=_one, optional=True,
+)  # fmt: skip
 activation_bits = Column("Act. bits", lambda r: r.bits.activations, "bits per activation", "lower", "{:g}".format)
 parameters = Column("Params M", lambda r: r.size.parameters / 1e6, "parameters, millions", format=_two)
 packed_mb = Column(

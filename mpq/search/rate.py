@@ -1,0 +1,229 @@
+"""Learned steps under a budget of coded bits: no candidates, no mixture, no temperature.
+
+Where a file is coded without loss, a weight takes about the entropy of its site's codes, which changes smoothly with
+the step. So the precision of a site need not be a whole number, and nothing has to be chosen: every searched site has
+codes of up to 8 bits, and its steps are learned by gradient, as in LSQ. One multiplier on all steps, solved for at
+every update, makes the average entropy equal the target: log step_i = a_i + nu. Its derivative (implicit function
+theorem) is part of the steps' gradients: with g_i = dL/da_i at a fixed nu, and r_i = dR/da_i of the average rate R,
+
+    dL/da_i along the budget = g_i - r_i (sum_j g_j) / (sum_j r_j),
+
+so a step shrinks only where that lowers the loss by more than the same bits would elsewhere. The entropy that is held
+is that of the codes themselves; r_i comes from the smooth one (`mpq.quant.entropy`). At high rates r_i is in
+proportion to the number of weights, and equal sensitivities give equal steps: reverse water-filling (Cover and
+Thomas, Elements of Information Theory, section 10.3.3). At low rates most codes are zero, which their entropy takes
+into account.
+
+Each site also has a factor on all its steps, with a learning rate of its own: what a site needs shows long before
+what each of its channels needs. Factors and nu are moved into the steps at every update, so no checkpoint needs them.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from mpq.errors import UserError
+from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
+from mpq.quant.fake_quantize import gradient_scale
+from mpq.quant.places import tensor_places
+from mpq.quant.quantizer import WeightQuantizer
+from mpq.search.base import PrecisionSearch
+from mpq.search.rules import check_rate, check_rate_target
+
+WIDTH = 8
+TOLERANCE = 1e-4  # bits by which the average may stay below the target
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """One site: the float `weight` `[out, in, ...]`, its quantizer, and its share of the searched weights."""
+
+    weight: Tensor
+    quantizer: WeightQuantizer
+    share: float
+
+    @torch.no_grad()
+    def counts(self, nu: float = 0.0) -> Tensor:
+        """Return how often each code occurs `[256]` if all steps are multiplied by exp(nu)."""
+        return code_counts(self.weight, (self.quantizer.log_scales[0] + nu).exp())
+
+
+@final
+class RateSearch(PrecisionSearch):
+    """Learns the steps of every site at an average entropy of at most the target. `bind`, attach quantizers, `take`.
+
+    `target` becomes the width of the codes while the steps are learned; `rate` is the target in coded bits.
+    """
+
+    shifts: nn.Parameter  # of the logarithms of each site's steps [S]; zero except between an update and the next
+    rate: float
+
+    def __init__(self, step_learning_rate: float = 0.01) -> None:
+        """Take the learning rate of the logarithms of the sites' factors.
+
+        Raises:
+            UserError: it is not a number, 0 or more.
+        """
+        super().__init__()
+        check_rate(step_learning_rate)
+        self._learning_rate = step_learning_rate
+        self._held: int | None = None  # the update that the budget was last held for
+        self._sites: list[_Steps] = []  # a list, so that they are no submodules
+
+    @classmethod
+    def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
+        """Raise UserError unless the target is above 0 and below the width of the codes."""
+        check_rate_target(target)
+
+    def _start(self) -> None:
+        check_rate_target(self.target)
+        self.rate, self.target = self.target, float(WIDTH)
+        self.shifts = nn.Parameter(torch.zeros(len(self.units)))
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the sites' factors."""
+        return self._learning_rate
+
+    def site_candidates(self) -> tuple[int, ...]:
+        """Return the width of the codes."""
+        return (WIDTH,)
+
+    def start_step(self, step: int, total: int) -> None:
+        """Hold the budget, once an update; there are no lambdas."""
+        if step != self._held:
+            self.hold()
+        self._held = step
+
+    def frozen(self, step: int, total: int) -> bool:
+        """Return False: steps are learned to the end."""
+        return False
+
+    def scores(self) -> Tensor:
+        """Return zeros [U, 1]: there is no choice."""
+        return torch.zeros(len(self.units), 1)
+
+    def probabilities(self) -> Tensor:
+        """Return ones [U, 1]."""
+        return torch.ones(len(self.units), 1)
+
+    def take(self, model: nn.Module) -> None:
+        """Take the quantizers attached to the searched sites of `model`, with their weights, and meet the budget."""
+        places = {group[0].name: group[0] for group in tensor_places(model)}
+        total = sum(site.numel for site in self.sites)
+        for site in self.sites:
+            place = places[site.name]
+            assert place.quantizer is not None
+            self._sites.append(_Steps(place.weight, place.quantizer, site.numel / total))
+        self.hold()
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Multiply all steps by one factor such that the average rate is the target, and at most `TOLERANCE` below.
+
+        Raises:
+            UserError: codes of 8 bits can't take that many.
+        """
+        for site, shift in zip(self._sites, self.shifts, strict=True):
+            site.quantizer.log_scales.add_(shift)
+        self.shifts.zero_()
+        finest = max(_finest(site) for site in self._sites)
+        nu = _least_within(
+            lambda nu: sum(site.share * float(entropy(site.counts(nu))) for site in self._sites), self.rate, finest
+        )
+        for site in self._sites:
+            site.quantizer.log_scales.add_(nu)
+
+    def along_budget(self) -> None:
+        """Replace the gradients of the steps, which LSQ has scaled, by those along the budget, scaled alike.
+
+        Call it between the backward pass and the optimizer's update.
+        """
+        steps = [site.quantizer.log_scales for site in self._sites]
+        rates = [_rate_gradient(site) for site in self._sites]
+        scaling = [gradient_scale(site.weight, s[0], GRID) for site, s in zip(self._sites, steps, strict=True)]
+        losses = [
+            s.grad / k if s.grad is not None else torch.zeros_like(s) for s, k in zip(steps, scaling, strict=True)
+        ]
+        price = _total(losses) / _total(rates)
+        # A site's factor: scaled as one step for the whole site would be.
+        self.shifts.grad = torch.zeros_like(self.shifts)
+        for number, (_, s, k) in enumerate(zip(self._sites, steps, scaling, strict=True)):
+            along = losses[number] - price * rates[number]
+            if s.grad is not None:
+                s.grad.copy_(along * k)
+            self.shifts.grad[number] = along.sum() * (k / math.sqrt(s.numel()))
+
+    def rates(self) -> tuple[float, ...]:
+        """Return the entropy of each site's codes [S], bits."""
+        return tuple(float(entropy(site.counts())) for site in self._sites)
+
+    def zeros(self) -> tuple[float, ...]:
+        """Return the share of zeros among each site's codes [S]."""
+        return tuple(float(counts[-GRID.low] / counts.sum()) for counts in (site.counts() for site in self._sites))
+
+    def finish(self) -> None:
+        """Meet the budget for the last time, and give each site the fewest bits that hold its codes."""
+        self.hold()
+        for site in self._sites:
+            codes = site.counts().nonzero() + GRID.low
+            largest = max(int(codes.max()), -1 - int(codes.min()))
+            site.quantizer.narrow(max(2, largest.bit_length() + 1))
+
+
+def _rate_gradient(site: _Steps) -> Tensor:
+    """Return the derivative of the average rate with respect to the logarithms of the site's steps."""
+    steps = site.quantizer.log_scales.detach().requires_grad_()
+    with torch.enable_grad():
+        rate = site.share * smooth_entropy(site.weight.detach(), steps[0].exp())
+    return torch.autograd.grad(rate, steps)[0]
+
+
+def _total(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.stack([gradient.double().sum() for gradient in gradients]).sum()
+
+
+def _finest(site: _Steps) -> float:
+    """Return the logarithm of the smallest factor at which no weight of the site is beyond the grid.
+
+    With smaller steps ever more codes are the outermost ones, and the entropy falls again.
+    """
+    scale = site.quantizer.log_scales[0].exp()
+    return math.log(max(float((site.weight / scale).abs().max()) / GRID.high, 1e-30))
+
+
+def _least_within(rate: Callable[[float], float], target: float, lowest: float) -> float:
+    """Return the nu, at least `lowest`, at which the falling `rate(nu)` is at most `target`, by at most `TOLERANCE`.
+
+    Regula falsi from a bracket around 0, in the variant Illinois; where `rate` jumps by more than the tolerance, the
+    end of the jump.
+
+    Raises:
+        UserError: `rate(lowest)` is below the target.
+    """
+    nu = max(0.0, lowest)
+    value = rate(nu) - target
+    low, over, high, under = nu, value, nu, value  # the ends of the bracket, and by how much each misses the target
+    step = 0.75 * abs(value) + 1e-6  # a unit of nu takes about 1 / log(2) bits: a little further than the target is
+    while over <= 0 and under < -TOLERANCE:
+        if low == lowest:
+            raise UserError(
+                f"target_bits={target} is more than codes of {WIDTH} bits take here, {over + target:.3f}: choose less"
+            )
+        low, step = max(low - step, lowest), 2 * step
+        over = rate(low) - target
+    while under > 0:
+        high, step = high + step, 2 * step
+        under = rate(high) - target
+    last, missed = 0, under
+    while missed < -TOLERANCE and high - low > 1e-9:
+        nu = (low * under - high * over) / (under - over)
+        value = rate(nu) - target
+        if value > 0:
+            low, over, under, last = nu, value, under / 2 if last > 0 else under, 1
+        else:
+            high, under, over, last, missed = nu, value, over / 2 if last < 0 else over, -1, value
+    return high
