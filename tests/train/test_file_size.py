@@ -21,10 +21,10 @@ from mpq.quant.steps import Rounding
 from mpq.train.file_size import choose, fit_to_size
 
 
-def random_roundings(rng):
+def random_roundings(rng, unit=1):
     rows = []
     for _ in range(4):
-        taken = np.sort(rng.choice(400, 5, replace=False)) + 1
+        taken = unit * (np.sort(rng.choice(400, 5, replace=False)) + 1)
         errors = np.sort(rng.exponential(size=5))[::-1]
         rows.append([Rounding(0.0, 8, int(t), float(e)) for t, e in zip(taken, errors, strict=True)])
     return rows
@@ -80,7 +80,7 @@ def test_the_file_is_never_larger_and_hardly_smaller(kind, coding, fitted, tmp_p
 
 
 def test_the_sizes_that_a_refusal_names_are_possible():
-    found = random_roundings(np.random.default_rng())
+    found = random_roundings(np.random.default_rng(), unit=1_000)  # bytes: the sentence names thousands
     beside = 1_234_567
     with pytest.raises(UserError) as told:
         choose(found, torch.ones(4), -beside, 0)
