@@ -69,7 +69,8 @@ def test_the_file_is_never_larger_and_hardly_smaller(kind, coding, fitted, tmp_p
     most = overhead_bytes(model, sites) + sum(site.numel for site in sites) * int(torch.randint(40, 60, ())) // 100
     fit_to_size(calibration, sites, most, coding, Gptq(3) if fitted else None, 0)
     save_packed(tmp_path / "packed", model, coding=coding)
-    assert 0.98 * most <= file_bytes(tmp_path / "packed") <= most
+    least = 0.995 if coding == "zstd" else 0.99  # uncoded, so small a model has few sizes to choose from
+    assert least * most <= file_bytes(tmp_path / "packed") <= most
     steps = {name: float(quantizer.log_scales.exp()) for name, quantizer in quantizers_of(model).items()}
     assert steps.keys() == plain.keys()
     loaded = load_packed(tmp_path / "packed")[0].state_dict()
