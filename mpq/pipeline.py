@@ -208,7 +208,7 @@ def compress(
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
-    if cfg.recipe.stages and list(cfg.recipe.stages.values())[-1].get("shared"):
+    if settings.is_shared(cfg.recipe):
         save_supernet(folder.supernet, model)
     save_model(folder.model, model, teacher.processor, cfg.coding)
     tell_left_behind(settings.model_path(cfg), teacher.one_language)

@@ -262,6 +262,12 @@ def check_starts(stages: DictConfig) -> None:
             )
 
 
+def is_shared(recipe: Any) -> bool:
+    """Whether a run of `recipe`, or of none, keeps the weights of all its precisions."""
+    stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
+    return bool(stages and stages[-1].get("shared"))
+
+
 def is_supernet(start: Path) -> bool:
     """Whether a stage's `start_from` is a run's supernet, from which an assignment is read."""
     return start.name == SUPERNET and start.is_file()

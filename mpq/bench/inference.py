@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mpq.bench.systems import Logits, System, all_systems, usable_threads
 from mpq.errors import UserError
 
 REFERENCE = "torch_float32"
+_System = TypeVar("_System")
 _PATH = re.compile(r"(?<![\w.])/[^\s'\")]+")  # records are published and must not contain local paths
 
 
@@ -27,7 +28,7 @@ def run(options: Options) -> list[dict[str, Any]]:
     Raises:
         UserError: the model or a system is unknown, or `rounds` or `seconds` is not above 0.
     """
-    systems = chosen(options.systems)
+    systems = chosen(all_systems(), options.systems)
     if options.rounds < 1 or min(options.seconds) <= 0:
         raise UserError(f"rounds={options.rounds} and seconds={options.seconds} must be above 0")
     threads, rows = usable_threads(options.threads), []
@@ -40,15 +41,14 @@ def run(options: Options) -> list[dict[str, Any]]:
     return rows + [{"system": name, "problem": problem} for name, problem in {**problems, **more}.items()]
 
 
-def chosen(names: tuple[str, ...]) -> dict[str, System]:
-    """Return the systems with these names, always including the reference.
+def chosen(systems: Mapping[str, _System], names: tuple[str, ...]) -> dict[str, _System]:
+    """Return those of `systems` with these names ("all": every one), always including the reference.
 
     Raises:
         UserError: a system is unknown.
     """
-    systems = all_systems()
     if names == ("all",):
-        return systems
+        return dict(systems)
     if unknown := [name for name in names if name not in systems]:
         raise UserError(f"there is no system {unknown[0]!r}; choose among {', '.join(systems)}")
     return {name: system for name, system in systems.items() if name in (*names, REFERENCE)}

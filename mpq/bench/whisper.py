@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from mpq.bench import measuring
-from mpq.bench.inference import why
+from mpq.bench.inference import REFERENCE, chosen, why
 from mpq.bench.measuring import compared, interleave
 from mpq.bench.models import file_bytes
 from mpq.bench.options import Whisper as Options
 from mpq.bench.systems import usable_threads
 from mpq.bench.whisper_files import Files, check
-from mpq.bench.whisper_systems import REFERENCE, System, Text, all_systems
+from mpq.bench.whisper_systems import System, Text, all_systems
 from mpq.data.audio import load
 from mpq.data.librispeech import Utterance, read_split
 from mpq.errors import UserError
@@ -63,12 +63,7 @@ def run(options: Options) -> list[dict[str, Any]]:
 def _chosen(options: Options) -> dict[str, System]:
     if options.utterances < 1 or not options.silence >= 0:
         raise UserError(f"utterances={options.utterances} must be at least 1, silence={options.silence:g} at least 0")
-    systems = all_systems(options.silence)
-    if options.systems == ("all",):
-        return systems
-    if unknown := [name for name in options.systems if name not in systems]:
-        raise UserError(f"there is no system {unknown[0]!r}; choose among {', '.join(systems)}")
-    return {name: system for name, system in systems.items() if name in (*options.systems, REFERENCE)}
+    return chosen(all_systems(options.silence), options.systems)
 
 
 def _spread(utterances: list[Utterance], count: int) -> list[Utterance]:

@@ -252,7 +252,6 @@ def description(folder: Path) -> WhisperDescription:
 
 
 BITS = ("8", "4", "trained")
-REFERENCE = "torch_float32"
 
 
 def all_systems(silence: float) -> dict[str, System]:
@@ -260,7 +259,7 @@ def all_systems(silence: float) -> dict[str, System]:
     torch_libraries = ("torch", "transformers.modeling_utils", "transformers.models.whisper.modeling_whisper")
     ort = ("onnxruntime", "mpq.deploy.runtime_seq2seq")
     systems = [
-        Torch(REFERENCE, torch_libraries, silence),
+        Torch("torch_float32", torch_libraries, silence),
         OrtFloat("onnxruntime_float32", ort, silence),
         OrtInt8("onnxruntime_dynamic_int8", ort, silence),
         *(CTranslate2(f"ctranslate2_{kind}", ("ctranslate2",), silence, kind) for kind in ("float32", "int8")),

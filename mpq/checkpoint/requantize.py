@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from mpq.checkpoint.format import scale_name
@@ -72,7 +71,7 @@ def requantize(
 
 def _register(places: list[Place], quantizer: WeightQuantizer) -> None:
     for place in places:
-        parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
+        place.add_quantizer(quantizer)
 
 
 def packed_start(

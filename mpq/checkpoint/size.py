@@ -19,12 +19,10 @@ from mpq.checkpoint.prediction import Shapes, safetensors_bytes
 from mpq.errors import UserError
 from mpq.quant.activations import BITS as ACTIVATION_BITS
 from mpq.quant.activations import activation_quantizers_of
-from mpq.quant.places import tensor_places
+from mpq.quant.places import first_places
+from mpq.quant.quantizer import FLOAT_BITS
 from mpq.quant.sites import Site, find_sites, quantizers_of
 from mpq.record.result import Bits, Size
-
-FLOAT_BITS = 32
-_CODES = (coded_name(""), packed_name(""))
 
 
 def size_of(
@@ -86,15 +84,19 @@ def packed_file_bytes(folder: Path | str) -> int:
     on_disk = file_bytes(folder)
     if "quantization_config" not in read_config(Path(folder) / CONFIG_FILE):
         return on_disk
-    shapes: Shapes = {}
     sites = read_declared(Path(folder))[1]
-    with safe_open(path, framework="numpy") as file:
-        for name in file.keys():  # noqa: SIM118
-            shapes[name] = (file.get_slice(name).get_dtype(), tuple(file.get_slice(name).get_shape()))
+    shapes = _shapes(path)
     for name, site in sites.items():
         if shapes.pop(coded_name(name), None):
             shapes[packed_name(name)] = ("U8", (site.packed_bytes,))
     return on_disk - path.stat().st_size + safetensors_bytes(shapes)
+
+
+def _shapes(path: Path) -> Shapes:
+    """Return type and shape of all tensors in a safetensors file, from its header."""
+    with safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
 
 
 def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], per_channel: bool = False) -> int:
@@ -114,17 +116,17 @@ def coded_average(folder: Path, names: Sequence[str]) -> float | None:
     None if the file is not coded: then codes take their bits.
     """
     sites = read_declared(folder)[1]
-    with safe_open(folder / WEIGHTS_FILE, framework="numpy") as file:
-        stored = {name: file.get_slice(name).get_shape()[0] for name in file.keys() if name.endswith(_CODES)}  # noqa: SIM118
-    if not any(coded_name(name) in stored for name in sites):
+    shapes = _shapes(folder / WEIGHTS_FILE)
+    coded = {name: shapes[coded_name(name)][1][0] for name in sites if coded_name(name) in shapes}
+    if not coded:
         return None
-    taken = sum(stored.get(coded_name(name), sites[name].packed_bytes) for name in names)
+    taken = sum(coded.get(name, sites[name].packed_bytes) for name in names)
     return 8 * taken / sum(math.prod(sites[name].shape) for name in names)
 
 
 def share_of_zeros(model: nn.Module, names: Sequence[str]) -> float:
     """Return the share of zeros among the quantized weights `names` of `model`, with quantizers attached."""
-    places = {group[0].name: group[0] for group in tensor_places(model)}
+    places = first_places(model)
     with torch.no_grad():
         values = [places[name].value for name in names]
     return sum(int((value == 0).sum()) for value in values) / sum(value.numel() for value in values)

@@ -91,7 +91,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
         raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
     assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
-    shared = _is_shared(before.pop("recipe", None))
+    shared = settings.is_shared(before.pop("recipe", None))
     if shared and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
     if updates and not shared:
@@ -127,12 +127,6 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     for key, value in changes.items():
         OmegaConf.update(cfg, key, value)
     return settings.settle(cfg)
-
-
-def _is_shared(recipe: Any) -> bool:
-    """Whether the run of this recipe kept the weights of all its precisions."""
-    stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
-    return bool(stages and stages[-1].get("shared"))
 
 
 def _corpus(cfg: DictConfig) -> Corpus:

@@ -18,7 +18,7 @@ from mpq.errors import UserError
 from mpq.evaluate.significance import Comparison, compare
 from mpq.evaluate.units import units_of
 from mpq.evaluate.verdict import Verdict, of_sets
-from mpq.evaluate.wer import word_errors, word_errors_and_kinds
+from mpq.evaluate.wer import total_words, word_errors_and_kinds
 from mpq.progress import track
 from mpq.record.hypotheses import read_hypotheses
 from mpq.record.result import Units
@@ -122,11 +122,12 @@ def _compared(
     references = {utterance.id: reading.scored(utterance.text) for utterance in utterances}
     speakers = {utterance.id: utterance.speaker for utterance in utterances}
     errors, words, kinds = word_errors_and_kinds(references, after)
+    run_errors, _, run_kinds = word_errors_and_kinds(references, before)
     return SetResult(
         name=name,
-        run=word_errors(references, before).wer,
-        file=word_errors(references, after).wer,
-        run_loops=word_errors_and_kinds(references, before)[2]["loops"],
+        run=total_words(run_errors, words).wer,
+        file=total_words(errors, words).wer,
+        run_loops=run_kinds["loops"],
         file_loops=kinds["loops"],
         changed=sum(after[key] != before[key] for key in after),
         utterances=len(after),

@@ -48,6 +48,11 @@ class Place:
         """The tensor before our quantizer but after any other parametrization."""
         return self.value if self.parametrizations is None or self.quantizer is None else self.parametrizations.original
 
+    def add_quantizer(self, quantizer: WeightQuantizer) -> None:
+        """Let the module compute with what `quantizer` makes of the tensor."""
+        # unsafe=True only skips a trial call, which would fail for a mixture without lambdas.
+        parametrize.register_parametrization(self.module, self.tensor_name, quantizer, unsafe=True)
+
     def remove_quantizer(self) -> None:
         """Remove the quantizer and put back the parameter object that it was attached to."""
         self._own_class()
@@ -87,3 +92,8 @@ def tensor_places(model: nn.Module) -> Iterator[list[Place]]:
             key = place.parametrizations if place.quantizer is None else place.weight
             shared.setdefault(id(key), []).append(place)
     yield from shared.values()
+
+
+def first_places(model: nn.Module) -> dict[str, Place]:
+    """Return the first place of every parameter, by the parameter's name."""
+    return {group[0].name: group[0] for group in tensor_places(model)}

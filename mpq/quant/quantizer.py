@@ -37,7 +37,7 @@ class QuantizerSettings:
 
 
 LSQ = QuantizerSettings()  # `conf/quantizer/lsq.yaml`
-FLOAT = 32  # bits of a weight that is not quantized
+FLOAT_BITS = 32  # bits of a weight that is not quantized
 
 
 class WeightQuantizer(nn.Module):
@@ -45,7 +45,7 @@ class WeightQuantizer(nn.Module):
 
     With several candidates it returns the mixture weighted by `lambdas`, which the precision search sets at each step,
     until `freeze` chooses one of them. Frozen, or with one candidate, it is plain LSQ. `now` overrides both for the
-    forward passes that follow: another candidate (bits), or `FLOAT` for the weight as it is.
+    forward passes that follow: another candidate (bits), or `FLOAT_BITS` for the weight as it is.
 
     `log_scales` `[C, 1 or out, 1, ...]` are the logarithms of the scales, one row per candidate. In the log domain an
     Adam step of 1e-3 changes a scale by 0.1 percent whatever its size (scales at 2 and 8 bits differ by a factor of
@@ -139,7 +139,7 @@ class WeightQuantizer(nn.Module):
             RuntimeError: there are several candidates and neither `lambdas` nor a frozen precision.
         """
         bits = self.bits if self.now is None else self.now
-        if bits == FLOAT:
+        if bits == FLOAT_BITS:
             return weight
         if bits is not None:
             return fake_quantize(weight, self.scale(bits), self.grid(bits))

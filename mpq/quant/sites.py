@@ -10,10 +10,9 @@ from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from mpq.errors import UserError
-from mpq.quant.places import Place, tensor_places
+from mpq.quant.places import Place, first_places, tensor_places
 from mpq.quant.quantizer import LSQ, QuantizerSettings, WeightQuantizer
 
 SEARCHED = "*encoder.layers.*"
@@ -109,8 +108,7 @@ def attach(
         raise UserError("there is nothing to quantize: the list of sites is empty.")
     for name, quantizer in quantizers.items():
         for place in places[name]:
-            # unsafe=True only skips a trial call, which would fail for a mixture without lambdas.
-            parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
+            place.add_quantizer(quantizer)
     return quantizers
 
 
@@ -132,8 +130,7 @@ def detach(model: nn.Module) -> None:
 
 def quantizers_of(model: nn.Module) -> dict[str, WeightQuantizer]:
     """Return the attached quantizers by site name; none for a plain model."""
-    first = (places[0] for places in tensor_places(model))
-    return {place.name: place.quantizer for place in first if place.quantizer is not None}
+    return {name: place.quantizer for name, place in first_places(model).items() if place.quantizer is not None}
 
 
 def fold_weight_norm(model: nn.Module) -> None:

@@ -93,11 +93,11 @@ class PenaltySearch(PrecisionSearch):
 
     def frozen(self, step: int, total: int) -> bool:
         """Return whether the search's share of the updates is over."""
-        return step >= max(1, round(self._freeze_at * total))
+        return step >= self._search_steps(total)
 
     def start_step(self, step: int, total: int) -> Tensor | None:
         """Return the lambdas [U, C], or None once frozen; (seed, step) seeds the noise, the same in every process."""
-        progress = min(1.0, step / max(1, round(self._freeze_at * total) - 1))
+        progress = min(1.0, step / max(1, self._search_steps(total) - 1))
         temperature = self._last + 0.5 * (self._first - self._last) * (1 + cos(pi * progress))
         self.temperature.fill_(temperature)
         self._lambdas = None
@@ -132,6 +132,9 @@ class PenaltySearch(PrecisionSearch):
     def probabilities(self) -> Tensor:
         """Return the softmax without noise, at the temperature of the last step started."""
         return torch.softmax(self.logits / self.temperature, dim=-1).to(self.logits)
+
+    def _search_steps(self, total: int) -> int:
+        return max(1, round(self._freeze_at * total))
 
     def _average(self, chosen: Tensor) -> Tensor:
         """Return the average bits per weight of rows [U, C] that sum to one."""

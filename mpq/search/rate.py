@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from mpq.errors import UserError
 from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
 from mpq.quant.fake_quantize import gradient_scale
-from mpq.quant.places import tensor_places
+from mpq.quant.places import first_places
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.steps import narrowest
 from mpq.search.base import PrecisionSearch
 from mpq.search.rules import check_rate, check_rate_target
 
@@ -112,7 +113,7 @@ class RateSearch(PrecisionSearch):
 
     def take(self, model: nn.Module) -> None:
         """Take the quantizers attached to the searched sites of `model`, with their weights, and meet the budget."""
-        places = {group[0].name: group[0] for group in tensor_places(model)}
+        places = first_places(model)
         total = sum(site.numel for site in self.sites)
         for site in self.sites:
             place = places[site.name]
@@ -169,9 +170,7 @@ class RateSearch(PrecisionSearch):
         """Meet the budget for the last time, and give each site the fewest bits that hold its codes."""
         self.hold()
         for site in self._sites:
-            codes = site.counts().nonzero() + GRID.low
-            largest = max(int(codes.max()), -1 - int(codes.min()))
-            site.quantizer.narrow(max(2, largest.bit_length() + 1))
+            site.quantizer.narrow(narrowest(site.counts().nonzero() + GRID.low))
 
 
 def _rate_gradient(site: _Steps) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mpq.checkpoint.coding import stored_bytes
 from mpq.quant.fake_quantize import quantize
-from mpq.quant.places import Place, tensor_places
+from mpq.quant.places import Place, first_places
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.search.base import PrecisionSearch
 
@@ -27,7 +27,7 @@ def coded_costs(model: nn.Module, search: PrecisionSearch, quantizers: Mapping[s
 
     `model`: with or without the `quantizers` attached; they have a scale for each candidate.
     """
-    places = {group[0].name: group[0] for group in tensor_places(model)}
+    places = first_places(model)
     candidates = search.site_candidates()
     rows = []
     for site in search.sites:
@@ -48,8 +48,8 @@ def keep_to(model: nn.Module, search: PrecisionSearch) -> float:
 
     The quantizers are attached to `model`, and their precisions decided.
     """
-    names = {site.name for site in search.sites}
-    places = [group[0] for group in tensor_places(model) if group[0].name in names]
+    found = first_places(model)
+    places = [found[site.name] for site in search.sites]
     capacity = search.target * float(search.sizes.sum()) / 8
     before = {place.name: _quantizer(place).log_scales.clone() for place in places}
 

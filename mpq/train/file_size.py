@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from mpq.checkpoint.coding import stored_bytes
 from mpq.checkpoint.format import Coding
@@ -64,7 +63,7 @@ def fit_to_size(
     for name, one in planned.items():
         quantizer = step_quantizer(places[name][0].weight, one.log_step, one.bits)
         for place in places[name]:
-            parametrize.register_parametrization(place.module, place.tensor_name, quantizer, unsafe=True)
+            place.add_quantizer(quantizer)
     if gptq is not None:
         gptq.calibrate(calibration, Fitting({name: one.taken for name, one in planned.items()}, cost))
     for name in planned:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mpq.quant.quantizer import FLOAT, WeightQuantizer
+from mpq.quant.quantizer import FLOAT_BITS, WeightQuantizer
 from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
@@ -43,11 +43,11 @@ class Precisions:
     def use(self, network: Assignment | int | None) -> None:
         """Run the next forward passes at other precisions of the searched sites, until this is called with None.
 
-        `network`: an assignment, bits for all of them, or `FLOAT` for a model without any quantizer.
+        `network`: an assignment, bits for all of them, or `FLOAT_BITS` for a model without any quantizer.
         """
         for quantizer in self._all:
-            quantizer.now = FLOAT if network == FLOAT else None
-        if network is not None and network != FLOAT:
+            quantizer.now = FLOAT_BITS if network == FLOAT_BITS else None
+        if network is not None and network != FLOAT_BITS:
             for name, quantizer in self._searched.items():
                 quantizer.now = network if isinstance(network, int) else network[name]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mpq.data.dataset import Batch
 from mpq.models.speech import SpeechModel
-from mpq.quant.quantizer import FLOAT
+from mpq.quant.quantizer import FLOAT_BITS
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.search.budget import log_solve
@@ -74,7 +74,7 @@ class SharedUpdate:
                 targets = self._loss.targets(batch, outputs.shape[1])
             loss, parts = self._loss.of(self._student, batch, outputs, targets, share)
             backward(loss)
-            if network == FLOAT:
+            if network == FLOAT_BITS:
                 targets = outputs.detach()
             told |= {f"{name}/{part}": value for part, value in parts.items()}
         self._precisions.use(None)
@@ -85,7 +85,7 @@ class SharedUpdate:
         search, names = self._precisions.search, self._settings.networks
         rng = np.random.default_rng([search.seed, step, 1])  # the search's own noise has the seed without the 1
         if self._settings.full_precision == TRAINED:
-            yield f"{FLOAT}bit", FLOAT
+            yield f"{FLOAT_BITS}bit", FLOAT_BITS
         count = len(names) if self._settings.each_update is None else self._settings.each_update
         for number in sorted(rng.choice(len(names), count, replace=False)):
             bits = names[number]

@@ -11,7 +11,7 @@ from mpq.models.speech import SpeechModel
 from mpq.progress import track
 from mpq.quant import compiled
 from mpq.quant.calibration import Calibration, draw_batches
-from mpq.quant.places import tensor_places
+from mpq.quant.places import first_places
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.record.ledger import begun
@@ -145,8 +145,8 @@ def _fitting(student: SpeechModel, stage: StageSettings, precisions: Precisions 
     """Return what keeps GPTQ within a budget of coded bits; None where the budget is in bits."""
     if precisions is None or stage.budget != CODED:
         return None
-    names = {site.name for site in precisions.search.sites}
-    places = [group[0] for group in tensor_places(student.model) if group[0].name in names]
+    found = first_places(student.model)
+    places = [found[site.name] for site in precisions.search.sites]
     planned = {p.name: coded_bytes(p.weight, q, bits) for p in places if (q := p.quantizer) and (bits := q.bits)}
     return Fitting(planned, lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits))
 

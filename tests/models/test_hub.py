@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpq.checkpoint.size import FLOAT_BITS
 from mpq.models.hub import stated_licence
+from mpq.quant.quantizer import FLOAT_BITS
 from mpq.record.result import Bits, Size
 from mpq.report.card import card_without_errors
 

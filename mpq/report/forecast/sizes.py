@@ -8,10 +8,11 @@ import torch
 
 from mpq import conf
 from mpq.checkpoint.prediction import float_file_bytes, packed_file_bytes
-from mpq.checkpoint.size import FLOAT_BITS, searched_average, size_of
+from mpq.checkpoint.size import searched_average, size_of
 from mpq.checkpoint.tensors import count_parameters
 from mpq.models.loading import from_scratch
 from mpq.quant.activations import BITS as ACTIVATION_BITS
+from mpq.quant.quantizer import FLOAT_BITS
 from mpq.quant.sites import Site, find_sites, fold_weight_norm
 from mpq.record.result import Bits
 from mpq.record.shapes import Shapes
