@@ -12,7 +12,7 @@ from mpq.errors import UserError
 from mpq.models import loading
 from mpq.models.divergence import kl_divergence
 from mpq.models.seq2seq import Seq2SeqModel
-from mpq.quant.quantizer import FLOAT
+from mpq.quant.quantizer import FLOAT_BITS
 from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.search.assignment import average_bits
 from mpq.search.gumbel import GumbelSearch
@@ -68,7 +68,7 @@ def test_the_gradient_of_an_update_is_the_sum_over_its_networks(monkeypatch, mak
         parameter.grad = None
     update = SharedUpdate(shared, precisions, student, loss)
     targets, told = update.add(batch, share, 5, lambda value: value.backward())
-    assert networks == ([FLOAT] if full_precision == "trained" else []) + [2, 8, networks[-2], None]
+    assert networks == ([FLOAT_BITS] if full_precision == "trained" else []) + [2, 8, networks[-2], None]
     assert {key.partition("/")[0] for key in told} == {"2bit", "8bit", "random"} | (
         {"32bit"} if full_precision == "trained" else set()
     )
@@ -80,12 +80,12 @@ def test_the_gradient_of_an_update_is_the_sum_over_its_networks(monkeypatch, mak
         for name, quantizer in Precisions(precisions.search, quantizers_of(other.model)).__dict__["_searched"].items():
             bits = network if isinstance(network, int) else network[name]
             quantizer.lambdas = torch.tensor([float(bits == b) for b in CANDIDATES]).double()
-        if network == FLOAT:
-            use(Precisions(precisions.search, quantizers_of(other.model)), FLOAT)
+        if network == FLOAT_BITS:
+            use(Precisions(precisions.search, quantizers_of(other.model)), FLOAT_BITS)
         outputs = other.logits(batch.inputs, batch.lengths, batch.labels)
         positions = other.positions(batch.lengths, batch.label_counts)
         value = 0.7 * share.loss_units * other.loss(outputs, positions, batch.labels)
-        if network == FLOAT:
+        if network == FLOAT_BITS:
             reference = outputs.detach()
         else:
             value = value + 1.3 * share.positions * kl_divergence(outputs, reference, positions, 2.0)
