@@ -58,7 +58,7 @@ def check(cfg):
 def test_a_row_composes_and_its_file_is_named_as_the_run_is(row):
     settled = check(composed(f"+exp={row}"))
     assert settled.exp == row
-    assert settled.root == "experiments"
+    assert settled.root == ("checkpoints" if settings.random_weights(settled) else "experiments")
     opening = (CONF / "exp" / f"{row}.yaml").read_text()
     assert opening.startswith("# @package _global_\n#") and f"+exp={row}" in opening
 
@@ -138,7 +138,7 @@ def test_the_baseline_is_the_full_precision_row_itself():
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():
     path = "no/such/tiny_wav2vec2_fp32/seed0/model"
-    with pytest.raises(UserError, match="does not exist yet: train it from random weights with") as told:
+    with pytest.raises(UserError, match="does not exist yet: train it with") as told:
         check_available(path)
     (command,) = re.findall("`python scripts/run.py (.*)`", str(told.value))
     made = check(composed(*command.split()))
@@ -146,6 +146,8 @@ def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that
     assert made.trainer.updates > 5000  # those of training from scratch
     with pytest.raises(UserError, match="recipe=from_scratch seed=3 root=a/b`"):
         check_available("a/b/tiny_hubert_fp32/seed3/model")
+    with pytest.raises(UserError, match=r"with `python scripts/run.py \+exp=hubert_large_100h_fp32`"):
+        check_available("checkpoints/hubert_large_100h_fp32/seed0/model")
     for name in ("hubert_large", "whisper_tiny_en"):  # nobody trains these here
         with pytest.raises(UserError, match="there is no folder a"):
             check_available(f"a/{name}_fp32/seed0/model")

@@ -19,7 +19,7 @@ def check_available(path: str) -> None:
     if folder := local_folder(path):
         _check_folder(path, folder)
     elif command := _training_command(path):
-        raise UserError(f"model.path={path} does not exist yet: train it from random weights with `{command}`")
+        raise UserError(f"model.path={path} does not exist yet: train it with `{command}`")
     elif _looks_like_path(path):
         raise UserError(f"there is no folder {path}: name one that save_pretrained wrote, or a model on the Hub")
     else:
@@ -121,6 +121,8 @@ def _training_command(path: str) -> str | None:
         return None
     root, name, seed = found.groups()
     model = conf.model(name)
+    if model.get("path") == path.rstrip("/"):  # a named row makes it
+        return script("run", f"+exp={name}_fp32")
     if "architecture" not in model or model["scale"] in ("real", "paper"):  # those come from the Hub
         return None
     words = [f"model={name}", "recipe=from_scratch", *([f"seed={seed}"] if seed != "0" else [])]
