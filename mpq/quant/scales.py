@@ -80,17 +80,20 @@ def _least_squares_scale(rows: Tensor, grid: Grid) -> Tensor:
 
 def _best_of(values: Tensor, counts: Tensor | None, low: Tensor, high: Tensor, trials: int, grid: Grid) -> Tensor:
     """Return the scale `[R, 1]` with the least error among `trials` from `low` to `high` in geometric steps."""
-    best, least, levels = low, torch.full_like(low, torch.inf), torch.empty_like(values)
-    for position in torch.linspace(0, 1, trials).tolist():
-        scale = low * (high / low) ** position
+    best, least = low, torch.full_like(low, torch.inf)
+    together = min(max(1, _CHUNK // values.numel()), trials)  # for a small weight, calls take longer than the numbers
+    buffer = values.new_empty(together, *values.shape)
+    for positions in torch.linspace(0, 1, trials, device=low.device).reshape(-1, 1, 1).split(together):
+        scales = low * (high / low) ** positions  # [together, R, 1]
         # Like quantize and dequantize, but in place, without integers and without adding zeros: half the time.
-        torch.div(values, scale, out=levels)
+        levels = torch.div(values, scales, out=buffer[: len(positions)])
         levels = levels.sub_(grid.offset) if grid.offset else levels
         levels.round_().clamp_(grid.low, grid.high)
         levels = levels.add_(grid.offset) if grid.offset else levels
-        error = levels.mul_(scale).sub_(values).square_()
-        error = (error if counts is None else error.mul_(counts)).sum(dim=1, keepdim=True)
-        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+        errors = levels.mul_(scales).sub_(values).square_()
+        errors = (errors if counts is None else errors.mul_(counts)).sum(dim=2, keepdim=True)
+        error, number = errors.min(dim=0, keepdim=True)
+        best, least = torch.where(error[0] < least, scales.gather(0, number)[0], best), torch.minimum(error[0], least)
     return best
 
 
