@@ -77,7 +77,7 @@ def record(exp: str, recipe: str, bits: float, *, change: int | None = None, see
 
 
 def coded(result: Result, megabytes: float, asked: float | None = None) -> Result:
-    """The same run with a coded file of so many megabytes; `asked`: for a file of which size it was made, if for one."""
+    """The same run with a coded file of so many megabytes; `asked`: the size that it was made for, if for one."""
     float_bytes = result.size.file_ratio * result.size.file_bytes
     file_bytes = round(1e6 * megabytes)
     size = replace(

@@ -36,10 +36,10 @@ def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shape
     fold_weight_norm(network)
     sites = find_sites(network, config["searched"])
     for row in {row.exp: row for row in planned(table, model)}.values():
-        if row.packed_bits is None and is_compressed(row.recipe):
-            continue
         if not is_compressed(row.recipe):
             bits, on_disk, activations = dict.fromkeys((site.name for site in sites), FLOAT_BITS), whole, FLOAT_BITS
+        elif row.packed_bits is None:
+            continue
         else:
             dynamic = "a8_dynamic" in row.exp
             bits = _assignment(row.recipe, row.packed_bits, sites, quantizer["fixed_bits"])
