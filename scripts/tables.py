@@ -16,7 +16,7 @@ class Options:
     table: str = option(
         "all", "a file of conf/table, without .yaml: compression, significance, time, all (these three), records (runs)"
     )
-    scale: str = option("tiny", "real, tiny or paper: the scale whose models the three tables show")
+    scale: str = option("tiny", "real, tiny or paper: the scale whose models the tables of systems show")
     root: str = option("experiments", "a folder of records, <root>/<name>/seed<k>/result.json")
     format: str = option("terminal", "terminal, markdown, latex (booktabs) or csv")
 

@@ -73,9 +73,11 @@ def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
         assert len({(one.exp, one.seed) for one in rows}) == len(rows)
         for one in rows:
             if one.seed == 0:
-                assert names.setdefault(tuple(one.words), one.exp) == one.exp
-    for row_words, exp in names.items():  # each once, since composing takes a fifth of a second
-        assert composed(*row_words).exp == exp
+                assert names.setdefault(one.shared_words, {}).setdefault(tuple(one.own_words), one.exp) == one.exp
+    for shared, named in names.items():  # each once, since composing takes a fifth of a second
+        cfg = composed(*shared)
+        for own, exp in named.items():
+            assert OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(own))).exp == exp
 
 
 def test_a_scale_may_have_its_own_rows(tmp_path, monkeypatch):

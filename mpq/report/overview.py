@@ -67,7 +67,7 @@ def replace_block(text: str, name: str, content: str, path: Path) -> str:
 
 
 def _claims(scale: str, root: Path) -> str:
-    """The three tables of `scale`, reduced to the claims; a sentence that they share appears only once."""
+    """The tables of `scale`, reduced to the claims; a sentence that they share appears only once."""
     said: set[str] = set()
     sheets = []
     for sheet in build_sheets("all", conf.folder("table"), root, scale, claims=True):

@@ -76,6 +76,21 @@ def record(exp: str, recipe: str, bits: float, *, change: int | None = None, see
     )
 
 
+def coded(result: Result, megabytes: float, asked: float | None = None) -> Result:
+    """The same run with a coded file of so many megabytes; `asked`: the size that it was made for, if for one."""
+    float_bytes = result.size.file_ratio * result.size.file_bytes
+    file_bytes = round(1e6 * megabytes)
+    size = replace(
+        result.size,
+        file_bytes=file_bytes,
+        file_ratio=float_bytes / file_bytes,
+        packed_bytes=result.size.file_bytes,
+        target_megabytes=asked,
+    )
+    bits = replace(result.bits, target=None if asked else result.bits.target, coded=2.5, zeros=0.25)
+    return replace(result, size=size, bits=bits)
+
+
 def with_characters(result: Result) -> Result:
     """The same run with character errors: half as many a cent as word errors, and half the change."""
     wer = {

@@ -6,7 +6,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from example_records import record, write_record
+from example_records import coded, record, write_record
 
 from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.result import Result, StageTime, Time
@@ -42,14 +42,16 @@ def _write(root: Path, row: Row, layers: int) -> Result:
         result = record(row.exp, row.recipe, 32)
         _write_texts(root, place, result)
     else:
-        change = round(150 / row.bits - 30 + 40 * chance.random())
+        bits = row.bits or 20 * row.megabytes
+        change = round(150 / bits - 30 + 40 * chance.random())
         change = change if row.recipe != "fine_tuned" else round(-20 * chance.random())
-        result = record(row.exp, row.recipe, row.bits, change=change, seed=row.seed)
+        result = record(row.exp, row.recipe, bits, change=change, seed=row.seed)
+        result = coded(result, row.megabytes, row.megabytes) if row.megabytes else result
         stages = _COST.get(row.recipe, (("round", 4.0),))
         times = tuple(_stage(name, seconds * (0.9 + 0.2 * chance.random())) for name, seconds in stages)
         total = sum(stage.seconds for stage in times)
         result = replace(result, time=Time(total, total, times))
-        if row.recipe != "fine_tuned":
+        if row.recipe != "fine_tuned" and row.bits:
             _write_precisions(place, row, layers, chance)
     write_record(result, root)
     return result

@@ -15,6 +15,7 @@ from mpq.record.shapes import FILE, Shapes, read_shapes, write_shapes
 from mpq.report.tables import lossless, system_columns, time_factors
 from mpq.report.tables.column import Spread, over_seeds
 from mpq.report.tables.columns import only
+from mpq.report.tables.planned import target_text
 from mpq.report.tables.system import System, compared, load_systems, models_of, sets_of
 
 
@@ -34,7 +35,8 @@ def plain() -> System:
 def system(*runs: Result, seeds: int | None = None) -> System:
     first = runs[0]
     planned = range(seeds or len(runs))
-    return System(first.exp, "m", first.recipe, first.bits.target, tuple(planned), runs=runs)
+    target = target_text(first.bits.target, first.size.target_megabytes)
+    return System(first.exp, "m", first.recipe, first.bits.target, tuple(planned), runs=runs, target=target)
 
 
 def test_a_system_has_the_verdict_of_the_pooled_change():

@@ -14,6 +14,7 @@ from mpq.record.search import read_search
 from mpq.report.figures import bit_map, searches, time_bars, updates, wer_size
 from mpq.report.figures.style import save
 from mpq.report.tables import paper
+from mpq.report.tables.lossless import CODED, with_coded_files
 from mpq.report.tables.system import PLAIN, System, load_systems, models_of
 from mpq.report.tables.updates import TABLE, is_curve
 from mpq.search.assignment import from_json
@@ -33,7 +34,7 @@ class Picture:
 
 
 def pictures(scale: str, root: Path | str, table: str = "compression") -> list[Picture]:
-    """The pictures of the systems that `table` plans for the models of `scale`, and the curves over updates.
+    """The pictures of the systems that `table` plans for the models of `scale`, of coded files, and of updates.
 
     What has no record is left out.
 
@@ -44,6 +45,8 @@ def pictures(scale: str, root: Path | str, table: str = "compression") -> list[P
         systems = load_systems(table, model, root)
         if any(system.runs for system in systems):
             found += _of_model(model, systems, Path(root))
+        if coded := with_coded_files(load_systems(CODED, model, root)):
+            found.append(_of_coded(model, coded))
         if is_curve(curve := load_systems(TABLE, model, root)):
             found.append(_of_updates(model, curve))
     return found
@@ -85,6 +88,12 @@ def _of_model(model: str, systems: Sequence[System], root: Path) -> Iterator[Pic
         yield Picture(f"{model}_time", f"{model}: compression time by stage", lambda: time_bars.draw(systems))
 
 
+def _of_coded(model: str, systems: Sequence[System]) -> Picture:
+    shows = f"{model}: word error rate against {wer_size.shown_size('coded')}"
+    intervals = _intervals(systems)["wer"]
+    return Picture(f"{model}_wer_coded", shows, lambda: wer_size.draw(systems, intervals, measure="coded"))
+
+
 def _of_updates(model: str, systems: Sequence[System]) -> Picture:
     shows = f"{model}: word error rate against updates"
     return Picture(f"{model}_{TABLE}", shows, lambda: updates.draw(systems), headline=False)
@@ -104,9 +113,12 @@ def _intervals(systems: Sequence[System]) -> dict[Rate, dict[str, tuple[float, f
 
 
 def _assignments(systems: Sequence[System], root: Path) -> dict[str, dict[int, dict[str, int]]]:
-    """Label -> seed -> bits of each weight, for the systems with mixed precisions in at least one seed."""
+    """Label -> seed -> bits of each weight, for the systems with mixed precisions in at least one seed.
+
+    Not for those that are made for a size or coded bits: their codes have as many bits as their steps need.
+    """
     found = {}
-    for system in systems:
+    for system in (system for system in systems if system.bits is not None):
         files = {run.seed: RunFolder.of(root, run).bits for run in system.runs}
         seeds = {seed: from_json(path) for seed, path in files.items() if path.is_file()}
         if any(map(bit_map.is_mixed, seeds.values())):

@@ -16,13 +16,15 @@ from mpq.quant.quantizer import FLOAT_BITS
 from mpq.quant.sites import Site, find_sites, fold_weight_norm
 from mpq.record.result import Bits
 from mpq.record.shapes import Shapes
-from mpq.report.tables.planned import Row, planned
+from mpq.report.tables.planned import planned
 from mpq.report.tables.recipes import is_compressed
 from mpq.search.allocate import allocate
 
 
 def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shapes]]:
     """Yield run name and size of every system that `table` plans for `model` (a name of `conf/model/`).
+
+    What is made for coded bits or a size is left out: it depends on the weights, not on their shapes alone.
 
     A mixed system is assumed to meet its target with the candidates of its recipe's search; how the bits are spread
     over the sites does not change the size. Activations are float or dynamic, neither of which stores a tensor.
@@ -36,21 +38,24 @@ def predict(model: str, table: str = "compression") -> Iterator[tuple[str, Shape
     for row in {row.exp: row for row in planned(table, model)}.values():
         if not is_compressed(row.recipe):
             bits, on_disk, activations = dict.fromkeys((site.name for site in sites), FLOAT_BITS), whole, FLOAT_BITS
+        elif row.packed_bits is None:
+            continue
         else:
-            bits, dynamic = _assignment(row, sites, quantizer["fixed_bits"]), "a8_dynamic" in row.exp
+            dynamic = "a8_dynamic" in row.exp
+            bits = _assignment(row.recipe, row.packed_bits, sites, quantizer["fixed_bits"])
             on_disk = packed_file_bytes(network, sites, bits, quantizer["granularity"] == "per_channel", dynamic)
             activations = ACTIVATION_BITS if dynamic else FLOAT_BITS
-        target = float(row.bits) if is_compressed(row.recipe) else None
+        target = None if row.packed_bits is None else float(row.packed_bits)
         average = searched_average(sites, bits) or 0.0
         yield row.exp, Shapes(Bits(target, average, float(activations)), size_of(parameters, sites, bits, on_disk))
 
 
-def _assignment(row: Row, sites: Sequence[Site], fixed: int) -> dict[str, int]:
+def _assignment(recipe: str, average: float, sites: Sequence[Site], fixed: int) -> dict[str, int]:
     """Bits of every site: one precision if the recipe searches none, else a mix that spends the whole budget."""
     searched = [site for site in sites if site.searched]
-    candidates = _candidates(row.recipe) or [int(row.bits)]
+    candidates = _candidates(recipe) or [int(average)]
     sizes = np.array([site.numel for site in searched])
-    chosen = allocate(np.zeros((len(searched), len(candidates))), sizes, candidates, row.bits)
+    chosen = allocate(np.zeros((len(searched), len(candidates))), sizes, candidates, average)
     return {site.name: fixed for site in sites} | {
         site.name: int(bits) for site, bits in zip(searched, chosen, strict=True)
     }

@@ -19,6 +19,7 @@ from mpq.report.tables.captions import unit_lines
 from mpq.report.tables.column import Column
 from mpq.report.tables.columns import find, only
 from mpq.report.tables.parts import Block, Part, with_values
+from mpq.report.tables.planned import target_text
 from mpq.report.tables.system import System
 from mpq.search.assignment import from_json
 
@@ -93,7 +94,9 @@ def _errors(result: Result) -> Block:
 def _pictures(result: Result, bits: Mapping[str, int], stages: Sequence[StageSearch]) -> dict[str, Picture]:
     from mpq.report.figures import bit_map, searches, time_bars  # here: matplotlib takes a second
 
-    system = System(result.exp, result.model, result.recipe, result.bits.target, (result.seed,), runs=(result,))
+    target = target_text(result.bits.target, result.size.target_megabytes)
+    made = (result.exp, result.model, result.recipe, result.bits.target, (result.seed,))
+    system = System(*made, runs=(result,), target=target)
     found = {}
     if bit_map.is_mixed(bits):
         listed = ", ".join(f"{count} of {value} bits" for value, count in sorted(Counter(bits.values()).items()))

@@ -1,4 +1,4 @@
-"""The page of a folder of records: the three tables, figures, and links to the pages of the runs."""
+"""The page of a folder of records: the tables of one scale, figures, and links to the pages of the runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -47,6 +47,16 @@ def _per_set(systems: Sequence[System]) -> list[System]:
     return rows
 
 
+def _missing(systems: Sequence[System]) -> list[System]:
+    return [system for system in systems if len(system.runs) < len(system.seeds)]
+
+
+def _coded_missing(systems: Sequence[System]) -> list[System]:
+    """What is missing of the systems made for a size or coded bits; nothing where no system has a coded file."""
+    made = [system for system in systems if system.is_compressed and system.bits is None]
+    return _missing(made) if lossless.with_coded_files(systems) else []
+
+
 KINDS = {
     "runs": Kind(columns, list, only),
     "judged": Kind(columns, lambda runs: [run for run in runs if run.significance]),
@@ -54,9 +64,13 @@ KINDS = {
     "systems": Kind(system_columns, list, System.only),
     "compared": Kind(system_columns, _compared),
     "compared_per_set": Kind(system_columns, _per_set, grouped=True, folded=True),
-    "missing": Kind(system_columns, lambda systems: [s for s in systems if len(s.runs) < len(s.seeds)], folded=True),
+    "missing": Kind(system_columns, _missing, folded=True),
     "methods": Kind(lossless, lossless.methods),
     "lossless_factors": Kind(lossless, lossless.factors),
+    "coded": Kind(system_columns, lossless.with_coded_files, System.only),
+    "coded_missing": Kind(system_columns, _coded_missing, folded=True),
+    "coded_methods": Kind(lossless, lossless.coded_methods),
+    "coded_factors": Kind(lossless, lossless.coded_factors),
     "time_factors": Kind(time_factors, time_factors.time_factors),
 }
 

@@ -4,6 +4,7 @@ Tables compare systems rather than runs, because a run's word error rate varies 
 a statement about a system must use all of its seeds and show how many there are.
 """
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,8 @@ class Test:
 class System:
     """One row: the plan, its existing records, and those of the two baselines.
 
-    `bits` is the requested average (None: 32 bits), `command` runs what is missing, and `shapes` gives the size of a
+    `bits` is the requested average of the bits in which codes are packed (None: 32 bits, or made for coded bits or for
+    a size), `target` what was requested, as text; `command` runs what is missing, and `shapes` gives the size of a
     model that was not run. `plain` and `tuned` are the records of the 32-bit model as it is, and trained further like
     the other systems; a baseline has none of itself.
     """
@@ -60,12 +62,20 @@ class System:
     shapes: Shapes | None = None
     plain: tuple[Result, ...] = ()
     tuned: tuple[Result, ...] = ()
+    target: str = ""
 
     @property
     def label(self) -> str:
-        """The name of the row: the recipe, its bits per weight, and 8-bit activations if any."""
-        bits = [] if self.bits is None else [f"{self.bits:g} bit{'s' if self.bits != 1 else ''}"]
-        return ", ".join([recipes.label(self.recipe), *bits, *([f"A8 {self.activations}"] if self.activations else [])])
+        """The name of the row: the recipe, its bits per weight or its size, and 8-bit activations if any."""
+        activations = f"A8 {self.activations}" if self.activations else ""
+        return ", ".join(word for word in (recipes.label(self.recipe), self.target, activations) if word)
+
+    @property
+    def coded_ratio(self) -> float | None:
+        """The compression ratio of its coded files, a mean over the seeds; None unless the file of each is coded."""
+        ratios = [run.size.coded_ratio for run in self.runs]
+        known = [ratio for ratio in ratios if ratio is not None]
+        return statistics.fmean(known) if known and len(known) == len(ratios) else None
 
     @property
     def activations(self) -> str:
@@ -149,6 +159,8 @@ def sets_of(model: str) -> list[str]:
 def load_systems(table: str, model: str, root: Path | str) -> list[System]:
     """Every system that `table` plans for `model`, with its records below `root`, most bits first in each recipe.
 
+    Those that are made for a size or for coded bits keep the order of the table, after the others of their recipe.
+
     Records are read only from the folders of their runs, `<root>/<exp>/seed<k>/`; records in other folders below
     `root` are ignored.
 
@@ -160,7 +172,7 @@ def load_systems(table: str, model: str, root: Path | str) -> list[System]:
         grouped.setdefault(row.exp, []).append(row)
     systems = [_system(model, rows, root, shapes.get(exp)) for exp, rows in grouped.items()]
     order = list(dict.fromkeys((system.activations, system.recipe) for system in systems))
-    return compared(sorted(systems, key=lambda s: (order.index((s.activations, s.recipe)), -(s.bits or 32))))
+    return compared(sorted(systems, key=lambda s: (order.index((s.activations, s.recipe)), -(s.bits or 0))))
 
 
 def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None) -> System:
@@ -171,11 +183,12 @@ def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None
         exp=first.exp,
         model=model,
         recipe=first.recorded_as,
-        bits=first.bits if recipes.is_compressed(first.recipe) else None,
+        bits=first.packed_bits,
         seeds=tuple(row.seed for row in rows),
         command=_command(missing),
         runs=runs,
         shapes=shapes,
+        target=first.target,
     )
 
 

@@ -110,6 +110,9 @@ tuned_verdict = Column(
 )
 alone = Column("MAPSSWE alone", _alone, "tests of one seed on one set that find an increase at 0.05")
 change = Column("Change", _verdict(lambda v: v.change.estimate), "WER minus that of 32 bits, points", "lower", _signed)
+change_interval = Column(
+    "95 % interval", _verdict(lambda v: v.change.interval), "of that change", format=columns.bounds
+)
 tuned_change = Column(
     "Change, fine-tuned", _verdict(lambda v: v.change.estimate, "tuned"), "WER minus that of 32 bits, fine-tuned",
     "lower", _signed,

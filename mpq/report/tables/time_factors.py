@@ -27,6 +27,7 @@ def time_factors(systems: Sequence[System]) -> list[TimeFactor]:
         for two in systems
         for one in systems
         if (two.method, one.method) == (TWO_STAGE, ONE_STAGE)
+        and two.bits is not None
         and (two.bits, two.activations) == (one.bits, one.activations)
     ]
 
