@@ -80,18 +80,22 @@ def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
             assert OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(own))).exp == exp
 
 
-def test_a_scale_may_have_its_own_rows(tmp_path, monkeypatch):
-    """A table that borrows rows borrows these; other scales keep the rows for all."""
+def test_a_scale_or_a_model_may_have_its_own_rows(tmp_path, monkeypatch):
+    """A table that borrows rows borrows these; other scales keep the rows for all, and a model's come before its scale's."""
     shutil.copytree(conf.CONF, tmp_path / "conf")
     path = tmp_path / "conf" / "table" / "compression.yaml"
     content = yaml.safe_load(path.read_text())
-    content["systems_at"] = {"tiny": [{"recipe": "uniform", "bits": [5, 3], "seeds": [4]}]}
+    content["systems_at"] = {
+        "tiny": [{"recipe": "uniform", "bits": [5, 3], "seeds": [4]}],
+        MODEL: [{"recipe": "uniform", "bits": [7], "seeds": [2]}],
+    }
     path.write_text(yaml.safe_dump(content))
     others = planned("compression", "hubert_large")
     monkeypatch.setattr(conf, "CONF", tmp_path / "conf")
     for table in ("compression", "significance"):
         rows = planned(table, "tiny_hubert")
         assert [(one.exp, one.seed) for one in rows] == [(f"tiny_hubert_uniform_{bits}bit", 4) for bits in (5, 3)]
+        assert [(one.exp, one.seed) for one in planned(table, MODEL)] == [(f"{MODEL}_uniform_7bit", 2)]
     assert planned("compression", "hubert_large") == others and len(others) > 40
 
 

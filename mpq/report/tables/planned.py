@@ -2,8 +2,8 @@
 
 `systems` in `conf/table/<name>.yaml` lists them once for all models: a recipe, its bits and seeds, and optional further
 settings. In place of an entry, or of the whole list, may stand the name of a table with these rows (`compression`). A
-scale that is listed in `systems_at` has those rows instead. The name of a row's run is computed in the same way as by
-the run.
+model or scale that is listed in `systems_at` has those rows instead. The name of a row's run is computed in the same way
+as by the run.
 
 A system that is made for the size of its file has `megabytes` in place of `bits`, model by model
 (`megabytes: {tiny_hubert: [0.36]}`): the same megabytes are half of one model and a tenth of another. A ratio would
@@ -103,7 +103,8 @@ def _systems(table: str, model: str) -> Iterator[Mapping[str, Any]]:
     content = conf.read("table", table)
     if "systems" not in content:
         raise UserError(f"table={table} lists no systems to run; the tables that do are {', '.join(tables())}")
-    systems = content.get("systems_at", {}).get(conf.model(model).get("scale"), content["systems"])
+    own = content.get("systems_at", {})
+    systems = own.get(model, own.get(conf.model(model).get("scale"), content["systems"]))
     for entry in [systems] if isinstance(systems, str) else systems:
         yield from _systems(entry, model) if isinstance(entry, str) else [entry]
 
