@@ -14,7 +14,7 @@ from mpq.cli import command, option, required
 class Options:
     """Which file, against which run."""
 
-    file: Path = required("what scripts/export.py wrote: an .onnx file, for a Whisper a folder")
+    file: Path = required("what scripts/export.py wrote: an .onnx or .onnx.zst file, for a Whisper a folder")
     run: Path = required("the run's folder, <root>/<name>/seed<k>")
     sets: tuple[str, ...] = option((), "evaluation sets of that run, such as test-clean,test-other; default: all")
     cache: str = option(".cache", "the folder of the embedded corpus")

@@ -2,7 +2,7 @@
 
 ONNX stores weights in 2, 4 or 8 bits, so 3-bit weights take 4 bits and 5- to 7-bit weights take 8. If your own program
 runs a file of layout speed on x86 without VNNI, it must set ONNX Runtime's session option
-session.x64quantprecision=1; mpq does so itself.
+session.x64quantprecision=1; mpq does so itself. With compress=true it must restore the files with zstd -d.
 
 example: python scripts/export.py model=experiments/local/tiny_wav2vec2_3p5bit/seed0/model layout=memory
 """
@@ -23,8 +23,11 @@ class Options:
     layout: Literal["speed", "memory"] = option(
         "speed", "speed: 8-bit integer arithmetic; memory: weights stay packed in memory, float32 arithmetic"
     )
+    compress: bool = option(False, "compress each ONNX file as a whole with Zstandard, as NAME.onnx.zst")
     output: Path | None = option(
-        None, "the file, <model>/onnx/model_<layout>.onnx; for a Whisper a folder, <model>/onnx/<layout>"
+        None,
+        "the file, <model>/onnx/model_<layout>.onnx; for a Whisper a folder, <model>/onnx/<layout> (compressed: "
+        "<layout>_zst)",
     )
     overwrite: bool = option(False, "replace what an earlier export wrote")
 
@@ -34,11 +37,11 @@ def main(chosen: Options) -> None:
     """Write the file and print its size."""
     from mpq.deploy.onnx_export import default_output, export  # here: takes seconds that --help need not wait for
 
-    output = chosen.output or default_output(chosen.model, chosen.layout)
-    if (output.is_file() or any(output.glob("*.onnx"))) and not chosen.overwrite:
+    output = chosen.output or default_output(chosen.model, chosen.layout, chosen.compress)
+    if (output.is_file() or any(output.glob("*.onnx*"))) and not chosen.overwrite:
         raise UserError(f"{output} exists: overwrite=true replaces it, output=PATH keeps both")
-    path = export(chosen.model, output, chosen.layout)
-    size = sum(file.stat().st_size for file in (sorted(path.glob("*.onnx")) or [path]))
+    path = export(chosen.model, output, chosen.layout, chosen.compress)
+    size = sum(file.stat().st_size for file in (sorted(path.glob("*.onnx*")) or [path]))
     print(f"{path}  {size:,} bytes, layout {chosen.layout}")
 
 

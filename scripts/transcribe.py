@@ -23,7 +23,7 @@ class Options:
     model: str | None = option(
         None,
         "a folder that mpq or transformers wrote, a name on the Hub (NAME or NAME@REVISION), or what "
-        "scripts/export.py wrote (an .onnx file, for a Whisper a folder); default: "
+        "scripts/export.py wrote (an .onnx or .onnx.zst file, for a Whisper a folder); default: "
         "the shipped tiny_wav2vec2, which is trained only on the 473 words of the embedded corpus",
     )
     json: bool = option(False, "print one JSON object per line: file, seconds, text, times of words or segments")

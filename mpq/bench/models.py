@@ -73,7 +73,7 @@ def noise(seconds: float, rate: int = 16_000) -> np.ndarray:
 
 def file_bytes(path: Path) -> int:
     """Return the bytes of a file, or of the weight files (no configuration, no vocabulary) in a folder."""
-    weights = (".safetensors", ".onnx", ".data", ".bin", ".xml", ".pt")
+    weights = (".safetensors", ".onnx", ".zst", ".data", ".bin", ".xml", ".pt")
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in weights]
     return sum(file.stat().st_size for file in files)
 

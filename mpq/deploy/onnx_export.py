@@ -12,8 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mpq.checkpoint.format import read_declared
+from mpq.deploy import compressed
+from mpq.deploy.compressed import SUFFIX
 from mpq.deploy.runtime import LAYOUTS
-from mpq.deploy.runtime_seq2seq import ENCODER
+from mpq.deploy.runtime_seq2seq import is_whisper
 from mpq.errors import UserError
 from mpq.files import check_writable, replacing
 from mpq.models.kinds import SEQ2SEQ, kind_of
@@ -29,15 +31,18 @@ _OPSET, _IR_VERSION = 25, 13  # the first with INT2; since 23 attention is one o
 _MICROSOFT = 1  # version of ONNX Runtime's own operators
 
 
-def default_output(folder: Path, layout: str) -> Path:
+def default_output(folder: Path, layout: str, compress: bool = False) -> Path:
     """Return where the packed `folder` is exported to: a file, or for a Whisper a folder of its own."""
-    return folder / "onnx" / (layout if _is_whisper(folder) else f"model_{layout}.onnx")
+    if _is_whisper(folder):
+        return folder / "onnx" / (f"{layout}_zst" if compress else layout)
+    return folder / "onnx" / f"model_{layout}.onnx{SUFFIX if compress else ''}"
 
 
-def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Path:
+def export(folder: Path | str, output: Path | str, layout: str = "speed", compress: bool = False) -> Path:
     """Write the packed folder as ONNX, with the processor's files beside it, and return `output`.
 
-    `output` is a file, or for a Whisper a folder.
+    `output` is a file, or for a Whisper a folder. `compress`: see `mpq.deploy.compressed`; the file's name must then
+    end in .onnx.zst.
 
     Raises:
         UserError: the layout is unknown, `folder` is not a packed model or its model can't be exported, the extra
@@ -48,7 +53,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
     folder, output = Path(folder), Path(output)
     whisper = _is_whisper(folder)  # tells a wrong folder before the imports, which take seconds
-    _check_output(output, whisper)
+    _check_output(output, whisper, compress)
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import export_ctc, export_seq2seq, runtime
     from mpq.deploy.graph import read_weights
@@ -78,7 +83,8 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed") -> Pat
         steps.report(3, "writing")
         try:
             if whisper:
-                _write_folder(programs, output, lambda into: kind.write_beside(into, model, processor))
+                named = {f"{name}{SUFFIX if compress else ''}": program for name, program in programs.items()}
+                _write_folder(named, output, lambda into: kind.write_beside(into, model, processor))
             else:
                 _write_file(programs[""], output)
                 kind.write_beside(output.parent, model, processor)
@@ -93,10 +99,12 @@ def _is_whisper(folder: Path) -> bool:
     return kind_of(config) == SEQ2SEQ
 
 
-def _check_output(output: Path, whisper: bool) -> None:
+def _check_output(output: Path, whisper: bool, compress: bool) -> None:
     if not whisper and output.is_dir():
         raise UserError(f"{output} is a folder: name the ONNX file to write")
-    if whisper and output.exists() and not (output / ENCODER).is_file() and not _is_empty(output):
+    if not whisper and compress != (output.suffix == SUFFIX):
+        raise UserError(f"output={output} must end in .onnx{SUFFIX} with compress=true, and only then")
+    if whisper and output.exists() and not is_whisper(output) and not _is_empty(output):
         raise UserError(f"{output} must be a folder that is new, empty or of an earlier export of a Whisper")
     check_writable(output)
 
@@ -155,5 +163,6 @@ def _write_file(program: "ir.Model", output: Path) -> None:
 
     model = ir.to_proto(program)
     onnx.checker.check_model(model)
+    content = model.SerializeToString()
     with replacing(output) as temporary:
-        onnx.save(model, temporary)
+        temporary.write_bytes(compressed.compress(content) if output.suffix == SUFFIX else content)

@@ -1,4 +1,4 @@
-"""Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy alone.
+"""Runs an exported ONNX file: audio in, logits or text out, with onnxruntime and numpy (compressed: and zstandard).
 
 *Metadata.* The entry `mpq` of the file's metadata holds the fields of `Description` as JSON: all that is needed to get
 from audio to text.
@@ -21,6 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq.deploy.compressed import SUFFIX, read
 from mpq.errors import UserError, first_line
 
 LAYOUTS = ("speed", "memory")
@@ -28,7 +29,7 @@ _QUIET = 3  # errors only
 
 
 class OnnxRecognizer:
-    """A CTC speech recogniser in an ONNX file that `mpq.deploy.onnx_export` wrote.
+    """A CTC speech recogniser in an ONNX file that `mpq.deploy.onnx_export` wrote, plain or compressed (.onnx.zst).
 
     `description` holds its sampling rate, vocabulary and the rest.
     """
@@ -99,18 +100,19 @@ def open_file(path: Path, form: type["Form"], threads: int | None) -> tuple[Any,
         raise UserError("onnxruntime must be installed: pip install -e '.[onnx]' -c constraints.txt") from None
     if not path.is_file():
         raise UserError(f"{path} is not a file: name an ONNX file that scripts/export.py wrote")
+    content = read(path) if path.suffix == SUFFIX else None
     options: Any = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
     if threads is not None:
         options.intra_op_num_threads = threads
     # Else, when an input length recurs, ONNX Runtime allocates a block for it in addition to its memory pool.
     options.enable_mem_pattern = False
-    session: Any = _session(path, options)
+    session: Any = _session(path, content, options)
     description = read_description(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), str(path), form)
     if description.layout == "speed" and saturates():
         add_exactly(options)
         session = None  # freed first, so that only one is in memory
-        session = _session(path, options)
+        session = _session(path, content, options)
     return session, description
 
 
@@ -123,11 +125,14 @@ def give_back() -> Any:
     return options
 
 
-def _session(path: Path | str, options: Any) -> Any:
+def _session(path: Path, content: bytes | None, options: Any) -> Any:
+    """A session of the file `path`, or of its `content` if that was compressed."""
     import onnxruntime
 
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(content or path, options, providers=["CPUExecutionProvider"])
+        session._model_bytes = None  # which it keeps, only to start again with other providers
+        return session
     except Exception as error:  # onnxruntime raises a separate class for each kind of damage
         raise UserError(f"{path} is not an ONNX file that can be loaded: {first_line(error)}") from None
 

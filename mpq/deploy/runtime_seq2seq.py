@@ -1,7 +1,8 @@
 """Runs an exported Whisper: audio in, text or segments out, with onnxruntime and numpy alone.
 
-A folder holds the encoder, the merged decoder (`cached_decoder`) and, for the text, the tokens in vocab.json and
-added_tokens.json. The metadata of both ONNX files has an entry `mpq` with the fields of `WhisperDescription`.
+A folder holds the encoder, the merged decoder (`cached_decoder`), both plain or compressed, and, for the text, the
+tokens in vocab.json and added_tokens.json. The metadata of both ONNX files has an entry `mpq` with the fields of
+`WhisperDescription`.
 
 Decoding is greedy, as in `mpq.evaluate`: the likeliest token at each step among those that are not suppressed.
 
@@ -19,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mpq.deploy.compressed import found
 from mpq.deploy.log_mel import Inputs, LogMel
 from mpq.deploy.runtime import VERSION, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
@@ -33,7 +35,7 @@ SILENCE = 10.0  # seconds
 
 def is_whisper(path: Path) -> bool:
     """Return whether `path` is a folder with one of the files of an exported Whisper."""
-    return any((path / file).is_file() for file in FILES)
+    return any(found(path / file).is_file() for file in FILES)
 
 
 def cache_names(layers: int) -> list[str]:
@@ -98,10 +100,10 @@ class OnnxWhisper:
                 files do not belong together; the language is not one of the model's, or `silence` is negative.
         """
         folder = Path(folder)
-        if missing := [name for name in (*FILES, *VOCABULARY) if not (folder / name).is_file()]:
+        if missing := [name for name in (*FILES, *VOCABULARY) if not found(folder / name).is_file()]:
             raise UserError(f"{folder} lacks {', '.join(missing)}: export the model again with scripts/export.py")
-        encoder, other = open_file(folder / ENCODER, WhisperDescription, threads)
-        decoder, about = open_file(folder / DECODER, WhisperDescription, threads)
+        encoder, other = open_file(found(folder / ENCODER), WhisperDescription, threads)
+        decoder, about = open_file(found(folder / DECODER), WhisperDescription, threads)
         if other != about:
             raise UserError(f"{ENCODER} and {DECODER} in {folder} are of two exports: export the model again")
         _check_cache(folder / DECODER, decoder, about)

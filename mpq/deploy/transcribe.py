@@ -18,6 +18,7 @@ import numpy as np
 
 from mpq.data import audio
 from mpq.deploy.chunks import MARGIN, SECONDS
+from mpq.deploy.compressed import SUFFIX
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
 from mpq.deploy.runtime_seq2seq import SILENCE, is_whisper
 from mpq.deploy.timestamps import Segment
@@ -48,7 +49,7 @@ def open_recognizer(
     "gpu".
     """
     whisper = is_whisper(Path(model))
-    if not whisper and not model.endswith(".onnx"):
+    if not whisper and not model.endswith((".onnx", f".onnx{SUFFIX}")):
         return _torch(model, accelerator, language, silence)
     unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
     return _onnx_whisper(Path(model), language, times, silence) if whisper else _onnx(Path(model))

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from mpq.checkpoint.packed import load_packed, save_packed
-from mpq.deploy import onnx_export
+from mpq.deploy import compressed, onnx_export
 from mpq.deploy.export_ctc import describe
 from mpq.deploy.onnx_export import _check_beside, export
 from mpq.deploy.runtime import OnnxRecognizer
@@ -114,7 +114,8 @@ def test_other_model_types_give_pytorchs_logits_too(model_type, tmp_path):
         model_type = random.Random().choice(["unispeech", "unispeech-sat"])
     folder = packed_folder(tmp_path / "packed", model_type, False)
     waveforms = [0.1 * np.random.default_rng().standard_normal(2_345).astype(np.float32)]
-    found = OnnxRecognizer(export(folder, tmp_path / "model.onnx", "memory"), threads=1).logits(waveforms)
+    name = f"model.onnx{random.Random().choice(['', compressed.SUFFIX])}"
+    found = OnnxRecognizer(export(folder, tmp_path / name, "memory", name.endswith("zst")), threads=1).logits(waveforms)
     assert difference(found, logits_and_text(folder, waveforms)[0]) < 5e-5
 
 
@@ -180,6 +181,12 @@ def test_what_can_not_be_exported_is_refused_before_anything_is_written(masked, 
         (tmp_path, tmp_path / "a.onnx", "speed", "is not a packed model"),
         (bare, tmp_path / "a.onnx", "speed", "has no processor"),
         (folder, tmp_path, "speed", "is a folder"),
+        (
+            folder,
+            tmp_path / "a.onnx.zst",
+            "speed",
+            r"a\.onnx\.zst must end in \.onnx\.zst with compress=true, and only then",
+        ),
         (folder, tmp_path / "file" / "a.onnx", "speed", "can't be written"),
     ]:
         with pytest.raises(UserError, match=told) as caught:
@@ -206,7 +213,10 @@ def test_the_script_says_what_it_wants(capsys, monkeypatch):
     assert spec is not None and spec.loader is not None
     script = module_from_spec(spec)
     spec.loader.exec_module(script)
-    for words, told in ((["modle=x"], "the arguments are model=, layout=, output="), ([], "model= must be given")):
+    for words, told in (
+        (["modle=x"], "the arguments are model=, layout=, compress=, output="),
+        ([], "model= must be given"),
+    ):
         with pytest.raises(SystemExit, match="1"):
             script.main(words)
         assert told in capsys.readouterr().err

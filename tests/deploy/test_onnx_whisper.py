@@ -13,9 +13,9 @@ from transformers import LogitsProcessorList
 from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
 from transformers.generation.utils import GenerationMixin
 
-from mpq.deploy import export_seq2seq, runtime
+from mpq.deploy import compressed, export_seq2seq, runtime
 from mpq.deploy.onnx_export import export
-from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper, cache_names
+from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper, cache_names, is_whisper
 from mpq.errors import UserError
 from mpq.models.loading import speech_model
 from mpq.models.processor import load_processor
@@ -46,7 +46,8 @@ def exported(packed):
     folder = packed[0].parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_seq2seq, "trace", once)
-        return {layout: export(packed[0], folder / layout, layout) for layout in ("memory", "speed")}
+        made_of = {layout: export(packed[0], folder / layout, layout) for layout in ("memory", "speed")}
+        return made_of | {"compressed": export(packed[0], folder / "speed_zst", "speed", compress=True)}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,20 @@ def test_times_are_transformers(packed, memory, rng):
         text = processor.tokenizer.decode(row, skip_special_tokens=True)
         assert "".join(one.text for one in segments) == text
         assert all(0 <= one.start <= one.end <= 3 for one in segments)
+
+
+def test_compressed_files_are_the_same_model(exported, rng):
+    plain, folder = exported["speed"], exported["compressed"]
+    for name in (ENCODER, DECODER):
+        content = (plain / name).read_bytes()
+        assert compressed.read(folder / f"{name}.zst") == content and not (folder / name).exists()
+    heard = recordings(rng, 0.7)
+    assert is_whisper(folder) and OnnxWhisper(folder).tokens(heard) == OnnxWhisper(plain).tokens(heard)
+    cut = shutil.copytree(folder, folder.parent / "cut_zst")
+    (cut / f"{DECODER}.zst").write_bytes((folder / f"{DECODER}.zst").read_bytes()[:9_000])
+    refused(cut, rf"{DECODER}\.zst is damaged, so export or copy it again: ")
+    shutil.copy(plain / DECODER, cut)  # as zstd -d restores it
+    assert OnnxWhisper(cut).description.layout == "speed"
 
 
 def first_step(folder, tokens, hidden, past_batch=0, past_length=0):
@@ -185,6 +200,7 @@ def test_each_weight_is_stored_once_at_its_bits(layout, packed, request):
     for file in (ENCODER, DECODER):
         model = onnx.load(path / file)
         onnx.checker.check_model(model)
+        assert ("Attention" in {node.op_type for node in model.graph.node}) == (file == DECODER)
         branches = [attribute.g for node in model.graph.node for attribute in node.attribute if attribute.g.node]
         assert len(branches) == (4 if file == DECODER else 0)  # of two layers
         for tensor in (tensor for graph in (model.graph, *branches) for tensor in graph.initializer):

@@ -1,13 +1,17 @@
 """The runtime on a hand-made file, whose logits are known: padding, normalisation, masks, lengths, text."""
 
+import gc
 import json
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
 import onnx
 import pytest
+import zstandard
 from onnx import TensorProto, helper
 
+from mpq.deploy import compressed
 from mpq.deploy.runtime import METADATA_KEY, Description, OnnxRecognizer
 from mpq.errors import UserError
 from mpq.models.processor import letters_processor
@@ -90,6 +94,37 @@ def test_transcribe_takes_the_likeliest_character(tmp_path):
     recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
     # Positive samples make the last token likeliest, negative ones the first, which is the blank.
     assert recognizer.transcribe([np.array([1, 1, -1, 1], dtype=np.float32)]) == [TOKENS[31] * 2]
+
+
+def test_a_compressed_file_is_the_same_model_and_its_mutants_are_refused(tmp_path, monkeypatch):
+    plain = write(tmp_path / "a.onnx", PLAIN).read_bytes()
+    path = tmp_path / "a.onnx.zst"
+    path.write_bytes(frame := compressed.compress(plain))
+    assert zstandard.ZstdDecompressor().decompress(frame) == plain
+    recognizer, (heard,) = OnnxRecognizer(path, threads=1), waveforms(9)
+    np.testing.assert_allclose(recognizer.logits([heard])[0], heard[:, None] * np.arange(32), rtol=1e-6)
+    assert plain not in gc.get_referents(recognizer._session.__dict__)  # the buffer is given back
+
+    rng = np.random.default_rng()
+    unstated = zstandard.ZstdCompressor(write_content_size=False).compress(plain)
+    zeros = zstandard.ZstdCompressor().compress(bytes(10**6))
+    cases = [(frame[:size], "is damaged") for size in (0, 3, 20, len(frame) - 1)]
+    cases += [(frame + b"x", "is damaged"), (frame + frame, "is damaged"), (unstated, "states an unstated number")]
+    cases += [(zeros, "of 50 bytes must hold at most 3200, but states 1000000")]
+    for place in rng.choice(len(frame), 200):
+        flipped = frame[place] ^ int(rng.integers(1, 256))
+        if place != 4 or flipped ^ frame[4] != 0x10:  # the bit of the header that means nothing
+            cases.append((frame[:place] + bytes([flipped]) + frame[place + 1 :], None))
+    for mutant, told in cases:
+        path.write_bytes(mutant)
+        with pytest.raises(UserError, match=told) as caught:
+            compressed.read(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="compress=false writes a plain one"):
+        compressed.compress(bytes(10**6))
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UserError, match=r"need zstandard: pip install zstandard, or restore them with zstd -d"):
+        OnnxRecognizer(path)
 
 
 def test_what_is_not_ours_is_refused_in_a_sentence(tmp_path):
