@@ -74,6 +74,7 @@ def insert(
 ) -> None:
     """Put the packed weights into the graphs of `trace`, in place, and complete them."""
     config, interfaces = model.config, graph_seq2seq.interfaces(model.config)
+    graph_seq2seq.fuse_attention(programs[ENCODER].graph, config.encoder_attention_heads)
     for name, program in programs.items():
         graph.rewrite(program.graph, weights, tied, layout.for_decoder() if name == DECODER else layout)
         if name == DECODER:
