@@ -41,6 +41,7 @@ class Whisper:
     repeats: int = option(1, "fresh processes per system for memory and load time; 0: none")
     systems: tuple[str, ...] = option(("all",), "which, or all")
     trained: str = option("", "a folder that mpq packed after training this model, measured as ours_*_trained")
+    sized: str = option("", "a folder that mpq packed for a size of the file, measured compressed as ours_*_sized")
     files: str = option("", "a folder that keeps the files made from this model for a later bench; default: none")
     label: str = option("", _LABEL)
     output: str = option(_RECORDS, _OUTPUT)

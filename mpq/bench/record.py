@@ -18,7 +18,7 @@ SCHEMA = 1
 _PEERS = ("onnx", "onnxruntime", "onnxscript", "openvino", "nncf", "torchao", "optimum-quanto", "brevitas")
 _PEERS += ("ctranslate2", "pywhispercpp")
 # Options with local paths, which a published record must not contain.
-_FOLDERS = ("output", "cache", "files", "root", "folder", "trained")
+_FOLDERS = ("output", "cache", "files", "root", "folder", "trained", "sized")
 _NO_DATA = provenance.Data("random", "")
 
 

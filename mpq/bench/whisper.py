@@ -19,7 +19,7 @@ from mpq.bench.models import file_bytes
 from mpq.bench.options import Whisper as Options
 from mpq.bench.systems import usable_threads
 from mpq.bench.whisper_files import Files, check
-from mpq.bench.whisper_systems import System, Text, all_systems
+from mpq.bench.whisper_systems import SIZED, TRAINED, System, Text, all_systems
 from mpq.data.audio import load
 from mpq.data.librispeech import Utterance, read_split
 from mpq.errors import UserError
@@ -40,9 +40,10 @@ def run(options: Options) -> list[dict[str, Any]]:
     systems = _chosen(options)
     check(Path(options.folder))
     heard = _spread(read_split(options.root, options.split).utterances, options.utterances)
-    threads, trained = usable_threads(options.threads), Path(options.trained) if options.trained else None
+    threads, folders = usable_threads(options.threads), {TRAINED: options.trained, SIZED: options.sized}
     with nullcontext(options.files) if options.files else tempfile.TemporaryDirectory() as folder:
-        files = Files(Path(options.folder), trained, Path(folder))
+        given = {name: Path(one) for name, one in folders.items() if one}
+        files = Files(Path(options.folder), given, Path(folder))
         made, loaded, problems = {}, {}, {}
         for name, system in track(list(systems.items()), "Making and loading", "systems"):
             try:

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnxscript.optimizer import optimize_ir
 
-from mpq.bench.whisper_systems import ABOUT, LATER, description
+from mpq.bench.whisper_systems import ABOUT, GIVEN, LATER, SIZED, description
 from mpq.compress.quantize_now import quantize_now
 from mpq.deploy import cached_decoder, export_seq2seq, graph, graph_seq2seq, runtime
 from mpq.deploy.onnx_export import export
@@ -22,10 +22,10 @@ _OPSET, _IR_VERSION = 23, 11
 
 
 class Files:
-    """`model`: a folder that transformers saved. `trained`: one that mpq packed after training it, or None."""
+    """`model`: a folder that transformers saved. `given`: folders that mpq packed of it, by the name of their bits."""
 
-    def __init__(self, model: Path, trained: Path | None, folder: Path) -> None:
-        self.model, self.trained, self.folder = model, trained, folder
+    def __init__(self, model: Path, given: Mapping[str, Path], folder: Path) -> None:
+        self.model, self.given, self.folder = model, given, folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
@@ -40,16 +40,17 @@ class Files:
         return path
 
     def packed(self, bits: str) -> Path:
-        """Our packed folder: rounded to `bits` on average without data, or `trained`."""
-        if bits == "trained":
-            if self.trained is None:
-                raise FileNotFoundError("trained= names no packed folder")
-            return self.trained
+        """Our packed folder: rounded to `bits` on average without data, or the one that was given."""
+        if bits in self.given:
+            return self.given[bits]
+        if bits in GIVEN:
+            raise FileNotFoundError(f"{bits}= names no packed folder")
         return self.once(f"packed_{bits}", lambda path: quantize_now(str(self.model), float(bits), output=path))
 
     def ours(self, bits: str, layout: str) -> Path:
-        """Our export of `packed`."""
-        return self.once(f"ours_{bits}_{layout}", lambda path: export(self.packed(bits), path, layout))
+        """Our export of `packed`; of a model made for a size, compressed."""
+        compress = bits == SIZED
+        return self.once(f"ours_{bits}_{layout}", lambda path: export(self.packed(bits), path, layout, compress))
 
     def float_onnx(self) -> Path:
         """The float32 model from PyTorch's own exporter: encoder and merged decoder, as our files without packing."""

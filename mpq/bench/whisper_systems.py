@@ -100,7 +100,7 @@ class OrtInt8(OrtFloat):
 
 @dataclass(frozen=True)
 class Ours(OrtFloat):
-    """Our ONNX files in one of their two layouts; `bits` on average, or "trained"."""
+    """Our ONNX files in one of their two layouts; `bits` on average, or one of `GIVEN`."""
 
     bits: str
     layout: str
@@ -251,7 +251,8 @@ def description(folder: Path) -> WhisperDescription:
     return read_description((folder / ABOUT).read_text(encoding="utf-8"), str(folder / ABOUT), WhisperDescription)
 
 
-BITS = ("8", "4", "trained")
+GIVEN = TRAINED, SIZED = "trained", "sized"
+BITS = ("8", "4", *GIVEN)
 
 
 def all_systems(silence: float) -> dict[str, System]:
@@ -266,7 +267,7 @@ def all_systems(silence: float) -> dict[str, System]:
         OpenVinoInt8("openvino_int8", ("openvino",), silence),
         *(WhisperCpp(f"whispercpp_{kind.lower()}", ("pywhispercpp.model",), silence, kind) for kind in KINDS),
         *(
-            Ours(f"ours_{layout}_{bits}{'' if bits == 'trained' else 'bit'}", ort, silence, bits, layout)
+            Ours(f"ours_{layout}_{bits}{'' if bits in GIVEN else 'bit'}", ort, silence, bits, layout)
             for layout in LAYOUTS
             for bits in BITS
         ),
