@@ -192,7 +192,9 @@ def test_outputs_that_are_no_numbers_are_no_empty_text(monkeypatch, capsys, tmp_
 def test_an_onnx_file_that_will_not_do_is_one_sentence(monkeypatch, capsys, speech, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
-    for name, sentence in {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}.items():
+    (tmp_path / "bad.onnx.zst").write_bytes(b"no frame")
+    told = {"bad.onnx": "is not an ONNX file that can be loaded", "none.onnx": "is not a file"}
+    for name, sentence in (told | {"bad.onnx.zst": "is damaged", "none.onnx.zst": "is not a file"}).items():
         assert sentence in refused(monkeypatch, capsys, speech[0], f"model={tmp_path / name}")
 
 
