@@ -95,6 +95,7 @@ average_bits = replace(_size(columns.average_bits), title="W bits")
 activation_bits = replace(_size(columns.activation_bits), title="A bits")
 coded_bits, zeros = map(lifted, (columns.coded_bits, columns.zeros))
 packed_mb, coded_mb = map(_size, (columns.packed_mb, columns.coded_mb))
+coded_file = replace(coded_mb, format="{:.3g}".format)  # where files of nearly the same size are compared
 ideal_ratio, packed_ratio, coded_ratio = map(_size, (columns.ideal_ratio, columns.packed_ratio, columns.coded_ratio))
 paper_ratio = Column(
     "Paper",
