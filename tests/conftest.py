@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import yaml
 from tiny_speech import ARCHITECTURE, write_speech
 
 import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
@@ -12,6 +13,8 @@ import mpq  # noqa: F401  (before transformers: it makes torchaudio importable)
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # of this process, where torch is not imported yet, and of all that tests start
+# Of this process alone: the parser in C, since Hydra reads some twenty files for each config.
+yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # One server forks all processes that tests start, so it imports once what they need.
 multiprocessing.set_forkserver_preload(["mpq.pipeline", "transformers.models.wav2vec2.modeling_wav2vec2", "hydra"])
 

@@ -29,8 +29,11 @@ ROWS = [row("full_precision", 32), row("ptq_rtn", 4), row("uniform", 3), row("pt
 
 @pytest.fixture
 def common(tmp_path, model_folder, speech_folder):
-    """The words for every row: a small model, little speech, no logger of the user's."""
-    return [*words(tmp_path / "records", model_folder, speech_folder)[1:], f"hydra.sweep.dir={tmp_path}"]
+    """The words for every row: a small model, little speech, no logger."""
+    return [
+        *words(tmp_path / "records", model_folder, speech_folder, "logger.mode=off")[1:],
+        f"hydra.sweep.dir={tmp_path}",
+    ]
 
 
 @pytest.mark.parametrize("launcher", ["basic", "submitit_local"])

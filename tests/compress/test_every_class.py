@@ -23,7 +23,7 @@ from mpq.quant.sites import find_sites
 FIRST = {model_type: family for family, (model_type, _) in reversed(FAMILIES.items())}  # of each type
 FEW = {
     "trainer.updates": 2,
-    "trainer.interval": 1,
+    "trainer.interval": 2,
     "trainer.audio_seconds": 3.0,
     "trainer.calibration_utterances": 2,
     "trainer.accelerator": "cpu",

@@ -195,7 +195,9 @@ def test_a_machine_that_can_not_be_had_is_refused_before_an_older_run_is_replace
 
 def test_another_budget_shares_the_baseline(run):
     before = snapshot(run.root / BASELINE)
-    result = pipeline.run(composed(*run.command, "recipe=uniform", "target_bits=2", "trainer.updates=2"))
+    result = pipeline.run(
+        composed(*run.command, "recipe=uniform", "target_bits=2", "trainer.updates=2", "logger.mode=off")
+    )
     assert result.exp == "tiny_wav2vec2_uniform_2bit_mini_speech"
     assert result.bits.average == 2.0
     assert snapshot(run.root / BASELINE) == before
@@ -210,7 +212,7 @@ def test_a_baseline_is_made_again_only_for_its_hypotheses(gone, made_again, run,
     lost = root / BASELINE / "seed0" / gone
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     before = (root / BASELINE / "seed0" / "result.json").stat().st_mtime_ns
-    uniform = ["recipe=uniform", "target_bits=8", "trainer.updates=1", f"root={root}"]
+    uniform = ["recipe=uniform", "target_bits=8", "trainer.updates=1", f"root={root}", "logger.mode=off"]
     result = pipeline.run(composed(*run.command, *uniform))
     assert result.significance is not None
     assert ((root / BASELINE / "seed0" / "result.json").stat().st_mtime_ns != before) == made_again

@@ -1,6 +1,7 @@
 """The recipes of conf/recipe, run on a tiny random model and random audio, also when killed and resumed."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -73,12 +74,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(experiment, monkeypatch
         assert entry.seconds >= killed.get(entry.name, {"seconds": 0})["seconds"]
 
 
-@pytest.mark.parametrize("target", [2.5, 3, 3.5, 4, 5])
-def test_one_run_lands_on_its_target(tmp_path, target):
+def test_one_run_lands_on_its_target(tmp_path):
     experiment = Experiment(tmp_path, layers=6)
-    model, assignment, _ = experiment.run("work", f"target_bits={target}", "trainer.interval=4")
-    average = average_bits(assignment, searched(model))
-    assert target - 0.1 <= average <= target
+    for target in random.sample([2.5, 3, 3.5, 4, 5], 2):
+        print("target:", target)
+        model, assignment, _ = experiment.run(str(target), f"target_bits={target}", "trainer.interval=4")
+        average = average_bits(assignment, searched(model))
+        assert target - 0.1 <= average <= target
 
 
 def test_other_candidates_shared_decisions_and_cotrained_precisions(experiment):
