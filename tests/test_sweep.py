@@ -113,15 +113,15 @@ def test_a_table_without_systems_is_refused():
 
 
 def test_the_command_lists_what_it_would_run(tmp_path, monkeypatch, capfd):
-    command = ["model=tiny_hubert", f"root={tmp_path}", "list=true"]
+    command = ["table=headline", "model=tiny_hubert", f"root={tmp_path}", "list=true"]
     assert run_here(monkeypatch, *command, script=SWEEP) == 0
     listed = capfd.readouterr().out.splitlines()
-    assert len(listed) == len(planned("compression", "tiny_hubert"))
+    assert len(listed) == len(planned("headline", "tiny_hubert"))
     assert listed[0].startswith("python scripts/run.py model=tiny_hubert recipe=full_precision")
     assert run_here(monkeypatch, *command, "recipe=nothing", script=SWEEP) == 1
     assert (
         capfd.readouterr().err
-        == "error: recipe=nothing can't be set for all rows: conf/table/compression.yaml decides it for each\n"
+        == "error: recipe=nothing can't be set for all rows: conf/table/headline.yaml decides it for each\n"
     )
 
 

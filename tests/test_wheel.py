@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -33,7 +34,7 @@ def main(cfg):
     assert sources() == mine, "another program's Hydra is as it was"
     assert HydraConfig.get().job.name == "program"
     from mpq.deploy.onnx_export import export
-    export(made.folder, "onnx/model_speed.onnx")
+    export(quantize_now("smallest", 4).folder, "onnx/model_speed.onnx")
     made.folder.rename("FOLDER")
     for example in json.load(open("examples.json")):
         exec(example, names := {})
@@ -74,9 +75,10 @@ def unpacked(folder):
     return folder / "site"
 
 
-def test_the_readmes_examples_run_from_the_wheel_in_an_empty_folder(site, tmp_path):
+def test_the_readmes_examples_run_from_the_wheel_in_an_empty_folder(site, tmp_path, model_folder):
     """Compressing there is part of a Hydra program, below a notebook whose backend its environment lacks."""
     (tmp_path / "program.py").write_text(PROGRAM)
+    shutil.copytree(model_folder, tmp_path / "smallest")
     soundfile.write(tmp_path / "talk.wav", np.random.default_rng().normal(0, 0.1, 16_000), 16_000)
     examples = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) == 2
