@@ -84,7 +84,7 @@ def test_the_rows_of_a_table_are_named_as_their_runs_name_themselves():
 
 
 def test_a_scale_or_a_model_may_have_its_own_rows(tmp_path, monkeypatch):
-    """A table that borrows rows borrows these; other scales keep the rows for all, and a model's come before its scale's."""
+    """A table that borrows rows borrows these; other scales keep the rows for all; a model's come first."""
     shutil.copytree(conf.CONF, tmp_path / "conf")
     path = tmp_path / "conf" / "table" / "compression.yaml"
     content = yaml.safe_load(path.read_text())

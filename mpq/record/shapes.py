@@ -30,7 +30,7 @@ def write_shapes(path: Path, shapes: Mapping[str, Shapes]) -> None:
     """Write the sizes, by run name, to `path`."""
     content = {exp: asdict(found) for exp, found in shapes.items()}
     for found in content.values():
-        del found["size"]["packed_bytes"], found["size"]["target_megabytes"]  # the file of these sizes is the packed one
+        del found["size"]["packed_bytes"], found["size"]["target_megabytes"]  # it is the packed file
         del found["bits"]["coded"], found["bits"]["zeros"]  # which no shape tells
     write_text(path, json.dumps(content, indent=1) + "\n")
 

@@ -127,7 +127,7 @@ def test_unknown_names_list_the_valid_ones():
         Part("Part", "runs", ("system", "wqr"))
     with pytest.raises(UserError, match="choose one of runs, judged, comparisons, systems"):
         Part("Part", "sets", ())
-    with pytest.raises(UserError, match="unknown table 'al'; the tables are all, compression, demo, headline, records"):
+    with pytest.raises(UserError, match="unknown table 'al'; the tables are all, coded, compression, demo, headline"):
         load_table("al", TABLES)
     with pytest.raises(UserError, match="needs title, rows and parts"):
         Table.from_dict({"title": "x", "rows": []})
@@ -236,7 +236,7 @@ def test_the_script(tmp_path):
     [
         (["rot=x"], "unknown argument 'rot=x'; the arguments are table=, scale=, root=, format="),
         (["all"], "unknown argument 'all'"),
-        (["table=x"], "unknown table 'x'; the tables are all, compression, demo"),
+        (["table=x"], "unknown table 'x'; the tables are all, coded, compression, demo"),
         (["format=pdf"], "unknown format 'pdf'; the formats are terminal, markdown, latex, csv"),
         (["scale=big"], "unknown scale 'big'; the scales are real, tiny, paper"),
         (["root=nowhere"], "there is no folder nowhere; make a first record there with: python scripts/run.py root="),

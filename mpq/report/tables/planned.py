@@ -2,8 +2,7 @@
 
 `systems` in `conf/table/<name>.yaml` lists them once for all models: a recipe, its bits and seeds, and optional further
 settings. In place of an entry, or of the whole list, may stand the name of a table with these rows (`compression`). A
-model or scale that is listed in `systems_at` has those rows instead. The name of a row's run is computed in the same way
-as by the run.
+model or scale that is listed in `systems_at` has those rows instead. The name of a row's run is computed as by the run.
 
 A system that is made for the size of its file has `megabytes` in place of `bits`, model by model
 (`megabytes: {tiny_hubert: [0.36]}`): the same megabytes are half of one model and a tenth of another. A ratio would
