@@ -93,7 +93,7 @@ def fuse_attention(graph: ir.Graph, heads: int) -> None:
         settings = {"num_heads": heads, "scale": node.attributes["scale"].as_float()}
         fused = ir.tape.Tape(graph).op("MultiHeadAttention", whole, settings, domain="com.microsoft")
         joined = node.outputs[0]
-        while (user := joined.uses()[0].node).op_type in ("Transpose", "Reshape"):
+        while (user := next(iter(joined.uses())).node).op_type in ("Transpose", "Reshape"):
             joined = user.outputs[0]
         ir.convenience.replace_all_uses_with(joined, fused)
 
