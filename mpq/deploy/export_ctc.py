@@ -10,7 +10,7 @@ import torch
 from mpq.deploy import graph
 from mpq.deploy.graph import Layout, SiteWeight
 from mpq.deploy.runtime import Description
-from mpq.deploy.slices import in_slices
+from mpq.deploy.slices import features_of, in_slices
 from mpq.errors import UserError
 from mpq.models.ctc import CtcModel
 
@@ -70,9 +70,10 @@ def insert(
 ) -> None:
     """Put the packed weights into the graph of `trace`, in place, and complete it."""
     (program,) = programs.values()
+    assert layout.slicing is not None
+    features = features_of(program.graph)[-1 - layout.slicing.whole]
     graph.rewrite(program.graph, weights, tied, layout)
-    convolutions = _frame_steps(model.config)[: len(model.config.conv_kernel)]  # without an adapter's
-    in_slices(program.graph, convolutions, layout.frames_at_once)
+    in_slices(program.graph, layout.slicing, features)
     inputs = {str(value.name): ["batch", "samples"] for value in program.graph.inputs}
     graph.finish(program, inputs, {graph.OUTPUT: ["batch", "frames", model.config.vocab_size]})
 

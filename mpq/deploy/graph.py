@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -29,6 +29,9 @@ from mpq.checkpoint.coding import take_packed
 from mpq.checkpoint.format import PackedSite, scale_name
 from mpq.checkpoint.packing import unpack
 from mpq.models.ctc import CtcModel
+
+if TYPE_CHECKING:
+    from mpq.deploy.slices import Slicing
 
 INPUT, MASK, OUTPUT = "input_values", "attention_mask", "logits"
 _SECONDS = 1.0  # of the audio that the graph is traced with; batch and length stay free
@@ -184,10 +187,10 @@ def read_weights(sites: Mapping[str, PackedSite], stored: Mapping[str, Tensor]) 
 class Layout(Protocol):
     """How an ONNX file stores weights and computes with them.
 
-    frames_at_once: number of frames that the convolutions over time compute at once (`mpq.deploy.slices`).
+    slicing: how the convolutions over time run (`mpq.deploy.slices`); None for a model of another kind.
     """
 
-    frames_at_once: int
+    slicing: "Slicing | None"
 
     def for_decoder(self) -> "Layout":
         """Return the layout for a graph that computes one token at a time."""

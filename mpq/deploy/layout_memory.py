@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from mpq.deploy.graph import SiteWeight, constant
+from mpq.deploy.slices import Slicing
 
 _BLOCKS = (256, 128, 64, 32, 16)  # weights of one row that share a scale; what MatMulNBits supports
 _WIDE, _LARGER = 512, 1.1  # narrower layers get one scale per block only if that makes them at most 10 % larger
@@ -25,10 +26,9 @@ _FLOAT32_COMPUTE, _INT8_COMPUTE = 1, 4
 class Memory:
     """See the module. by_token: for a decoder."""
 
-    frames_at_once = 32  # fewer are slower, more are no faster
-
-    def __init__(self, by_token: bool = False) -> None:
+    def __init__(self, by_token: bool = False, slicing: Slicing | None = None) -> None:
         self._by_token = by_token
+        self.slicing = slicing
 
     def for_decoder(self) -> "Memory":
         """See `Layout`."""

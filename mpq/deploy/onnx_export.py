@@ -5,6 +5,8 @@ layouts: `speed` or `memory`. Codes and scales are those of the packed file, nev
 """
 
 import importlib.util
+import itertools
+import operator
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from mpq.deploy.graph import Layout
+    from mpq.deploy.slices import Slicing
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 _OPSET, _IR_VERSION = 25, 13  # the first with INT2; since 23 attention is one operator, faster than its parts
+_FEW_STEPS = 8  # a frame
 _MICROSOFT = 1  # version of ONNX Runtime's own operators
 
 
@@ -143,10 +147,25 @@ def _layout(name: str, model: Any) -> "Layout":
     from mpq.deploy.layout_memory import Memory
     from mpq.deploy.layout_speed import Speed, take_activations
 
-    if name == "memory":
-        return Memory()
-    grouped = getattr(model.config, "feat_extract_norm", "layer") == "group"
-    return Speed(take_activations(model), frames_at_once=2 if grouped else 8)
+    slicing = _slicing(name, model.config)
+    return Memory(slicing=slicing) if name == "memory" else Speed(take_activations(model), slicing)
+
+
+def _slicing(layout: str, config: Any) -> "Slicing | None":
+    """How the convolutions over time run, if the model hears audio."""
+    from mpq.deploy.slices import Slicing
+
+    if not hasattr(config, "conv_kernel"):
+        return None
+    steps = list(zip(config.conv_kernel, config.conv_stride, strict=True))
+    if layout == "memory":
+        return Slicing(steps, frames=32)  # fewer are slower, more are no faster
+    if getattr(config, "feat_extract_norm", "layer") != "group":
+        return Slicing(steps, frames=8)
+    few = [
+        stride for stride in itertools.accumulate(reversed(config.conv_stride), operator.mul) if stride <= _FEW_STEPS
+    ]
+    return Slicing(steps, frames=2, whole=len(few))
 
 
 def _write_folder(programs: Mapping[str, "ir.Model"], output: Path, beside: Callable[[Path], None]) -> None:

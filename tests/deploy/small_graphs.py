@@ -33,7 +33,7 @@ def run_layer(layout, weight, inputs, operator, attributes=None):
         source.shape = ir.Shape(["batch", "time", inputs.shape[-1]])
     graph = ir.Graph([source], [], nodes=[], name="layer", opset_imports={"": 25, "com.microsoft": 1})
     tape = ir.tape.Tape(graph)
-    old = tape.initializer(ir.tensor(np.zeros(weight.codes.shape, dtype=np.float32), name=NAME))
+    old = tape.initializer(ir.tensor(np.zeros(weight.codes.shape, dtype=np.float32), name=weight.name))
     if operator == "MatMul":
         result = tape.op("MatMul", [source, tape.op("Transpose", [old], {"perm": [1, 0]})])
     else:
@@ -65,7 +65,7 @@ def run_tied(layout, weight, rows):
 
 
 def _run(graph, weight, layout, inputs, tied=None):
-    rewrite(graph, {NAME: weight}, tied or {}, layout)
+    rewrite(graph, {weight.name: weight}, tied or {}, layout)
     graph.sort()
     model = ir.Model(graph, ir_version=13)
     ir.passes.common.NameFixPass()(model)

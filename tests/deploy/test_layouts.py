@@ -1,13 +1,17 @@
 """One layer in each layout against float64: the stored codes, the grids, the arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from small_graphs import random_weight, run_layer, run_tied, stored_types, values_of
 
 from mpq.deploy.layout_memory import Memory
 from mpq.deploy.layout_speed import Speed
+from mpq.deploy.slices import Slicing
 from mpq.quant.activations import ActivationQuantizer
 
 GRIDS = [(bits, centred) for bits in range(1, 9) for centred in ((True, False) if bits == 2 else (True,))]
@@ -81,14 +85,46 @@ def test_the_convolution_that_hears_audio_stays_float(rng):
     close(found, torch.nn.functional.conv1d(heard, values, stride=5).numpy(), 1e-5)
 
 
+@pytest.mark.parametrize(("bits", "centred"), GRIDS)
+def test_groups_for_speed_are_integer_products(bits, centred, rng):
+    weight = random_weight(rng, (6, 4, 5), bits, centred)
+    inputs = rng.standard_normal((2, 12, 21)).astype(np.float32)
+    found, model = run_layer(Speed({}), weight, inputs, "Conv", {"pads": [2, 3], "group": 3})
+    values, heard = (
+        torch.from_numpy(values_of(weight)),
+        torch.from_numpy(np.pad(quantized(inputs), [(0, 0), (0, 0), (2, 3)])),
+    )
+    close(found, torch.nn.functional.conv1d(heard, values, groups=3).numpy())
+    assert stored_types(model) == {f"INT{weight.stored_bits}"}
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (1, 1), (4, 1)])
+@pytest.mark.parametrize("whole", [0, 1])
+def test_convolution_over_time_has_a_scale_for_each_window_unless_in_slices(kernel, stride, whole, rng):
+    weight = replace(random_weight(rng, (6, 5, kernel), 4), name="model.feature_extractor.conv_layers.1.conv.weight")
+    layout = Speed({}, Slicing([(10, 5), (kernel, stride)], frames=4, whole=whole))
+    length = 22 if whole else 3 * stride + kernel
+    inputs = rng.standard_normal((2, 5, length)).astype(np.float32) * 10.0 ** rng.uniform(-3, 3, length)
+    inputs[0, :, :kernel] = 0  # a silent window must not divide by zero
+    found, _ = run_layer(layout, weight, inputs.astype(np.float32), "Conv", {"strides": [stride]})
+    windows = sliding_window_view(inputs.astype(np.float32), kernel, axis=2)[:, :, ::stride]
+    heard = quantized(inputs.astype(np.float32))
+    if whole:
+        scale = np.abs(windows).max((1, 3), keepdims=True).clip(1e-30) / np.float32(127)
+        heard = np.round(windows / scale.astype(np.float32)) * scale
+    else:
+        heard = sliding_window_view(heard, kernel, axis=2)[:, :, ::stride]
+    close(found, np.einsum("bctk,ock->bot", heard, values_of(weight)))
+
+
 @pytest.mark.parametrize("layout", [Memory(), Speed({})])
 @pytest.mark.parametrize(("bits", "centred"), GRIDS)
 def test_other_weights_are_computed_from_their_codes(layout, bits, centred, rng):
     padded = random_weight(rng, (6, 4, 5), bits, centred)
-    inputs = rng.standard_normal((2, 12, 21)).astype(np.float32)
-    found, model = run_layer(layout, padded, inputs, "Conv", {"pads": [2, 2], "group": 3})
+    inputs = rng.standard_normal((2, 4, 21)).astype(np.float32)
+    found, model = run_layer(layout, padded, inputs, "Conv", {"pads": [2, 2]})
     values, heard = torch.from_numpy(values_of(padded)), torch.from_numpy(inputs.astype(np.float64))
-    close(found, torch.nn.functional.conv1d(heard, values, padding=2, groups=3).numpy(), 1e-5)
+    close(found, torch.nn.functional.conv1d(heard, values, padding=2).numpy(), 1e-5)
     assert stored_types(model) == {f"INT{padded.stored_bits}"}
     table = random_weight(rng, (9, 8), bits, centred)
     rows = rng.integers(0, 9, (3, 4))
