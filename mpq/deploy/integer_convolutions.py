@@ -1,6 +1,5 @@
 """Convolutions over time as integer products of their windows: `ConvInteger` is slow with int8 weights."""
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,6 @@ import onnx_ir as ir
 
 from mpq.deploy.graph import SiteWeight, constant
 from mpq.deploy.integer_products import Codes, IntegerInputs, by_row, codes_of, product
-
-_TO_THE_END = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -34,34 +31,47 @@ def shape_of(conv: ir.Node) -> ConvShape | None:
     return shape if (shape.stride == 1 if shape.groups > 1 else shape.pads == (0, 0)) else None
 
 
-def windows(graph: ir.Graph, values: ir.Value, kernel: int, stride: int, count: int | None = None) -> ir.Value:
-    """Every window of `kernel` steps of `values` `[batch, time, channels]`: `[batch, windows, kernel * channels]`.
+def windows(graph: ir.Graph, values: ir.Value, weight: SiteWeight, stride: int, count: int | None = None) -> ir.Value:
+    """Every window of `values` `[batch, time, in]` that the weight covers: `[batch, windows, kernel * in]`.
 
-    `count`: how many there are, where that is always the same: one Gather then takes the place of `kernel` slices.
+    `count`: how many there are, where that is always the same.
     """
+    _, channels, kernel = weight.codes.shape
     if kernel == 1 and stride == 1:
         return values
+    if count is None:
+        taps = _taps(graph, values, kernel, stride)
+    else:
+        known = np.arange(count)[:, None] * stride + np.arange(kernel)
+        taps = constant(graph, f"taps_{count}_{kernel}_{stride}", known)
+    return _taken(graph, values, taps, kernel * channels)
+
+
+def _taps(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.Value:
+    """The steps of every window of `values` `[batch, time, channels]`: int64 `[windows, kernel]`."""
     tape = ir.tape.Tape(graph)
-    if count is not None:
-        taps = np.arange(count)[:, None] * stride + np.arange(kernel)
-        taken = tape.op("Gather", [values, constant(graph, f"taps_{count}_{kernel}_{stride}", taps)], {"axis": 1})
-        return tape.op("Reshape", [taken, constant(graph, f"windows_{count}", np.array([0, count, -1]))])
-    axis, step = constant(graph, "axis_1", np.array([1])), constant(graph, f"step_{stride}", np.array([stride]))
-    shifted = []
-    for tap in range(kernel):
-        end = tap - kernel + 1 or _TO_THE_END
-        limits = [constant(graph, f"index_{index}", np.array([index])) for index in (tap, end)]
-        shifted.append(tape.op("Slice", [values, *limits, axis, step]))
-    return tape.op("Concat", shifted, {"axis": 2}) if kernel > 1 else shifted[0]
+    time = tape.op("Squeeze", [tape.op("Shape", [values], {"start": 1, "end": 2})])
+    first, overlap, step = (constant(graph, f"single_{number}", np.array(number)) for number in (0, kernel - 1, stride))
+    starts = tape.op("Range", [first, tape.op("Sub", [time, overlap]), step])
+    column = tape.op("Unsqueeze", [starts, constant(graph, "axis_1", np.array([1]))])
+    return tape.op("Add", [column, constant(graph, f"taps_{kernel}", np.arange(kernel))])
 
 
-def by_window(graph: ir.Graph, taken: ir.Value, codes: Codes, width: int, out: int) -> ir.Value:
+def _taken(graph: ir.Graph, values: ir.Value, taps: ir.Value, width: int) -> ir.Value:
+    """The steps `taps` `[windows, kernel]` of `values` `[batch, time, channels]`: `[batch, windows, width]`."""
+    tape = ir.tape.Tape(graph)
+    row = constant(graph, f"windows_of_{width}", np.array([0, 0, width]))
+    return tape.op("Reshape", [tape.op("Gather", [values, taps], {"axis": 1}), row])
+
+
+def by_window(graph: ir.Graph, taken: ir.Value, weight: SiteWeight, codes: Codes) -> ir.Value:
     """The windows `taken` `[batch, windows, in]`, in float32, times `codes`, with an input scale for each window."""
     tape = ir.tape.Tape(graph)
+    out, width = weight.codes.shape[0], weight.codes[0].size
     rows = tape.op("Reshape", [taken, constant(graph, f"rows_of_{width}", np.array([-1, width]))])
     sums = product(graph, by_row(graph, rows), codes)
     recordings = tape.op("Shape", [taken], {"start": 0, "end": 1})
-    inner = constant(graph, f"windows_of_{out}", np.array([-1, out]))
+    inner = constant(graph, f"products_of_{out}", np.array([-1, out]))
     return tape.op("Reshape", [sums, tape.op("Concat", [recordings, inner], {"axis": 0})])
 
 
@@ -77,26 +87,15 @@ def by_group(graph: ir.Graph, inputs: IntegerInputs, weight: SiteWeight, shape: 
     padded = tape.op("Pad", [inputs.values, pads, inputs.zero, axis])
     apart = constant(graph, f"groups_{groups}_{channels}", np.array([0, 0, groups, channels]))
     by_group = tape.op("Transpose", [tape.op("Reshape", [padded, apart])], {"perm": [2, 0, 1, 3]})
-    taps = _every_window(graph, padded, kernel)
-    row = constant(graph, f"windows_{kernel * channels}", np.array([0, 0, kernel * channels]))
+    taps = _taps(graph, padded, kernel, stride=1)
     arranged = weight.codes.reshape(groups, out // groups, channels, kernel).transpose(0, 3, 2, 1)
     codes = codes_of(graph, weight, arranged.reshape(groups, kernel * channels, out // groups))
     scales = tape.op("Reshape", [codes.scale, constant(graph, f"scales_{groups}", np.array([groups, -1]))])
     sums = []
     for group in range(groups):
         own = constant(graph, f"group_{group}", np.array(group))
-        taken = tape.op("Gather", [tape.op("Gather", [by_group, own]), taps], {"axis": 1})
-        part = IntegerInputs(tape.op("Reshape", [taken, row]), inputs.scale, inputs.zero)
+        taken = _taken(graph, tape.op("Gather", [by_group, own]), taps, kernel * channels)
+        part = IntegerInputs(taken, inputs.scale, inputs.zero)
         weights = Codes(tape.op("Gather", [codes.values, own]), tape.op("Gather", [scales, own]), codes.zero)
         sums.append(product(graph, part, weights))
     return tape.op("Concat", sums, {"axis": 2})
-
-
-def _every_window(graph: ir.Graph, values: ir.Value, kernel: int) -> ir.Value:
-    """The steps of every window of `values` `[batch, time, channels]`: int64 `[windows, kernel]`."""
-    tape, one = ir.tape.Tape(graph), constant(graph, "number_1", np.array([1]))
-    time = tape.op("Shape", [values], {"start": 1, "end": 2})
-    count = tape.op("Sub", [time, constant(graph, f"number_{kernel - 1}", np.array([kernel - 1]))])
-    limits = [constant(graph, "none", np.array(0)), tape.op("Squeeze", [count]), constant(graph, "single", np.array(1))]
-    starts = tape.op("Unsqueeze", [tape.op("Range", limits), one])
-    return tape.op("Add", [starts, constant(graph, f"taps_{kernel}", np.arange(kernel))])

@@ -74,7 +74,8 @@ def by_row(graph: ir.Graph, rows: ir.Value) -> IntegerInputs:
     """Quantize `rows` `[rows, in]` symmetrically with a scale for each; the scales are `[rows, 1]`."""
     tape = ir.tape.Tape(graph)
     last = constant(graph, "last_axis", np.array([-1]))
-    scale = _spanning(graph, tape.op("ReduceMax", [tape.op("Abs", [rows]), last], {"keepdims": 0}), ZERO - 1)
+    high, low = (tape.op(name, [rows, last], {"keepdims": 0}) for name in ("ReduceMax", "ReduceMin"))
+    scale = _spanning(graph, tape.op("Max", [high, tape.op("Neg", [low])]), ZERO - 1)
     zero = constant(graph, "zero_point", np.uint8(ZERO))
     zeros = tape.op("Expand", [zero, tape.op("Shape", [scale])])
     values = tape.op("QuantizeLinear", [rows, scale, zeros], {"axis": 0})

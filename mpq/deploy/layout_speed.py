@@ -3,12 +3,14 @@
 Codes are cast to int8 when the file is loaded (ONNX Runtime folds constants once), inputs are quantized to 8 bits
 inside the graph, and `MatMulInteger` multiplies the two: a 2-bit weight runs as fast as an 8-bit one. Inputs are
 unsigned, with a zero point of 128 where the grid is symmetric, because ONNX Runtime's fast kernels require unsigned
-inputs. A convolution becomes one product too, because `ConvInteger` with int8 weights is slower than a float32
-convolution. Its inputs have one scale per slice of a recording (`slices`); slices must be short where no layer norm
-bounds the inputs (wav2vec2-base; experiments/LOG.md).
+inputs. A convolution becomes products too (`integer_convolutions`).
 
-The other weights become float32 at load: embeddings, convolutions with groups or padding, and the first convolution,
-whose input is audio.
+Inputs of a linear layer have one scale, those of a convolution over time one per slice of a recording (`slices`).
+Slices must be short where no layer norm bounds the inputs (wav2vec2-base; experiments/LOG.md). There the last
+convolutions take whole recordings, with a scale for each window.
+
+The other weights become float32 at load: embeddings, convolutions with padding but without groups, and the first
+convolution, whose input is audio.
 """
 
 import re
@@ -93,14 +95,15 @@ class Speed:
 
     def _over_time(self, graph: ir.Graph, inputs: ir.Value, weight: SiteWeight, stride: int) -> ir.Value:
         """The convolution of `inputs` `[batch, time, in]`: one product of all windows."""
-        out, channels, kernel = weight.codes.shape
+        _, channels, kernel = weight.codes.shape
         codes = codes_of(graph, weight, weight.codes.transpose(2, 1, 0).reshape(kernel * channels, -1))
-        place = re.search(_OVER_TIME, weight.name)
-        in_slice = self.slicing.windows(int(place[1])) if place and self.slicing else None
-        if place and self.slicing and in_slice is None:
-            return by_window(graph, windows(graph, inputs, kernel, stride), codes, kernel * channels, out)
+        place, count = re.search(_OVER_TIME, weight.name), None
+        if place and self.slicing:
+            count = self.slicing.windows(int(place[1]))
+            if count is None:
+                return by_window(graph, windows(graph, inputs, weight, stride), weight, codes)
         quantized = self._quantized(graph, inputs, weight)
-        taken = windows(graph, quantized.values, kernel, stride, in_slice)
+        taken = windows(graph, quantized.values, weight, stride, count)
         return product(graph, replace(quantized, values=taken), codes)
 
 
