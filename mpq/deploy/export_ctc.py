@@ -71,9 +71,9 @@ def insert(
     """Put the packed weights into the graph of `trace`, in place, and complete it."""
     (program,) = programs.values()
     assert layout.slicing is not None
-    features = features_of(program.graph)[-1 - layout.slicing.whole]
+    values = features_of(program.graph)
     graph.rewrite(program.graph, weights, tied, layout)
-    in_slices(program.graph, layout.slicing, features)
+    in_slices(program.graph, layout.slicing, values[-1 - layout.slicing.whole], values[-1])
     inputs = {str(value.name): ["batch", "samples"] for value in program.graph.inputs}
     graph.finish(program, inputs, {graph.OUTPUT: ["batch", "frames", model.config.vocab_size]})
 

@@ -89,6 +89,8 @@ def finish(model: ir.Model, inputs: Shapes, outputs: Shapes) -> None:
     common.ClearMetadataAndDocStringPass()(model)
     parts = (graph, *graph.subgraphs())
     results = {value for part in parts for value in part.outputs}
+    for number, value in enumerate(value for node in graph.all_nodes() for value in node.outputs):
+        value.name = f"value_{number}"  # a loop in a loop must not use a name again
     for node in graph.all_nodes():
         for value in node.outputs:
             value.shape = None

@@ -7,7 +7,7 @@ inputs. A convolution becomes products too (`integer_convolutions`).
 
 Inputs of a linear layer have one scale, those of a convolution over time one per slice of a recording (`slices`).
 Slices must be short where no layer norm bounds the inputs (wav2vec2-base; experiments/LOG.md). There the last
-convolutions take whole recordings, with a scale for each window.
+convolutions have longer slices, and a scale for each window.
 
 The other weights become float32 at load: embeddings, convolutions with padding but without groups, and the first
 convolution, whose input is audio.
@@ -99,9 +99,10 @@ class Speed:
         codes = codes_of(graph, weight, weight.codes.transpose(2, 1, 0).reshape(kernel * channels, -1))
         place, count = re.search(_OVER_TIME, weight.name), None
         if place and self.slicing:
-            count = self.slicing.windows(int(place[1]))
-            if count is None:
-                return by_window(graph, windows(graph, inputs, weight, stride), weight, codes)
+            position = int(place[1])
+            count = self.slicing.windows(position)
+            if self.slicing.is_late(position):
+                return by_window(graph, windows(graph, inputs, weight, stride, count), weight, codes)
         quantized = self._quantized(graph, inputs, weight)
         taken = windows(graph, quantized.values, weight, stride, count)
         return product(graph, replace(quantized, values=taken), codes)

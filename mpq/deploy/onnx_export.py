@@ -165,7 +165,7 @@ def _slicing(layout: str, config: Any) -> "Slicing | None":
     few = [
         stride for stride in itertools.accumulate(reversed(config.conv_stride), operator.mul) if stride <= _FEW_STEPS
     ]
-    return Slicing(steps, frames=2, whole=len(few))
+    return Slicing(steps, frames=32, whole=len(few), inner=2)
 
 
 def _write_folder(programs: Mapping[str, "ir.Model"], output: Path, beside: Callable[[Path], None]) -> None:

@@ -5,8 +5,8 @@ Computed at once, it accounts for most of the memory, and each pass over it is l
 `Loop` computes a few frames of one recording at a time instead. Only the order of operations changes, except that
 layout `speed` then has one input scale per slice.
 
-The last convolutions may be left outside (`Slicing.whole`): their inputs are small, and a product of a few rows takes
-as long as its weights take to come from memory.
+Slices may be of two sizes (`Slicing.whole`): the last convolutions have few steps a frame, and a product of a few rows
+takes as long as its weights take to come from memory.
 
 A norm over the whole recording would prevent slices, so it is computed beforehand (`mpq.deploy.first_convolution`).
 """
@@ -33,28 +33,34 @@ Steps = Sequence[tuple[int, int]]
 class Slicing:
     """How the convolutions over time run: `frames` frames of a recording at a time.
 
-    steps: the `(kernel, stride)` of each. whole: how many of the last ones take the whole recording instead.
+    steps: the `(kernel, stride)` of each. whole: how many of the last ones take such a slice at once, while those
+    before them take it in slices of their own, of `inner` frames; with 0 all are alike.
     """
 
     steps: Steps
     frames: int
     whole: int = 0
+    inner: int = 0
 
     @property
-    def sliced(self) -> Steps:
-        """Those that run in slices."""
+    def early(self) -> Steps:
+        """Those before the last `whole`."""
         return self.steps[: len(self.steps) - self.whole]
 
     @property
-    def outputs(self) -> int:
-        """How many steps a slice of them yields."""
-        return self.frames * math.prod(stride for _, stride in self.steps[len(self.sliced) :])
+    def inner_outputs(self) -> int:
+        """How many steps the early ones yield in a slice of their own."""
+        return self.inner * math.prod(stride for _, stride in self.steps[len(self.early) :])
 
-    def windows(self, position: int) -> int | None:
-        """How many windows the convolution at `position` has in a slice; None if it takes whole recordings."""
-        if position >= len(self.sliced):
-            return None
-        return _span(self.sliced[position + 1 :], self.outputs)
+    def is_late(self, position: int) -> bool:
+        """Whether the convolution at `position` is one of the last `whole`."""
+        return position >= len(self.early)
+
+    def windows(self, position: int) -> int:
+        """How many windows the convolution at `position` has at once."""
+        if self.whole and not self.is_late(position):
+            return _span(self.early[position + 1 :], self.inner_outputs)
+        return _span(self.steps[position + 1 :], self.frames)
 
 
 def _span(steps: Steps, outputs: int) -> int:
@@ -71,23 +77,30 @@ def features_of(graph: ir.Graph) -> list[ir.Value]:
     return [*(value for value in inputs if value is not None), nodes[-1].outputs[0]]
 
 
-def in_slices(graph: ir.Graph, slicing: Slicing, features: ir.Value) -> None:
-    """Move the convolutions over time that `slicing` names into a loop, in place; they end in `features`.
+def in_slices(graph: ir.Graph, slicing: Slicing, late: ir.Value, features: ir.Value) -> None:
+    """Move the convolutions over time, which end in `features`, into a loop over slices, in place.
 
-    The graph stays as it is if a norm over time can't be computed ahead.
+    `late`: what the first of the last ones (`Slicing.whole`) reads. The graph stays as it is if a norm over time can't
+    be computed ahead.
     """
     audio = next(value for value in graph.inputs if value.name == INPUT)
     ahead = norm_ahead(graph, audio)
     nodes = _between(audio, features, ahead)
-    if not _NORMS_OVER_TIME & {node.op_type for node in nodes}:
-        _Slices(graph, audio, slicing.sliced, slicing.outputs).move(nodes, features, ahead)
+    if _NORMS_OVER_TIME & {node.op_type for node in nodes}:
+        return
+    body, own = _Slices(graph, audio, slicing.steps, slicing.frames).move(nodes, features, ahead)
+    if slicing.whole:
+        ahead = [own[value] for value in ahead]
+        early = _between(own[audio], late, ahead)
+        _Slices(body, own[audio], slicing.early, slicing.inner_outputs, graph).move(early, late, ahead)
 
 
 class _Slices:
     """Slices of the recordings `audio` `[batch, samples]`, each of which yields `outputs` steps."""
 
-    def __init__(self, graph: ir.Graph, audio: ir.Value, steps: Steps, outputs: int) -> None:
-        self._graph, self._audio = graph, audio
+    def __init__(self, graph: ir.Graph, audio: ir.Value, steps: Steps, outputs: int, outer: ir.Graph | None = None):
+        """`outer`: the graph that `graph`, if it is a loop's body, is in; its names are not for use again."""
+        self._graph, self._audio, self._constants = graph, audio, outer or graph
         self._hop = outputs * math.prod(stride for _, stride in steps)
         self._span = _span(steps, outputs)
         tape = self._tape = ir.tape.Tape(graph)
@@ -99,8 +112,13 @@ class _Slices:
         up = tape.op("Add", [self._count, self._whole(outputs - 1)])
         self._slices = tape.op("Div", [up, self._whole(outputs)])  # of a recording
 
-    def move(self, nodes: Sequence[ir.Node], features: ir.Value, ahead: Sequence[ir.Value]) -> None:
-        """Make `nodes`, which compute `features` from the recordings and `ahead`, work slice by slice."""
+    def move(
+        self, nodes: Sequence[ir.Node], features: ir.Value, ahead: Sequence[ir.Value]
+    ) -> tuple[ir.Graph, dict[ir.Value, ir.Value]]:
+        """Make `nodes`, which compute `features` from the recordings and `ahead`, work slice by slice.
+
+        Returns: what the loop does, and the parts of the recordings and of `ahead` that it reads.
+        """
         later = [(node, position) for node, position in features.uses() if node not in nodes]
         turn = ir.val("turn", dtype=ir.DataType.INT64, shape=[])
         go_on = ir.val("go_on", dtype=ir.DataType.BOOL, shape=[])
@@ -119,13 +137,14 @@ class _Slices:
         in_time = tape.op("Transpose", [features], {"perm": [0, 2, 1]})
         body.outputs.extend([tape.op("Identity", [go_on]), in_time])
         turns = self._tape.op("Mul", [self._recordings, self._slices])
-        always = constant(self._graph, "always", np.array(True))
+        always = constant(self._constants, "always", np.array(True))
         joined = self._joined(self._tape.op("Loop", [turns, always], {"body": body}), features)
         for node, position in later:
             node.replace_input_with(position, joined)
         # ONNX Runtime's option for exact sums (`runtime.add_exactly`) finds them only there.
         for name in read_by_these_alone(nodes):
             body.register_initializer(self._graph.initializers.pop(name))
+        return body, own
 
     def _cut(self) -> ir.Value:
         """What each slice hears, `[batch * slices, 1, span]`, with zeros behind the end of the recordings."""
@@ -133,27 +152,29 @@ class _Slices:
         end = tape.op("Mul", [self._slices, self._whole(self._hop)])
         wanted = tape.op("Add", [end, self._whole(self._span - self._hop)])
         behind = tape.op("Max", [tape.op("Sub", [wanted, self._samples]), self._whole(0)])
-        nothing = constant(self._graph, "no_padding", np.zeros(3, dtype=np.int64))
+        nothing = constant(self._constants, "no_padding", np.zeros(3, dtype=np.int64))
         padded = tape.op("Pad", [self._audio, tape.op("Concat", [nothing, behind], {"axis": 0})])
-        start, step = (constant(self._graph, f"single_{number}", np.array(number)) for number in (0, self._hop))
+        start, step = (constant(self._constants, f"single_{number}", np.array(number)) for number in (0, self._hop))
         starts = tape.op("Unsqueeze", [tape.op("Range", [start, tape.op("Squeeze", [end]), step]), one])
-        samples = tape.op("Add", [starts, constant(self._graph, f"first_{self._span}", np.arange(self._span))])
+        samples = tape.op("Add", [starts, constant(self._constants, f"first_{self._span}", np.arange(self._span))])
         cut = tape.op("Gather", [padded, samples], {"axis": 1})
-        return tape.op("Reshape", [cut, constant(self._graph, "a_slice", np.array([-1, 1, self._span]))])
+        return tape.op(
+            "Reshape", [cut, constant(self._constants, f"slices_of_{self._span}", np.array([-1, 1, self._span]))]
+        )
 
     def _joined(self, made: ir.Value, features: ir.Value) -> ir.Value:
         """The slices `[batch * slices, 1, outputs, channels]` as one row per recording, `[batch, channels, time]`."""
         assert features.shape is not None
-        inner = constant(self._graph, "slices_of_features", np.array([-1, features.shape[1]]))
+        inner = constant(self._constants, f"slices_by_{features.shape[1]}", np.array([-1, features.shape[1]]))
         apart = self._tape.op("Concat", [self._recordings, inner], {"axis": 0})
         row = self._tape.op("Reshape", [made, apart])
-        axis, begin = constant(self._graph, "axis_1", np.array([1])), self._whole(0)
+        axis, begin = constant(self._constants, "axis_1", np.array([1])), self._whole(0)
         return self._tape.op(
             "Transpose", [self._tape.op("Slice", [row, begin, self._count, axis])], {"perm": [0, 2, 1]}
         )
 
     def _whole(self, number: int) -> ir.Value:
-        return constant(self._graph, f"number_{number}", np.array([number]))
+        return constant(self._constants, f"number_{number}", np.array([number]))
 
 
 def read_by_these_alone(nodes: Sequence[ir.Node]) -> list[str]:
@@ -167,7 +188,7 @@ def _between(audio: ir.Value, features: ir.Value, ahead: Sequence[ir.Value]) -> 
     found: dict[ir.Node, bool] = {}
 
     def depends(value: ir.Value | None) -> bool:
-        node = None if value is None or value in ahead else value.producer()
+        node = None if value is None or value in ahead or value is audio else value.producer()
         if node is None:
             return value is audio
         if node not in found:

@@ -119,6 +119,12 @@ def test_other_model_types_give_pytorchs_logits_too(which, tmp_path):
     assert difference(found, logits_and_text(folder, waveforms)[0]) < 5e-5
 
 
+def loops_in(graph):
+    """The bodies of its loops and of theirs."""
+    bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.g.node]
+    return [*bodies, *(inner for body in bodies for inner in loops_in(body))]
+
+
 @pytest.mark.parametrize("file", ["masked", "unmasked"])
 def test_weights_are_at_their_bits_on_disk(file, request):
     folder, path = request.getfixturevalue(file)
@@ -130,8 +136,7 @@ def test_weights_are_at_their_bits_on_disk(file, request):
     assert "GroupNormalization" not in {node.op_type for node in model.graph.node}  # slow in ONNX Runtime
     sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
     bits = {name: min(n for n in (2, 4, 8) if n >= site["bits"]) for name, site in sites.items()}
-    loops = [attribute.g for node in model.graph.node for attribute in node.attribute if attribute.g.node]
-    tensors = [tensor for graph in (model.graph, *loops) for tensor in graph.initializer]
+    tensors = [tensor for graph in (model.graph, *loops_in(model.graph)) for tensor in graph.initializer]
     sizes = {tensor.name: len(tensor.raw_data) for tensor in tensors}
     for name, site in sites.items():
         count = np.prod(site["shape"])

@@ -64,7 +64,8 @@ def in_float64(model, audio):
 
 
 def slice_up(traced, frames, whole=0):
-    in_slices(traced.graph, Slicing(STEPS, frames, whole), features_of(traced.graph)[-1 - whole])
+    values = features_of(traced.graph)
+    in_slices(traced.graph, Slicing(STEPS, frames, whole, inner=2), values[-1 - whole], values[-1])
 
 
 def operators(traced):
