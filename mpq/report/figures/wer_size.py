@@ -54,7 +54,8 @@ _ALIKE = 1.01  # files are of one size if the largest is at most this multiple o
 class Point:
     """One system on one set: megabytes, error rate in percent, its standard deviation over the seeds (0 for one).
 
-    `place` is its x-coordinate; `verdict` that of its system against 32 bits, over all sets.
+    `place` is its x-coordinate; `verdict` that of its system against 32 bits, over all sets; `ringed`: it is the
+    smallest lossless system of its method.
     """
 
     size: float
@@ -62,6 +63,7 @@ class Point:
     deviation: float = 0.0
     verdict: str = NO_WORSE
     place: float = 0.0
+    ringed: bool = False
 
 
 def draw(
@@ -81,11 +83,14 @@ def draw(
     errors, title = RATES[rate]
     verdicts = {system.exp: verdict.word if (verdict := system.verdict(rate=rate)) else "" for system in run}
     places, ticks, edges = _places(run, measure)
+    ringed = _smallest_lossless(run, verdicts, measure)
     figure = Figure(figsize=(9, 1.5 + 2.0 * len(sets)), layout="constrained")
     panels = figure.subplots(len(sets), squeeze=False, sharex=True)[:, 0]
     for name, axes in zip(sets, panels, strict=True):
         points = {
-            method.name: [_point(s.only(name), errors, *places[s.exp], verdicts[s.exp]) for s in method.systems]
+            method.name: [
+                _point(s.only(name), errors, *places[s.exp], verdicts[s.exp], s.exp in ringed) for s in method.systems
+            ]
             for method in methods(run)
         }
         reference = mean_of(errors.function(baseline.only(name))) if baseline else None
@@ -111,11 +116,6 @@ def draw(
 def shown_size(measure: Measure) -> str:
     """What the pictures of a size call it."""
     return "size" if measure == "packed" else f"{measure} size"
-
-
-def smallest_lossless(points: Sequence[Point]) -> Point | None:
-    """The smallest system that is no worse than 32 bits; of equally small ones, that with the lowest rate."""
-    return min((p for p in points if p.verdict == NO_WORSE), key=lambda p: (p.size, p.rate), default=None)
 
 
 def front(points: Sequence[Point]) -> list[Point]:
@@ -158,10 +158,17 @@ def _of_one_size(systems: Sequence[System], measure: Measure) -> list[dict[str, 
     return [{exp: size for exp, size in sizes.items() if exp in group} for group in groups]  # by method again
 
 
-def _point(system: System, column: Column, size: float, place: float, verdict: str) -> Point:
+def _smallest_lossless(systems: Sequence[System], verdicts: Mapping[str, str], measure: Measure) -> set[str]:
+    """The names of the smallest system of each method that is no worse than 32 bits."""
+    size = SIZES[measure][0].function
+    lossless = [[s for s in method.systems if verdicts[s.exp] == NO_WORSE] for method in methods(systems)]
+    return {min(found, key=lambda system: mean_of(size(system))).exp for found in lossless if found}
+
+
+def _point(system: System, column: Column, size: float, place: float, verdict: str, ringed: bool) -> Point:
     errors = column.function(system)
     deviation = errors.deviation if isinstance(errors, Spread) else 0.0
-    return Point(size, mean_of(errors), deviation, verdict, place)
+    return Point(size, mean_of(errors), deviation, verdict, place, ringed)
 
 
 def _scale(axes: Axes, points: Sequence[Point], rate: float | None, interval: tuple[float, float] | None) -> None:
@@ -182,9 +189,9 @@ def _points(axes: Axes, method: str, points: Sequence[Point]) -> None:
     colour, marker = look(method)
     best, top = front(points), axes.get_ylim()[1]
     axes.plot([p.place for p in best], [p.rate for p in best], color=colour, linewidth=1.2, alpha=0.7)
-    if marked := smallest_lossless(points):
-        axes.plot(marked.place, min(marked.rate, top), color=colour, **_RING)
     for point in points:
+        if point.ringed:
+            axes.plot(point.place, min(point.rate, top), color=colour, **_RING)
         if point.rate > top:
             shown, below = f"↑ {point.rate:.1f}", (0, -7)  # below the marker, because the front's line passes beside it
             axes.annotate(shown, (point.place, top), below, textcoords="offset points", ha="center", va="top")
