@@ -39,21 +39,22 @@ def windows(graph: ir.Graph, values: ir.Value, weight: SiteWeight, stride: int, 
     _, channels, kernel = weight.codes.shape
     if kernel == 1 and stride == 1:
         return values
-    if count is None:
-        taps = _taps(graph, values, kernel, stride)
-    else:
-        known = np.arange(count)[:, None] * stride + np.arange(kernel)
-        taps = constant(graph, f"taps_{count}_{kernel}_{stride}", known)
-    return _taken(graph, values, taps, kernel * channels)
+    return _taken(graph, values, _taps(graph, values, kernel, stride, count), kernel * channels)
 
 
-def _taps(graph: ir.Graph, values: ir.Value, kernel: int, stride: int) -> ir.Value:
-    """The steps of every window of `values` `[batch, time, channels]`: int64 `[windows, kernel]`."""
+def _taps(graph: ir.Graph, values: ir.Value, kernel: int, stride: int, count: int | None = None) -> ir.Value:
+    """The steps of every window of `values` `[batch, time, channels]`: int64 `[windows, kernel]`.
+
+    Where `count` is known, ONNX Runtime computes them when it loads the file, in which they would take room.
+    """
     tape = ir.tape.Tape(graph)
-    time = tape.op("Squeeze", [tape.op("Shape", [values], {"start": 1, "end": 2})])
     first, overlap, step = (constant(graph, f"single_{number}", np.array(number)) for number in (0, kernel - 1, stride))
-    starts = tape.op("Range", [first, tape.op("Sub", [time, overlap]), step])
-    column = tape.op("Unsqueeze", [starts, constant(graph, "axis_1", np.array([1]))])
+    if count is None:
+        time = tape.op("Squeeze", [tape.op("Shape", [values], {"start": 1, "end": 2})])
+        end = tape.op("Sub", [time, overlap])
+    else:
+        end = constant(graph, f"single_{count * stride}", np.array(count * stride))
+    column = tape.op("Unsqueeze", [tape.op("Range", [first, end, step]), constant(graph, "axis_1", np.array([1]))])
     return tape.op("Add", [column, constant(graph, f"taps_{kernel}", np.arange(kernel))])
 
 

@@ -154,9 +154,11 @@ class _Slices:
         behind = tape.op("Max", [tape.op("Sub", [wanted, self._samples]), self._whole(0)])
         nothing = constant(self._constants, "no_padding", np.zeros(3, dtype=np.int64))
         padded = tape.op("Pad", [self._audio, tape.op("Concat", [nothing, behind], {"axis": 0})])
-        start, step = (constant(self._constants, f"single_{number}", np.array(number)) for number in (0, self._hop))
-        starts = tape.op("Unsqueeze", [tape.op("Range", [start, tape.op("Squeeze", [end]), step]), one])
-        samples = tape.op("Add", [starts, constant(self._constants, f"first_{self._span}", np.arange(self._span))])
+        zero, single, hop, span = (
+            constant(self._constants, f"single_{number}", np.array(number)) for number in (0, 1, self._hop, self._span)
+        )
+        starts = tape.op("Unsqueeze", [tape.op("Range", [zero, tape.op("Squeeze", [end]), hop]), one])
+        samples = tape.op("Add", [starts, tape.op("Range", [zero, span, single])])
         cut = tape.op("Gather", [padded, samples], {"axis": 1})
         return tape.op(
             "Reshape", [cut, constant(self._constants, f"slices_of_{self._span}", np.array([-1, 1, self._span]))]

@@ -68,6 +68,12 @@ def slice_up(traced, frames, whole=0):
     in_slices(traced.graph, Slicing(STEPS, frames, whole, inner=2), values[-1 - whole], values[-1])
 
 
+def innermost(graph):
+    """The graph of the loop in the loop in `graph`, as deep as they go."""
+    inner = [node.attributes["body"].as_graph() for node in graph if node.op_type == "Loop"]
+    return innermost(inner[0]) if inner else graph
+
+
 def operators(traced):
     return [node.op_type for node in traced.graph]
 
@@ -77,13 +83,28 @@ def operators(traced):
 def test_slices_give_what_the_whole_gives(norm, bias, rng):
     model, frames = random_encoder(norm, bias), int(rng.integers(1, 9))
     traced = program(model)
-    slice_up(traced, frames, int(rng.integers(0, 3)))
+    slice_up(traced, frames, whole := int(rng.integers(0, 3)))
+    assert [node.op_type for node in innermost(traced.graph)].count("Gelu") == len(STEPS) - whole
     assert operators(traced).count("Loop") == 1
     for samples in [*rng.integers(30, 2_000, 4), 30, 30 + 20 * frames - 1, 30 + 20 * frames]:
         audio = rng.standard_normal((3, samples)).astype(np.float32)
         found, wanted = run(traced, audio), in_float64(model, audio)
         assert found.shape == wanted.shape
         np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 2])
+def test_a_slice_has_the_windows_that_its_convolutions_have(whole):
+    slicing = Slicing(STEPS, frames=6, whole=whole, inner=2)
+    late = len(STEPS) - whole
+    wanted = [slicing.windows(position) for position in range(len(STEPS))]
+    for first, end in ((0, late), (late, len(STEPS))):
+        for position in range(first + 1, end):
+            kernel, stride = STEPS[position]
+            assert (wanted[position - 1] - kernel) // stride + 1 == wanted[position]
+    assert wanted[-1] == 6
+    assert wanted[late - 1] == (slicing.inner_outputs if whole else 6)
+    assert slicing.inner_outputs == 2 * np.prod([stride for _, stride in STEPS[late:]])
 
 
 def test_a_recording_in_slices_does_not_depend_on_its_neighbours(rng):
