@@ -65,7 +65,8 @@ def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
         return
     if stage.megabytes is None:
         raise UserError(f"recipe={cfg.recipe.name} needs target_megabytes=MB, the size of the file")
-    train_rules.check_megabytes(own, stage.megabytes, stage.updates, cfg.quantizer.get("activations", "none"))
+    updates = stage.updates if stage.search is None else 0  # a search has codes of a width for the updates
+    train_rules.check_megabytes(own, stage.megabytes, updates, cfg.quantizer.get("activations", "none"))
 
 
 def _check_parts(own: str, stage: DictConfig, target: float) -> None:

@@ -178,7 +178,7 @@ def full_precision(cfg: DictConfig) -> DictConfig:
     baseline: Any = cfg.copy()
     baseline.recipe = OmegaConf.create(conf.recipe("full_precision"))
     baseline.exp = run_name(cfg.model.name, baseline.recipe.infix, 32, cfg.data.root, cfg.smoke, cfg.demo)
-    baseline.seed = 0
+    baseline.seed, baseline.target_megabytes = 0, None
     baseline.overwrite = False  # of the run itself, not of what it is compared with
     return baseline
 

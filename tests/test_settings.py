@@ -134,6 +134,8 @@ def test_the_baseline_is_the_full_precision_row_itself():
     baseline = settings.full_precision(settings.settle(composed(*changes)))
     assert baseline.exp == direct.exp
     assert differences(OmegaConf.to_container(baseline), OmegaConf.to_container(direct)) == []
+    sized = settings.settle(composed("recipe=ptq_rtn_size", "target_megabytes=0.3"))
+    assert settings.full_precision(sized).target_megabytes is None  # which its record would state
 
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():

@@ -6,7 +6,7 @@ the stage all steps are made longer by a common factor, just so much that the fi
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +51,18 @@ def keep_to(model: nn.Module, search: PrecisionSearch) -> float:
     found = first_places(model)
     places = [found[site.name] for site in search.sites]
     capacity = search.target * float(search.sizes.sum()) / 8
+    return lengthen(places, lambda place: coded_bytes(place.weight, _quantizer(place), _bits(place)), capacity)
+
+
+@torch.no_grad()
+def lengthen(places: Sequence[Place], taken: Callable[[Place], int], capacity: float) -> float:
+    """Lengthen the steps at `places`, in place, by one factor until they take at most `capacity` bytes; return it."""
     before = {place.name: _quantizer(place).log_scales.clone() for place in places}
 
     def fits(longer: float) -> bool:
         for place in places:
             _quantizer(place).log_scales.copy_(before[place.name] + longer)
-        return sum(coded_bytes(place.weight, _quantizer(place), _bits(place)) for place in places) <= capacity
+        return sum(taken(place) for place in places) <= capacity
 
     if fits(0.0):
         return 1.0

@@ -32,8 +32,8 @@ class StageSettings:
     search: decides the precisions of the sites that match the glob `searched`, at an average of `target` bits; None
     trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
     quantized weights to audio at the end. shared: networks that are trained beside the mixture. most_bytes: of the
-    file, with this `coding`, in place of a search and its target (`mpq.train.file_size`). budget: what the target
-    counts, bits of the codes or coded bits.
+    file, with this `coding`, in place of a target; without a search the steps are chosen for it
+    (`mpq.train.file_size`). budget: what the target counts, bits of the codes or coded bits.
 
     Raises: UserError if there is a calibration but nothing is quantized, or shared networks but no mixture.
     """

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from mpq.checkpoint.coding import stored_bytes
 from mpq.checkpoint.format import Coding
@@ -22,15 +23,16 @@ from mpq.quant.calibration import Calibration
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
-from mpq.quant.places import Place, tensor_places
+from mpq.quant.places import Place, first_places, tensor_places
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.sites import Site, check_finite
 from mpq.quant.steps import Cost, Rounding, narrowest, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
-from mpq.train.coded_budget import Fitting
+from mpq.train.coded_budget import Fitting, lengthen
 
 MEGABYTE = 1_000_000
+WIDEST = 8  # bits of the codes
 _WIDTHS: Mapping[Coding, tuple[int, ...]] = {"zstd": (2, 4, 8), "none": (2, 3, 4, 5, 6, 7, 8)}
 """Bits of the grids tried: codes of other widths are coded as those of the next of 2, 4 and 8 bits."""
 
@@ -68,6 +70,21 @@ def fit_to_size(
         gptq.calibrate(calibration, Fitting({name: one.taken for name, one in planned.items()}, cost))
     for name in planned:
         _narrow(places[name][0], cost)
+
+
+def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding: Coding) -> float:
+    """Lengthen all steps of a trained `model`, in place, until its file takes at most `most` bytes; return the factor.
+
+    Training moves codes, and so what they take once coded.
+    """
+
+    def taken(place: Place) -> int:
+        assert place.quantizer is not None
+        (bits,) = place.quantizer.candidates
+        return stored_bytes(_codes(place, place.quantizer).cpu().numpy(), bits, coding)
+
+    found = first_places(model)
+    return lengthen([found[site.name] for site in sites], taken, most - overhead_bytes(model, sites))
 
 
 def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, most: int) -> list[Rounding]:

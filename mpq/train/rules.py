@@ -31,6 +31,8 @@ def check_labels(labels: str) -> None:
 def check_megabytes(own: str, megabytes: Any, updates: Any, activations: Any) -> None:
     """Check the size of the file that a stage, at `own` (dotted), quantizes for; None: by bits.
 
+    `updates`: 0 for one that trains with the codes of an earlier stage.
+
     Raises: UserError if it is not a positive number, or the stage trains or quantizes activations.
     """
     if megabytes is None:
@@ -38,7 +40,9 @@ def check_megabytes(own: str, megabytes: Any, updates: Any, activations: Any) ->
     if type(megabytes) not in (int, float) or not 0 < megabytes < inf:
         raise UserError(f"target_megabytes={megabytes} must be a number of megabytes above 0, such as 12")
     if updates != 0:
-        raise UserError(f"{own}.updates={updates} must be 0: a stage with a size of the file does not train")
+        raise UserError(
+            f"{own}.updates={updates} must be 0: a stage that chooses steps for a size of the file does not train"
+        )
     if activations != "none":
         raise UserError(f"quantizer.activations={activations} must be none where target_megabytes sets the file's size")
 

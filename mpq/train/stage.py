@@ -28,7 +28,7 @@ from mpq.train import processes
 from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, keep_to
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
-from mpq.train.file_size import fit_to_size
+from mpq.train.file_size import fit_to_size, keep_within
 from mpq.train.fit import fit
 from mpq.train.machine import choose_threads
 from mpq.train.module import TrainingModule
@@ -55,7 +55,7 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
             if stage.budget == CODED:
                 keep_to(student.model, precisions.search)
         if stage.most_bytes is not None:
-            _fit_to_size(student, stage, stage.most_bytes, run, entry)
+            _keep_to_size(student, stage, stage.most_bytes, run, entry)
         elif stage.calibrate is not None:
             audio = calibration(student, stage, run, stage.calibrate.utterances)
             stage.calibrate.calibrate(audio, _fitting(student, stage, precisions))
@@ -131,12 +131,18 @@ def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utt
     return Calibration(student, batches, stage.quantizer)
 
 
-def _fit_to_size(student: SpeechModel, stage: StageSettings, most: int, run: RunContext, entry: StageTime) -> None:
-    """Quantize `student` for a file of at most `most` bytes; without a calibration, it hears noise."""
+def _keep_to_size(student: SpeechModel, stage: StageSettings, most: int, run: RunContext, entry: StageTime) -> None:
+    """Quantize `student` for a file of at most `most` bytes, or, once it was trained, keep it to that.
+
+    Without a calibration, it hears noise.
+    """
+    sites = find_sites(student.model, stage.searched)
+    if stage.search is not None:
+        keep_within(student.model, sites, most, stage.coding)
+        return
     audio = calibration(student, stage, run, stage.calibrate and stage.calibrate.utterances)
     if stage.calibrate is None:
         audio.batches = [noise_batch(student.reader, run.seed).to(student.device)]
-    sites = find_sites(student.model, stage.searched)
     fit_to_size(audio, sites, most, stage.coding, stage.calibrate, run.seed)
     entry.audio_seconds += audio.audio_seconds if stage.calibrate else 0.0
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from experiment import Experiment, kill_at, searched
 
+from mpq.checkpoint.packed import save_packed
+from mpq.checkpoint.size import file_bytes
 from mpq.errors import UserError
 from mpq.quant.sites import quantizers_of
 from mpq.search.assignment import average_bits, from_json
@@ -72,6 +74,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(experiment, monkeypatch
         assert (entry.updates, entry.audio_seconds) == (whole.updates, pytest.approx(whole.audio_seconds))
         assert entry.resumed == (not killed[entry.name]["finished"] if entry.name in killed else 0)
         assert entry.seconds >= killed.get(entry.name, {"seconds": 0})["seconds"]
+
+
+@pytest.mark.parametrize("coding", ["zstd", "none"])
+def test_a_model_made_for_a_size_is_trained_within_it(experiment, coding):
+    """At a learning rate that moves codes in four updates."""
+    words = ["recipe=size_trained", f"coding={coding}", "trainer.learning_rate=0.1", "trainer.scale_learning_rate=0"]
+    with pytest.raises(UserError, match="the smallest and the largest") as told:
+        experiment.run("none", *words, "target_megabytes=0.001")
+    low, high = (float(word.strip(",")) for word in str(told.value).split() if word[0].isdigit())
+    size = 0.6 * low + 0.4 * high
+    model, assignment, ledger = experiment.run("work", *words, f"target_megabytes={size}")
+    assert {stage.name: stage.updates for stage in ledger.time().stages} == {"round": 0, "train": 4}
+    assert {site.name: quantizers_of(model)[site.name].bits for site in searched(model)} == assignment
+    save_packed(experiment.folder / "packed", model, coding=coding)
+    assert 0.9 * size <= file_bytes(experiment.folder / "packed") / 1e6 <= size
 
 
 def test_one_run_lands_on_its_target(tmp_path):
