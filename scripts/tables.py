@@ -14,7 +14,8 @@ class Options:
     """Which tables, and from which records."""
 
     table: str = option(
-        "all", "a file of conf/table, without .yaml: compression, significance, time, all (these three), records (runs)"
+        "all",
+        "a file of conf/table, without .yaml: compression, significance, time, coded, all (these four), records (runs)",
     )
     scale: str = option("tiny", "real, tiny or paper: the scale whose models the tables of systems show")
     root: str = option("experiments", "a folder of records, <root>/<name>/seed<k>/result.json")

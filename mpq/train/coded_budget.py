@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mpq.checkpoint.coding import stored_bytes
+from mpq.checkpoint.format import Coding
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.places import Place, first_places
 from mpq.quant.quantizer import WeightQuantizer
@@ -36,10 +37,10 @@ def coded_costs(model: nn.Module, search: PrecisionSearch, quantizers: Mapping[s
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def coded_bytes(weight: Tensor, quantizer: WeightQuantizer, bits: int) -> int:
-    """Return the bytes of the coded codes of `weight` at one of the quantizer's candidates."""
+def coded_bytes(weight: Tensor, quantizer: WeightQuantizer, bits: int, coding: Coding = "zstd") -> int:
+    """Return the bytes that the codes of `weight` at a candidate of the quantizer take in a file with this `coding`."""
     codes = quantize(weight.detach(), quantizer.scale(bits), quantizer.grid(bits))
-    return stored_bytes(codes.cpu().numpy(), bits)
+    return stored_bytes(codes.cpu().numpy(), bits, coding)
 
 
 @torch.no_grad()
@@ -51,18 +52,19 @@ def keep_to(model: nn.Module, search: PrecisionSearch) -> float:
     found = first_places(model)
     places = [found[site.name] for site in search.sites]
     capacity = search.target * float(search.sizes.sum()) / 8
-    return lengthen(places, lambda place: coded_bytes(place.weight, _quantizer(place), _bits(place)), capacity)
+    return lengthen(places, capacity)
 
 
 @torch.no_grad()
-def lengthen(places: Sequence[Place], taken: Callable[[Place], int], capacity: float) -> float:
+def lengthen(places: Sequence[Place], capacity: float, coding: Coding = "zstd") -> float:
     """Lengthen the steps at `places`, in place, by one factor until they take at most `capacity` bytes; return it."""
     before = {place.name: _quantizer(place).log_scales.clone() for place in places}
 
     def fits(longer: float) -> bool:
         for place in places:
             _quantizer(place).log_scales.copy_(before[place.name] + longer)
-        return sum(taken(place) for place in places) <= capacity
+        taken = (coded_bytes(place.weight, _quantizer(place), _bits(place), coding) for place in places)
+        return sum(taken) <= capacity
 
     if fits(0.0):
         return 1.0

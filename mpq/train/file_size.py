@@ -77,14 +77,8 @@ def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding
 
     Training moves codes, and so what they take once coded.
     """
-
-    def taken(place: Place) -> int:
-        assert place.quantizer is not None
-        (bits,) = place.quantizer.candidates
-        return stored_bytes(_codes(place, place.quantizer).cpu().numpy(), bits, coding)
-
     found = first_places(model)
-    return lengthen([found[site.name] for site in sites], taken, most - overhead_bytes(model, sites))
+    return lengthen([found[site.name] for site in sites], most - overhead_bytes(model, sites), coding)
 
 
 def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, most: int) -> list[Rounding]:
