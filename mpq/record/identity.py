@@ -27,7 +27,8 @@ HASH = "data.hash"
 _PLACES = {"root", "cache", "coding", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
-OF_STAGES = {"target_bits", "target_megabytes", "budget", "quantizer", "distill", "trainer", "data.labels"}
+OF_STAGES = {"target_bits", "target_megabytes", "budget", "quantizer", "distill", "trainer"}
+OF_STAGES |= {"data.labels", "model.searched"}
 """The settings that a recipe without stages never reads."""
 _OF_STATIC_ACTIVATIONS = {"quantizer.activation_percentile"}
 _DECLARED = {"data": "synthetic", "trainer": "tiny", "quantizer": "lsq", "distill": "ctc_kl"}

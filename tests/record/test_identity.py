@@ -61,6 +61,12 @@ def test_a_tracked_record_is_this_run_and_not_another(run, recipe):
     assert differences(tracked(run), other) == ["trainer.learning_rate: 0.0002 -> 0.0003"]
 
 
+def test_a_baseline_is_the_same_whatever_is_searched():
+    for recipe, told in (("full_precision", []), ("one_stage", ["model.searched: *encoder.layers.* -> *"])):
+        before, after = (recorded(composed(f"recipe={recipe}", *words)) for words in ((), ("model.searched='*'",)))
+        assert differences(before, after) == told
+
+
 def test_every_tracked_row_of_the_tables_is_found_finished():
     words = [f"root={EXPERIMENTS}"]
     rows = [row for model in ("tiny_wav2vec2", "tiny_hubert") for row in planned("compression", model)[::9]]
