@@ -8,11 +8,12 @@ theorem) is part of the steps' gradients: with g_i = dL/da_i at a fixed nu, and 
 
     dL/da_i along the budget = g_i - r_i (sum_j g_j) / (sum_j r_j),
 
-so a step shrinks only where that lowers the loss by more than the same bits would elsewhere. The entropy that is held
-is that of the codes themselves; r_i comes from the smooth one (`mpq.quant.entropy`). At high rates r_i is in
-proportion to the number of weights, and equal sensitivities give equal steps: reverse water-filling (Cover and
-Thomas, Elements of Information Theory, section 10.3.3). At low rates most codes are zero, which their entropy takes
-into account.
+so a step shrinks only where that lowers the loss by more than the same bits would elsewhere. No step becomes so short
+that codes of 8 bits would clip: a site with such weights keeps its shortest step, and the sums are over the others,
+since it does not follow nu. The entropy that is held is that of the codes themselves; r_i comes from the smooth one
+(`mpq.quant.entropy`). At high rates r_i is in proportion to the number of weights, and equal sensitivities give equal
+steps: reverse water-filling (Cover and Thomas, Elements of Information Theory, section 10.3.3). At low rates most codes
+are zero, which their entropy takes into account.
 
 Each site also has a factor on all its steps, with a learning rate of its own: what a site needs shows long before
 what each of its channels needs. Factors and nu are moved into the steps at every update, so no checkpoint needs them.
@@ -21,6 +22,7 @@ what each of its channels needs. Factors and nu are moved into the steps at ever
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, final
 
 import torch
@@ -74,6 +76,7 @@ class RateSearch(PrecisionSearch):
         self._learning_rate = step_learning_rate
         self._held: int | None = None  # the update that the budget was last held for
         self._sites: list[_Steps] = []  # a list, so that they are no submodules
+        self._follow: list[bool] = []  # whether each site's steps follow nu
 
     @classmethod
     def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
@@ -125,18 +128,23 @@ class RateSearch(PrecisionSearch):
     def hold(self) -> None:
         """Multiply all steps by one factor such that the average rate is the target, and at most `TOLERANCE` below.
 
+        A site whose weights would be clipped gets its shortest steps instead.
+
         Raises:
             UserError: codes of 8 bits can't take that many.
         """
         for site, shift in zip(self._sites, self.shifts, strict=True):
             site.quantizer.log_scales.add_(shift)
         self.shifts.zero_()
-        finest = max(_finest(site) for site in self._sites)
-        nu = _least_within(
-            lambda nu: sum(site.share * float(entropy(site.counts(nu))) for site in self._sites), self.rate, finest
-        )
-        for site in self._sites:
-            site.quantizer.log_scales.add_(nu)
+        sites = [(site, _finest(site)) for site in self._sites]
+
+        def rate(nu: float) -> float:
+            return sum(site.share * float(entropy(site.counts(max(nu, finest)))) for site, finest in sites)
+
+        nu = _least_within(rate, self.rate, min(finest for _, finest in sites))
+        self._follow = [nu >= finest for _, finest in sites]
+        for site, finest in sites:
+            site.quantizer.log_scales.add_(max(nu, finest))
 
     def along_budget(self) -> None:
         """Replace the gradients of the steps, which LSQ has scaled, by those along the budget, scaled alike.
@@ -149,7 +157,7 @@ class RateSearch(PrecisionSearch):
         losses = [
             s.grad / k if s.grad is not None else torch.zeros_like(s) for s, k in zip(steps, scaling, strict=True)
         ]
-        price = _total(losses) / _total(rates)
+        price = _total(list(compress(losses, self._follow))) / _total(list(compress(rates, self._follow)))
         # A site's factor: scaled as one step for the whole site would be.
         self.shifts.grad = torch.zeros_like(self.shifts)
         for number, (_, s, k) in enumerate(zip(self._sites, steps, scaling, strict=True)):

@@ -74,6 +74,23 @@ def test_more_bits_than_codes_of_eight_bits_have_are_refused():
         attached(model, 7.0)
 
 
+def test_a_site_that_would_clip_keeps_its_shortest_step_and_the_others_share_the_budget():
+    model = Layers()
+    search = attached(model, 4.5)
+    with torch.no_grad():
+        search.shifts[0] = -8.0
+    search.hold()
+    assert rates_of(model)[1] == pytest.approx(4.5, abs=JUMP)
+    weight, quantizer = model.layers[0].parametrizations.weight.original, model.layers[0].parametrizations.weight[0]
+    assert float((weight / quantizer.scale(8)).abs().max()) == pytest.approx(GRID.high)
+    for q in quantizers_of(model).values():
+        q.log_scales.grad = torch.randn_like(q.log_scales)
+    search.along_budget()
+    sites = [layer.parametrizations.weight for layer in model.layers]
+    along = [float(s[0].log_scales.grad / gradient_scale(s.original, s[0].log_scales[0], GRID)) for s in sites]
+    assert along[1] + along[2] == pytest.approx(0, abs=1e-4 * abs(along[1]))  # no loss is left along the budget
+
+
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
 def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
     """The loss is sum_i c_i exp(2 a_i); the steps are multiplied by the factor that keeps the smooth rate."""
@@ -102,6 +119,8 @@ def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
     for q, c, s, k in zip(quantizers, curvature, steps, scaling, strict=True):
         q.log_scales.grad = 2 * c * (2 * s).exp() * k
     search.along_budget()
+    # The smooth entropy has kinks, where a weight enters a ramp: of so few weights one shows in the smallest gradients.
+    largest = max(float((q.log_scales.grad / k).abs().max()) for q, k in zip(quantizers, scaling, strict=True))
     for number, (q, k) in enumerate(zip(quantizers, scaling, strict=True)):
         gradient = q.log_scales.grad.flatten() / k
         for place in range(len(gradient)):
@@ -110,7 +129,7 @@ def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
                 moved = [s.clone() for s in steps]
                 moved[number].view(-1)[place] += change
                 ends.append(loss(moved))
-            assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=1e-6)
+            assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=3e-3 * largest)
         whole = search.shifts.grad[number] * math.sqrt(len(gradient)) / k
         assert float(whole) == pytest.approx(float(gradient.sum()), rel=1e-4)
 
