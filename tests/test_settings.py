@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
 from mpq import settings
+from mpq.checks import check_recipe
 from mpq.conf import CONF
 from mpq.conf import made as made_of
 from mpq.errors import UserError
@@ -136,6 +137,24 @@ def test_the_baseline_is_the_full_precision_row_itself():
     assert differences(OmegaConf.to_container(baseline), OmegaConf.to_container(direct)) == []
     sized = settings.settle(composed("recipe=ptq_rtn_size", "target_megabytes=0.3"))
     assert settings.full_precision(sized).target_megabytes is None  # which its record would state
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["recipe=ptq_rtn_size"], "needs target_megabytes=MB"),
+        (["recipe=uniform", "target_megabytes=0.3"], "recipe=uniform takes target_bits"),
+        (["recipe=size_trained", "target_megabytes=-1"], "must be a number of megabytes above 0"),
+        (["recipe=size_trained", "target_megabytes=0.3", "coding=none"], "coding=none must be coding=zstd"),
+        (
+            ["recipe=size_trained", "target_megabytes=0.3", "recipe.stages.train.start_from=teacher"],
+            "must have search=rate and start_from=previous",
+        ),
+    ],
+)
+def test_a_size_that_a_recipe_cannot_be_made_for_is_refused(words, told):
+    with pytest.raises(UserError, match=told):
+        check_recipe(settings.settle(composed(*words)))
 
 
 def test_a_checkpoint_of_ours_that_is_not_made_yet_is_told_with_the_command_that_makes_it():

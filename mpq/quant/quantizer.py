@@ -103,15 +103,15 @@ class WeightQuantizer(nn.Module):
         self.lambdas = None
         return self
 
-    def narrow(self, bits: int) -> None:
+    def resize(self, bits: int) -> None:
         """Change the one precision and keep the scale: the same weights if their codes fit in `bits` bits.
 
         Raises:
-            UserError: there are several candidates, or the levels of `bits` are no part of those of now.
+            UserError: there are several candidates, or the levels of `bits` are not whole steps like those of now.
         """
         before, after = self.grids[0], grid_of(bits, centred=False)
-        if len(self.grids) > 1 or before.offset != after.offset or before.high < after.high:
-            raise UserError(f"a quantizer with candidates {list(self.candidates)} can't be narrowed to {bits} bits.")
+        if len(self.grids) > 1 or before.offset != after.offset:
+            raise UserError(f"a quantizer with candidates {list(self.candidates)} can't be resized to {bits} bits.")
         self.candidates, self.grids = (bits,), (after,)
 
     def scale(self, bits: int) -> Tensor:

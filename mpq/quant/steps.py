@@ -65,6 +65,16 @@ def narrowest(codes: Tensor) -> int:
     return next((bits for bits, part in grids if part.low <= low and high <= part.high), 8)
 
 
+@torch.no_grad()
+def narrow(weight: Tensor, quantizer: WeightQuantizer, cost: Cost) -> None:
+    """Declare the fewest bits that the codes of `weight` fit in, in place, unless the file would be larger."""
+    (declared,) = quantizer.candidates
+    codes = quantize(weight.detach(), quantizer.scale(declared), quantizer.grid(declared))
+    bits = narrowest(codes)
+    if bits < declared and cost(codes, bits) <= cost(codes, declared):
+        quantizer.resize(bits)
+
+
 def step_quantizer(weight: Tensor, log_step: float, bits: int) -> WeightQuantizer:
     """Return a quantizer for `weight` with one step, exp(`log_step`), and codes of `bits` bits."""
     made = WeightQuantizer(weight, (bits,), _SETTINGS)

@@ -33,7 +33,7 @@ from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
 from mpq.quant.fake_quantize import gradient_scale
 from mpq.quant.places import first_places
 from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.steps import narrowest
+from mpq.quant.steps import Cost, narrow
 from mpq.search.base import PrecisionSearch
 from mpq.search.rules import check_rate, check_rate_target
 
@@ -174,11 +174,14 @@ class RateSearch(PrecisionSearch):
         """Return the share of zeros among each site's codes [S]."""
         return tuple(float(counts[-GRID.low] / counts.sum()) for counts in (site.counts() for site in self._sites))
 
-    def finish(self) -> None:
-        """Meet the budget for the last time, and give each site the fewest bits that hold its codes."""
+    def finish(self, cost: Cost) -> None:
+        """Meet the budget for the last time, and give each site the fewest bits that hold its codes.
+
+        `cost`: tells what they take in the file, which must not become larger by that.
+        """
         self.hold()
         for site in self._sites:
-            site.quantizer.narrow(narrowest(site.counts().nonzero() + GRID.low))
+            narrow(site.weight, site.quantizer, cost)
 
 
 def _rate_gradient(site: _Steps) -> Tensor:

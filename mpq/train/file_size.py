@@ -20,13 +20,12 @@ from mpq.checkpoint.format import Coding
 from mpq.checkpoint.prediction import overhead_bytes
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
-from mpq.quant.fake_quantize import quantize
+from mpq.quant.entropy import code_counts, entropy
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
-from mpq.quant.places import Place, first_places, tensor_places
-from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.places import first_places, tensor_places
 from mpq.quant.sites import Site, check_finite
-from mpq.quant.steps import Cost, Rounding, narrowest, roundings, step_quantizer
+from mpq.quant.steps import Rounding, narrow, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
 from mpq.train.coded_budget import Fitting, lengthen
@@ -69,7 +68,25 @@ def fit_to_size(
     if gptq is not None:
         gptq.calibrate(calibration, Fitting({name: one.taken for name, one in planned.items()}, cost))
     for name in planned:
-        _narrow(places[name][0], cost)
+        place = places[name][0]
+        assert place.quantizer is not None
+        narrow(place.weight, place.quantizer, cost)
+
+
+@torch.no_grad()
+def open_steps(model: PreTrainedModel, sites: Sequence[Site]) -> float:
+    """Give all codes of a quantized `model` 8 bits, in place, so that its steps can be learned; return their entropy.
+
+    That is the average, in bits: the budget of coded bits (`mpq.search.rate`) at which the file keeps its size.
+    """
+    total, bits = sum(site.numel for site in sites), 0.0
+    found = first_places(model)
+    for site in sites:
+        place = found[site.name]
+        assert place.quantizer is not None
+        place.quantizer.resize(WIDEST)
+        bits += site.numel * float(entropy(code_counts(place.weight, place.quantizer.log_scales[0].exp())))
+    return bits / total
 
 
 def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding: Coding) -> float:
@@ -105,17 +122,3 @@ def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, m
         taken[number, len(row) :] += row[-1].taken
     best = fill(optimum(scores, taken, capacity), scores, taken, capacity)
     return [row[column] for row, column in zip(found, best.tolist(), strict=True)]
-
-
-def _narrow(place: Place, cost: Cost) -> None:
-    """Declare the fewest bits that the codes of now fit in, unless the file would be larger."""
-    assert place.quantizer is not None
-    codes = _codes(place, place.quantizer)
-    bits, declared = narrowest(codes), place.quantizer.candidates[0]
-    if bits < declared and cost(codes, bits) <= cost(codes, declared):
-        place.quantizer.narrow(bits)
-
-
-def _codes(place: Place, quantizer: WeightQuantizer) -> Tensor:
-    (bits,) = quantizer.candidates
-    return quantize(place.weight, quantizer.scale(bits), quantizer.grid(bits))

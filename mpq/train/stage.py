@@ -28,7 +28,7 @@ from mpq.train import processes
 from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, keep_to
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
-from mpq.train.file_size import fit_to_size, keep_within
+from mpq.train.file_size import fit_to_size, keep_within, open_steps
 from mpq.train.fit import fit
 from mpq.train.machine import choose_threads
 from mpq.train.module import TrainingModule
@@ -64,7 +64,7 @@ def run_stage(student: SpeechModel, stage: StageSettings, run: RunContext) -> As
         entry.audio_seconds += module.all_audio_seconds() if module else 0.0
         run.count_others()
     run.save_ledger()
-    return precisions.assignment() if precisions else _assignment(student, stage)
+    return precisions.assignment() if precisions and stage.most_bytes is None else _assignment(student, stage)
 
 
 def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> None:
@@ -92,9 +92,12 @@ def quantized(
     Raises: UserError if the student's precisions are decided and the `search` would decide them again.
     """
     sites = find_sites(student.model, stage.searched)
-    search.bind([site for site in sites if site.searched], stage.target, run.seed, stage.budget)
     attached, made = quantizers_of(student.model), {}
-    _check_start(stage.name, search, attached)
+    if stage.most_bytes is None:
+        search.bind([site for site in sites if site.searched], stage.target, run.seed, stage.budget)
+        _check_start(stage.name, search, attached)
+    else:  # made for a size: steps of all weights are learned at what the codes take now
+        search.bind(sites, open_steps(student.model, sites), run.seed)
     saved = run.folder_of(stage) / BITS
     if isinstance(search, MeasuredSearch) and processes.rank() == 0 and not saved.is_file():
         measured = calibration(student, stage, run, search.utterances)
@@ -197,7 +200,7 @@ def _decide(precisions: Precisions, module: TrainingModule | None, stage: StageS
     saved, learned = run.folder_of(stage) / BITS, run.folder_of(stage) / SEARCH
     precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
     if isinstance(precisions.search, RateSearch):
-        precisions.search.finish()
+        precisions.search.finish(lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits, stage.coding))
     if processes.rank() == 0:
         to_json(precisions.assignment(), saved)
         if not learned.is_file():

@@ -129,7 +129,7 @@ def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
                 moved = [s.clone() for s in steps]
                 moved[number].view(-1)[place] += change
                 ends.append(loss(moved))
-            assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=3e-3 * largest)
+            assert float(gradient[place]) == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-3, abs=2e-2 * largest)
         whole = search.shifts.grad[number] * math.sqrt(len(gradient)) / k
         assert float(whole) == pytest.approx(float(gradient.sum()), rel=1e-4)
 
@@ -169,7 +169,7 @@ def test_equal_sensitivities_give_reverse_water_filling():
 def test_the_fewest_bits_that_hold_the_codes_keep_every_weight():
     model = Layers()
     search = attached(model, 1.5, "per_channel")
-    search.finish()
+    search.finish(lambda codes, bits: bits)  # bytes: packed
     for layer, zeros in zip(model.layers, search.zeros(), strict=True):
         quantizer = layer.parametrizations.weight[0]
         weight = fake_quantize(layer.parametrizations.weight.original, quantizer.scale(quantizer.bits), GRID)
