@@ -143,7 +143,7 @@ def test_the_baseline_is_the_full_precision_row_itself():
     ("words", "told"),
     [
         (["recipe=ptq_rtn_size"], "needs target_megabytes=MB"),
-        (["recipe=uniform", "target_megabytes=0.3"], "recipe=uniform takes target_bits"),
+        (["recipe=one_stage", "target_megabytes=0.3"], "recipe=one_stage takes target_bits"),
         (["recipe=size_trained", "target_megabytes=-1"], "must be a number of megabytes above 0"),
         (["recipe=size_trained", "target_megabytes=0.3", "coding=none"], "coding=none must be coding=zstd"),
         (
