@@ -28,7 +28,14 @@ from mpq.models.loading import from_scratch, load, speech_model
 from mpq.models.reader import Reader
 from mpq.models.speech import Choices, SpeechModel
 from mpq.record import provenance
-from mpq.record.hypotheses import Texts, add_references, check_references, read_hypotheses, write_hypotheses
+from mpq.record.hypotheses import (
+    Texts,
+    Unfinished,
+    add_references,
+    check_references,
+    read_hypotheses,
+    write_hypotheses,
+)
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time, references_name
 from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
@@ -231,7 +238,7 @@ def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
 
 def _choices(cfg: DictConfig) -> Choices:
     """Return the settings of `model` that only some kinds of models use."""
-    return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"))
+    return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"), bool(cfg.model.get("fallback")))
 
 
 def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Texts, Texts, int, Reader]:
@@ -241,7 +248,9 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
     """
     speech = speech_model(*load_model(folder.model), _choices(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
-    hypotheses, skipped = transcribe_sets(speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio)
+    so_far = Unfinished(folder.work / folder.hypotheses.name, weights_digest(speech.model))
+    given = speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio
+    hypotheses, skipped = transcribe_sets(*given, so_far)
     tell_left_out(skipped)
     heard = {name: [u for u in utterances if u.id in hypotheses[name]] for name, utterances in corpus.test.items()}
     references = references_of(heard, speech.reader)

@@ -37,6 +37,9 @@ class Options:
         10.0, "silence that a Whisper hears after a recording; less saves time, but short recordings may come out wrong"
     )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
+    fallback: bool = option(
+        True, "decode a text that repeats itself again, at rising temperatures; only a Whisper in PyTorch does that"
+    )
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 
 
@@ -47,9 +50,10 @@ def main(chosen: Options) -> int:
 
     check_exist(chosen.audio)
     model = chosen.model or str(REPOSITORY / "mpq" / "models" / "tiny_wav2vec2")
-    recognizer = open_recognizer(model, chosen.device, chosen.language, chosen.json, chosen.silence_seconds)
+    given = chosen.language, chosen.json, chosen.silence_seconds, chosen.fallback
+    recognizer = open_recognizer(model, chosen.device, *given)
     if hasattr(recognizer, "step"):
-        tell_unused(chosen, ("silence_seconds",), "only a Whisper hears silence after a recording")
+        tell_unused(chosen, ("silence_seconds", "fallback"), "only for a Whisper")
     if getattr(recognizer, "step", 0) is None:
         tell_unused(chosen, ("chunk_seconds", "margin_seconds"), "this model hears each recording whole")
     bad = transcribe_files(recognizer, chosen.audio, chosen.json, chosen.chunk_seconds, chosen.margin_seconds)

@@ -38,24 +38,25 @@ def open_recognizer(
     language: str | None = None,
     times: bool = False,
     silence: float = SILENCE,
+    fallback: bool = False,
 ) -> Recognizer:
     """The recognizer of a packed folder, another speech model's folder, a Hub name, or what scripts/export.py wrote.
 
     `language`: of the recordings, for a multilingual model. `times`: whether an exported Whisper writes the times of
     segments; it may then choose other words. `silence`: seconds of it that a Whisper hears after a recording, up to
-    30 s in all.
+    30 s in all. `fallback`: whether a Whisper in PyTorch decodes a text that repeats itself again.
 
     Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
     "gpu".
     """
     whisper = is_whisper(Path(model))
     if not whisper and not model.endswith((".onnx", f".onnx{SUFFIX}")):
-        return _torch(model, accelerator, language, silence)
+        return _torch(model, accelerator, language, silence, fallback)
     unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
     return _onnx_whisper(Path(model), language, times, silence) if whisper else _onnx(Path(model))
 
 
-def _torch(name: str, accelerator: str, language: str | None, silence: float) -> Recognizer:
+def _torch(name: str, accelerator: str, language: str | None, silence: float, fallback: bool) -> Recognizer:
     if not (Path(name) / "config.json").is_file():
         check_available(name)  # before the imports, which take seconds
     import torch
@@ -72,7 +73,7 @@ def _torch(name: str, accelerator: str, language: str | None, silence: float) ->
     model, processor = packed.load_model(local, language) if in_folder else load(name, language=language)
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
-    speech = speech_model(model.eval(), processor, Choices(silence, language))
+    speech = speech_model(model.eval(), processor, Choices(silence, language, fallback))
     speech.to_accelerator(accelerator)
     return _frames(speech) if isinstance(speech, CtcModel) else _texts(speech)
 

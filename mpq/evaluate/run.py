@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from mpq.data.librispeech import Utterance
 from mpq.errors import UserError
@@ -16,20 +17,28 @@ from mpq.evaluate.wer import (
 )
 from mpq.models.reader import Reader
 from mpq.models.speech import SpeechModel
-from mpq.record.hypotheses import Texts
+from mpq.record.hypotheses import Texts, Unfinished
 from mpq.record.result import Baseline, Significance, WordErrors
 
 
 def transcribe_sets(
-    speech: SpeechModel, sets: Mapping[str, list[Utterance]], audio_seconds: float, on_bad_audio: str
+    speech: SpeechModel,
+    sets: Mapping[str, list[Utterance]],
+    audio_seconds: float,
+    on_bad_audio: str,
+    so_far: Unfinished | None = None,
 ) -> tuple[Texts, list[str]]:
-    """Return the hypotheses of every set, and a message for each file that was left out."""
+    """Return the hypotheses of every set, and a message for each file that was left out.
+
+    `so_far`: takes the hypotheses batch by batch, and has those of an earlier, killed process.
+    """
     hypotheses: Texts = {}
     skipped: list[str] = []
     for name, utterances in sets.items():
-        hypotheses[name], more = transcribe(
-            speech, utterances, audio_seconds, on_bad_audio, title=f"Transcribing {name}"
-        )
+        given = speech, utterances, audio_seconds, on_bad_audio
+        known = {} if so_far is None else so_far.texts.get(name, {})
+        keep = None if so_far is None else partial(so_far.add, name)
+        hypotheses[name], more = transcribe(*given, title=f"Transcribing {name}", known=known, keep=keep)
         skipped += more
     return hypotheses, skipped
 

@@ -1,6 +1,7 @@
 """Transcription of an evaluation set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -20,6 +21,8 @@ def transcribe(
     on_bad_audio: str = "stop",
     workers: int = 0,
     title: str = "Transcribing",
+    known: Mapping[str, str] = MappingProxyType({}),
+    keep: Callable[[dict[str, str]], None] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Transcribe `utterances` greedily, without a language model (`SpeechModel.transcribe`).
 
@@ -27,6 +30,9 @@ def transcribe(
     feature extractor provides no attention mask (those with group norm, such as wav2vec2-base) were trained on
     zero-padded batches and see the padding: their hypotheses can change with the other utterances' lengths, and so with
     `audio_seconds`. Only systems run on the same batches are compared.
+
+    `known`: hypotheses of an earlier, killed process; a batch whose utterances it has is not decoded again. `keep`
+    takes the hypotheses of each batch.
 
     Returns the hypotheses by utterance id, in the form of references (`Reader.scored`) and the order of `utterances`,
     and a message for each file left out. A CTC model's special tokens stay in the text, as in `processor.batch_decode`.
@@ -37,15 +43,19 @@ def transcribe(
     speech.model.eval()
     batches = by_length([utterance.seconds for utterance in utterances], audio_seconds)
     dataset = SpeechDataset(utterances, speech.reader, on_bad_audio)
-    found: dict[str, str] = {}
+    found = dict(known)
+    batches = [batch for batch in batches if any(utterances[number].id not in found for number in batch)]
     skipped: list[str] = []
     for batch in track(loader(dataset, batches, workers), title, "batches", total=len(batches)):
         skipped += batch.skipped
         if not batch.ids:
             continue
         batch = batch.to(device)
-        for name, text in zip(batch.ids, speech.transcribe(batch.inputs, batch.lengths), strict=True):
-            found[name] = speech.reader.scored(text)
+        texts = [speech.reader.scored(text) for text in speech.transcribe(batch.inputs, batch.lengths)]
+        made = dict(zip(batch.ids, texts, strict=True))
+        found |= made
+        if keep is not None:
+            keep(made)
     if not found:
         raise UserError(f"none of the {len(skipped)} files can be transcribed; the first: {skipped[0]}")
     return {utterance.id: found[utterance.id] for utterance in utterances if utterance.id in found}, skipped

@@ -12,6 +12,7 @@ and teacher alike; the encoder then uses the first of its positions.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.models.bytes_processor import bytes_processor
+from mpq.models.fallback import unrepeated
 from mpq.models.kinds import SEQ2SEQ
 from mpq.models.languages import unknown_language
 from mpq.models.reader import Reader
@@ -196,29 +198,43 @@ class Seq2SeqModel(SpeechModel):
         return torch.arange(rows[1], device=positions.device) < before + positions[:, None]
 
     def transcribe(self, inputs: Tensor, lengths: Tensor) -> list[str]:
-        """Return the text of each row: the likeliest token at each step, by transformers' own greedy search."""
-        return [text for text, _ in self._generate(inputs, lengths)]
+        """Return the text of each row: the likeliest token at each step, by transformers' own greedy search.
+
+        With `choices.fallback`, one that repeats itself is decoded again, alone (`mpq.models.fallback`).
+        """
+        texts = [text for text, _ in self._generate(inputs, lengths)]
+        if not self.choices.fallback:
+            return texts
+
+        def sampled(row: int, temperature: float) -> str:
+            return self._generate(inputs[row : row + 1], lengths[row : row + 1], temperature)[0][0]
+
+        return [unrepeated(text, partial(sampled, row), self.device) for row, text in enumerate(texts)]
 
     def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
         """Return `transcribe`'s texts; None for a loop, which ran out of positions."""
         return [text if ended else None for text, ended in self._generate(inputs, lengths)]
 
-    def _generate(self, inputs: Tensor, lengths: Tensor) -> list[tuple[str, bool]]:
-        """Return the text of each row, and whether the model ended it before running out of positions."""
+    def _generate(self, inputs: Tensor, lengths: Tensor, temperature: float = 0.0) -> list[tuple[str, bool]]:
+        """Return the text of each row, and whether the model ended it before running out of positions.
+
+        Above a `temperature` of 0 the tokens are drawn at random.
+        """
         from transformers.generation.utils import GenerationMixin
 
         prompt = torch.tensor(self.prompt, device=inputs.device).expand(len(inputs), -1)
         # No limit by the audio's length: a loop then had fewer insertions than transformers' own decoding gives it.
         longest = self.model.config.max_target_positions
+        search = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
         with torch.no_grad(), self._context(inputs, lengths) as features:
             made: Any = GenerationMixin.generate(  # pyright: ignore[reportAttributeAccessIssue]  # Whisper's own needs 30 s
                 self.model,
                 features,
                 attention_mask=torch.ones_like(features[:, 0], dtype=torch.long),  # unused; else it is missed
                 decoder_input_ids=prompt,
-                do_sample=False,
                 num_beams=1,
                 max_length=longest,
+                **search,
             )
         tokenizer, tokens = self.processor.tokenizer, made[:, prompt.shape[1] :].cpu()
         ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()

@@ -26,11 +26,13 @@ class Choices:
     """Settings of `model` in the config that only some kinds use.
 
     margin_seconds: silence after the batch's longest recording, for a model that was trained on 30 s of audio (None:
-    all of the 30 s). language: spoken in the recordings, for a multilingual model.
+    all of the 30 s). language: spoken in the recordings, for a multilingual model. fallback: whether a text that
+    repeats itself is decoded again (`mpq.models.fallback`).
     """
 
     margin_seconds: float | None = None
     language: str | None = None
+    fallback: bool = False
 
 
 DEFAULT = Choices()

@@ -64,6 +64,32 @@ def add_references(path: Path, references: Texts, replace: bool = False) -> None
         _merge(path, references)
 
 
+class Unfinished:
+    """The hypotheses of an evaluation so far, in a file, for the process that goes on after a kill.
+
+    The file's first line is the digest of the weights that they are of; lines of others, or one cut short, are dropped.
+    """
+
+    def __init__(self, path: Path, weights: str) -> None:
+        """Read `path` if it is there, and drop what does not count."""
+        self.texts: Texts = {}
+        self._path = path
+        head = json.dumps({"weights": weights}) + "\n"
+        found = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = found[: found.rfind("\n") + 1] if found.startswith(head) else head
+        if whole != found:
+            write_text(path, whole)
+        for line in whole.split("\n")[1:-1]:
+            row = json.loads(line)
+            self.texts.setdefault(row["set"], {})[row["id"]] = row["hypothesis"]
+
+    def add(self, name: str, texts: dict[str, str]) -> None:
+        """Append hypotheses of utterances of the set `name`."""
+        self.texts.setdefault(name, {}).update(texts)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(_lines({name: texts}, "hypothesis"))
+
+
 def _merge(path: Path, references: Texts) -> None:
     known = read_references(path) if path.exists() else {}
     merged = {name: known.get(name, {}) | references.get(name, {}) for name in (known | references)}

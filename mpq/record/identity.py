@@ -71,6 +71,7 @@ def _counting(config: dict[str, Any]) -> dict[str, str]:
     absent = {
         "demo": "False",
         "model.language": "None",
+        "model.fallback": "False",
         "target_megabytes": "None",
         "budget": "bits",
     }  # from older records

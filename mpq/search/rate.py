@@ -10,10 +10,10 @@ theorem) is part of the steps' gradients: with g_i = dL/da_i at a fixed nu, and 
 
 so a step shrinks only where that lowers the loss by more than the same bits would elsewhere. No step becomes so short
 that codes of 8 bits would clip: a site with such weights keeps its shortest step, and the sums are over the others,
-since it does not follow nu. The entropy that is held is that of the codes themselves; r_i comes from the smooth one
-(`mpq.quant.entropy`). At high rates r_i is in proportion to the number of weights, and equal sensitivities give equal
-steps: reverse water-filling (Cover and Thomas, Elements of Information Theory, section 10.3.3). At low rates most codes
-are zero, which their entropy takes into account.
+since it does not follow nu. Nor do the steps of frozen weights, whose gradient is unknown. The entropy that is held is
+that of the codes themselves; r_i comes from the smooth one (`mpq.quant.entropy`). At high rates r_i is in proportion
+to the number of weights, and equal sensitivities give equal steps: reverse water-filling (Cover and Thomas, Elements of
+Information Theory, section 10.3.3). At low rates most codes are zero, which their entropy takes into account.
 
 Each site also has a factor on all its steps, with a learning rate of its own: what a site needs shows long before
 what each of its channels needs. Factors and nu are moved into the steps at every update, so no checkpoint needs them.
@@ -48,6 +48,11 @@ class _Steps:
     weight: Tensor
     quantizer: WeightQuantizer
     share: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the steps are learned: not those of frozen weights."""
+        return self.quantizer.log_scales.requires_grad
 
     @torch.no_grad()
     def counts(self, nu: float = 0.0) -> Tensor:
@@ -136,14 +141,16 @@ class RateSearch(PrecisionSearch):
         for site, shift in zip(self._sites, self.shifts, strict=True):
             site.quantizer.log_scales.add_(shift)
         self.shifts.zero_()
-        sites = [(site, _finest(site)) for site in self._sites]
+        learned = [(site, _finest(site)) for site in self._sites if site.learned]
+        others = sum(site.share * float(entropy(site.counts())) for site in self._sites if not site.learned)
 
         def rate(nu: float) -> float:
-            return sum(site.share * float(entropy(site.counts(max(nu, finest)))) for site, finest in sites)
+            return others + sum(site.share * float(entropy(site.counts(max(nu, finest)))) for site, finest in learned)
 
-        nu = _least_within(rate, self.rate, min(finest for _, finest in sites))
-        self._follow = [nu >= finest for _, finest in sites]
-        for site, finest in sites:
+        nu = _least_within(rate, self.rate, min(finest for _, finest in learned))
+        follow = {id(site) for site, finest in learned if nu >= finest}
+        self._follow = [id(site) in follow for site in self._sites]
+        for site, finest in learned:
             site.quantizer.log_scales.add_(max(nu, finest))
 
     def along_budget(self) -> None:
@@ -160,7 +167,9 @@ class RateSearch(PrecisionSearch):
         price = _total(list(compress(losses, self._follow))) / _total(list(compress(rates, self._follow)))
         # A site's factor: scaled as one step for the whole site would be.
         self.shifts.grad = torch.zeros_like(self.shifts)
-        for number, (_, s, k) in enumerate(zip(self._sites, steps, scaling, strict=True)):
+        for number, (site, s, k) in enumerate(zip(self._sites, steps, scaling, strict=True)):
+            if not site.learned:
+                continue
             along = losses[number] - price * rates[number]
             if s.grad is not None:
                 s.grad.copy_(along * k)

@@ -69,7 +69,7 @@ def test_a_long_recording_is_the_texts_of_its_pieces(monkeypatch, capsys, packed
     parts = list(pieces([samples], len(samples), 3 * RATE, RATE // 2, RATE))
     want = " ".join(recognize(part)["text"] for part in parts).split()
     path = write(tmp_path / "long.wav", samples)
-    words = [path, f"model={packed}", "chunk_seconds=3", "margin_seconds=0.5", "silence_seconds=30"]
+    words = [path, f"model={packed}", "chunk_seconds=3", "margin_seconds=0.5", "silence_seconds=30", "fallback=false"]
     capsys.readouterr()
     assert here(monkeypatch, *words) == 0
     assert len(parts) == 3 and capsys.readouterr().out.split() == want
@@ -110,7 +110,7 @@ def test_an_exported_model_writes_the_same_texts_and_times_of_segments(monkeypat
     path = write(tmp_path / "long.wav", samples)
     words = [path, "chunk_seconds=3", "margin_seconds=0.5"]
     capsys.readouterr()
-    assert here(monkeypatch, *words, f"model={mixed.parent / 'packed'}") == 0
+    assert here(monkeypatch, *words, f"model={mixed.parent / 'packed'}", "fallback=false") == 0
     want = capsys.readouterr().out
     assert here(monkeypatch, *words, f"model={folder}") == 0
     assert capsys.readouterr().out == want and len(want) > 5

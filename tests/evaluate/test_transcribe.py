@@ -141,6 +141,28 @@ def test_bad_files_stop_or_are_counted(utterances):
         transcribe(CtcModel(model, processor), utterances[2:3], 1.0, on_bad_audio="skip")
 
 
+def test_a_killed_transcription_goes_on_with_the_batches_that_it_lacks(utterances):
+    speech = CtcModel(talkative_model(**GROUP_NORM), processor_of(False))
+    whole, _ = transcribe(speech, utterances, 1.5)
+    kept = {}
+
+    def killed_after_two(made):
+        kept.update(made)
+        if len(batches := [*batches_kept, made]) == 2:
+            raise KeyboardInterrupt
+        batches_kept[:] = batches
+
+    batches_kept: list[dict[str, str]] = []
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(speech, utterances, 1.5, keep=killed_after_two)
+    assert 2 <= len(kept) < len(utterances)
+    later = {}
+    marked = {name: f"{text}!" for name, text in kept.items()}
+    found, _ = transcribe(speech, utterances, 1.5, known=marked, keep=later.update)
+    assert list(found) == list(whole) and found == whole | marked  # in the same batches, which this model hears
+    assert later.keys() == whole.keys() - kept.keys()
+
+
 def test_dropout_is_off_and_nothing_is_learned(utterances):
     model, processor = talkative_model(**GROUP_NORM, hidden_dropout=0.5), processor_of(False)
     model.train()

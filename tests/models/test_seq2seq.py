@@ -10,6 +10,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.configuration_whisper import WhisperConfig
 
 from mpq.errors import UserError
+from mpq.models import fallback
 from mpq.models.loading import load, speech_model
 from mpq.models.seq2seq import Seq2SeqModel
 from mpq.models.speech import Choices
@@ -92,6 +93,38 @@ def test_greedy_search_is_transformers_own(rng):
         model.generate(inputs.transpose(1, 2), max_new_tokens=22), skip_special_tokens=True
     )
     assert speech.transcribe(inputs, lengths) == theirs
+
+
+def test_a_text_that_repeats_itself_is_sampled_again_alone_and_always_alike(rng, monkeypatch):
+    speech = speech_model(*whisper(), Choices(margin_seconds=0.1, fallback=True))
+    inputs, lengths, _ = heard(speech, rng)
+    plain = speech_model(speech.model, speech.processor, Choices(margin_seconds=0.1)).transcribe(inputs, lengths)
+    monkeypatch.setattr(fallback, "repeats", lambda text: False)
+    assert speech.transcribe(inputs, lengths) == plain
+    monkeypatch.setattr(fallback, "repeats", lambda text: text == plain[1])
+    monkeypatch.setattr(fallback, "TEMPERATURES", (0.2, 100.0))  # such random weights are sure of their tokens
+    before = torch.get_rng_state()
+    again = speech.transcribe(inputs, lengths)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert again[1] != plain[1]
+    assert all(again[row] == plain[row] for row in (0, 2) if plain[row] != plain[1])
+    assert speech.transcribe(inputs[1:2], lengths[1:2]) == [again[1]]
+
+
+def test_temperatures_rise_until_a_text_does_not_repeat_itself():
+    tried = []
+
+    def sampled(temperature):
+        tried.append(temperature)
+        return "so it goes " * (1 if temperature > limit else 60)
+
+    device = torch.device("cpu")
+    for limit, count in ((0.5, 3), (0.1, 1), (1.0, 5)):
+        tried.clear()
+        text = fallback.unrepeated("so so " * 200, sampled, device)
+        assert tried == list(fallback.TEMPERATURES[:count]) and fallback.repeats(text) == (limit == 1.0)
+    tried.clear()
+    assert fallback.unrepeated("a text, as it is", sampled, device) == "a text, as it is" and not tried
 
 
 def test_a_text_that_does_not_end_is_no_label(rng):

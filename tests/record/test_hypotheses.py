@@ -8,7 +8,7 @@ import random
 import pytest
 
 from mpq.errors import UserError
-from mpq.record.hypotheses import add_references, read_hypotheses, read_references, write_hypotheses
+from mpq.record.hypotheses import Unfinished, add_references, read_hypotheses, read_references, write_hypotheses
 from mpq.record.run_folder import references_file
 
 FORK = multiprocessing.get_context("fork")
@@ -84,6 +84,20 @@ def test_a_packed_file_reads_alike_and_a_damaged_one_is_refused(tmp_path):
         packed.write_bytes(damaged)
         with pytest.raises(UserError, match=r"hypotheses\.jsonl can't be read"):
             read_hypotheses(path)
+
+
+def test_an_evaluation_goes_on_after_its_last_whole_line_and_only_for_the_same_weights(tmp_path):
+    path = tmp_path / "hypotheses.jsonl"
+    first = Unfinished(path, "abc")
+    first.add("clean", {"1": "A", "2": "B\u2028"})
+    first.add("other", {"3": ""})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"set": "other", "id": "4", "hyp')  # killed while it wrote
+    second = Unfinished(path, "abc")
+    assert second.texts == first.texts == {"clean": {"1": "A", "2": "B\u2028"}, "other": {"3": ""}}
+    second.add("other", {"4": "D"})
+    assert Unfinished(path, "abc").texts["other"] == {"3": "", "4": "D"}
+    assert Unfinished(path, "abd").texts == {} == Unfinished(path, "abc").texts
 
 
 def add(root, number):

@@ -91,6 +91,24 @@ def test_a_site_that_would_clip_keeps_its_shortest_step_and_the_others_share_the
     assert along[1] + along[2] == pytest.approx(0, abs=1e-4 * abs(along[1]))  # no loss is left along the budget
 
 
+def test_steps_of_frozen_weights_stay_as_they_are():
+    model = Layers()
+    model.layers[1].weight.requires_grad_(False)
+    search = attached(model, 3.0)
+    frozen = model.layers[1].parametrizations.weight[0]
+    before = frozen.log_scales.clone()
+    assert rates_of(model)[1] == pytest.approx(3.0, abs=JUMP)
+    for layer in model.layers:
+        if layer is not model.layers[1]:
+            layer.parametrizations.weight[0].log_scales.grad = torch.randn_like(before)
+    search.along_budget()
+    assert search.shifts.grad[1] == 0 and search.shifts.grad[0] != 0 and search.shifts.grad[2] != 0
+    with torch.no_grad():
+        search.shifts[0] = 0.2
+    search.hold()
+    assert torch.equal(frozen.log_scales, before) and rates_of(model)[1] == pytest.approx(3.0, abs=JUMP)
+
+
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
 def test_the_gradient_is_that_of_the_loss_at_a_constant_rate(granularity):
     """The loss is sum_i c_i exp(2 a_i); the steps are multiplied by the factor that keeps the smooth rate."""
