@@ -38,7 +38,7 @@ class Options:
     )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     fallback: bool = option(
-        True, "decode a text that repeats itself again, at rising temperatures; only a Whisper in PyTorch does that"
+        True, "decode a text of a Whisper that repeats itself again, at rising temperatures, as OpenAI does"
     )
     device: Literal["auto", "cpu", "gpu"] = option("auto", "where PyTorch computes")
 

@@ -97,7 +97,8 @@ def _open(file: Path, run: Path, model: Mapping[str, Any]) -> Reading:
         raise UserError(f"{file} is of another kind than the model of {run}: name what was exported from {run}/model")
     if whisper:
         margin = model["margin_seconds"]
-        recognizer = OnnxWhisper(file, model["language"], silence=inf if margin is None else margin)
+        silence, fallback = inf if margin is None else margin, bool(model.get("fallback"))
+        recognizer = OnnxWhisper(file, model["language"], silence=silence, fallback=fallback)
         return Reading(recognizer.transcribe, recognizer.sampling_rate, _normal_form(file, recognizer))
     recognizer = OnnxRecognizer(file)
     about = recognizer.description

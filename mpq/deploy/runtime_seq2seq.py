@@ -4,7 +4,8 @@ A folder holds the encoder, the merged decoder (`cached_decoder`), both plain or
 tokens in vocab.json and added_tokens.json. The metadata of both ONNX files has an entry `mpq` with the fields of
 `WhisperDescription`.
 
-Decoding is greedy, as in `mpq.evaluate`: the likeliest token at each step among those that are not suppressed.
+Decoding is greedy, as in `mpq.evaluate`: the likeliest token at each step among those that are not suppressed. On
+request a text that repeats itself is decoded again (`mpq.models.fallback`).
 
 *Context.* Whisper was trained on 30 s, silence after a shorter recording included, and the encoder's time grows with
 its input. So the input ends after `SILENCE` seconds of silence; with less, some short recordings become loops
@@ -14,6 +15,7 @@ its input. So the input ends after `SILENCE` seconds of silence; with less, some
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +27,7 @@ from mpq.deploy.log_mel import Inputs, LogMel
 from mpq.deploy.runtime import VERSION, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
 from mpq.errors import UserError, first_line
+from mpq.models.fallback import unrepeated
 
 FILES = ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
 VOCABULARY = "vocab.json", "added_tokens.json"
@@ -89,11 +92,13 @@ class OnnxWhisper:
         language: str | None = None,
         threads: int | None = None,
         silence: float = SILENCE,
+        fallback: bool = False,
     ) -> None:
         """Load the files of `folder`; they compute with `threads` threads (None: as many as there are cores).
 
         `language`: spoken in the recordings, for a multilingual model, by its code ("en"). `silence`: seconds of it
-        that the encoder gets after the longest recording of a batch, up to the 30 s that the model takes.
+        that the encoder gets after the longest recording of a batch, up to the 30 s that the model takes. `fallback`:
+        whether a text that repeats itself is decoded again.
 
         Raises:
             UserError: onnxruntime is not installed; a file is missing, damaged or not written by mpq; the two ONNX
@@ -108,6 +113,7 @@ class OnnxWhisper:
             raise UserError(f"{ENCODER} and {DECODER} in {folder} are of two exports: export the model again")
         _check_cache(folder / DECODER, decoder, about)
         self._set(encoder, decoder, about, read_vocabulary(folder), language, silence)
+        self._fallback = fallback
 
     @classmethod
     def of(
@@ -137,6 +143,7 @@ class OnnxWhisper:
         self._prompt = _prompt(about, language)
         self.english = about.transcribe is None or language == "en"
         self._give_back = give_back()
+        self._fallback = False
 
     @property
     def sampling_rate(self) -> int:
@@ -177,8 +184,20 @@ class OnnxWhisper:
 
         `times`: let the model write times.
         """
-        if not waveforms:
-            return []
+        made = self._decoded(waveforms, times) if waveforms else []
+        if not self._fallback:
+            return made
+
+        def sampled(waveform: NDArray[np.float32], temperature: float) -> list[int]:
+            return self._decoded([waveform], times, temperature)[0]
+
+        return [unrepeated(row, self._text, partial(sampled, w)) for row, w in zip(made, waveforms, strict=True)]
+
+    def _decoded(
+        self, waveforms: Sequence[NDArray[np.float32]], times: bool, temperature: float = 0.0
+    ) -> list[list[int]]:
+        """Return `tokens` by greedy search, or drawn at random at a `temperature` above 0, always alike."""
+        draws = np.random.default_rng(0)
         about, prompt = self.description, self._prompt if not times else self._prompt[:-1]
         step = self._steps(self._inputs([_checked(waveform) for waveform in waveforms]))
         tokens = np.tile(np.array(prompt, dtype=np.int64), (len(waveforms), 1))
@@ -186,6 +205,8 @@ class OnnxWhisper:
             scores = step(tokens)
             for row, before in zip(scores, tokens[:, len(prompt) :].tolist(), strict=True):
                 self._suppress(row, before, times)
+            if temperature:  # the largest sum with Gumbel noise is a draw from the softmax
+                scores = scores / temperature + draws.gumbel(size=scores.shape)
             ended = (tokens[:, len(prompt) :] == about.end).any(1)
             tokens = np.column_stack([tokens, np.where(ended, about.end, scores.argmax(-1))])
         written = tokens[:, len(prompt) :].tolist()

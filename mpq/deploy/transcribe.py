@@ -44,7 +44,7 @@ def open_recognizer(
 
     `language`: of the recordings, for a multilingual model. `times`: whether an exported Whisper writes the times of
     segments; it may then choose other words. `silence`: seconds of it that a Whisper hears after a recording, up to
-    30 s in all. `fallback`: whether a Whisper in PyTorch decodes a text that repeats itself again.
+    30 s in all. `fallback`: whether a Whisper decodes a text that repeats itself again.
 
     Raises: UserError if the model is missing, damaged, or of a kind that can't transcribe, or PyTorch finds no GPU for
     "gpu".
@@ -53,7 +53,7 @@ def open_recognizer(
     if not whisper and not model.endswith((".onnx", f".onnx{SUFFIX}")):
         return _torch(model, accelerator, language, silence, fallback)
     unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
-    return _onnx_whisper(Path(model), language, times, silence) if whisper else _onnx(Path(model))
+    return _onnx_whisper(Path(model), language, times, silence, fallback) if whisper else _onnx(Path(model))
 
 
 def _torch(name: str, accelerator: str, language: str | None, silence: float, fallback: bool) -> Recognizer:
@@ -121,10 +121,10 @@ def _onnx(path: Path) -> FrameRecognizer:
     )
 
 
-def _onnx_whisper(folder: Path, language: str | None, times: bool, silence: float) -> TextRecognizer:
+def _onnx_whisper(folder: Path, language: str | None, times: bool, silence: float, fallback: bool) -> TextRecognizer:
     from mpq.deploy.runtime_seq2seq import OnnxWhisper
 
-    model = OnnxWhisper(folder, language, silence=silence)
+    model = OnnxWhisper(folder, language, silence=silence, fallback=fallback)
 
     def text(samples: np.ndarray) -> str:
         return model.transcribe([samples])[0]

@@ -8,11 +8,11 @@ loops; that is left out.
 
 import zlib
 from collections.abc import Callable
-
-import torch
+from typing import TypeVar
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 _RATIO = 2.4  # OpenAI's `compression_ratio_threshold`; of 2,620 texts without a loop the highest was 1.9
+_Made = TypeVar("_Made")
 
 
 def repeats(text: str) -> bool:
@@ -21,17 +21,13 @@ def repeats(text: str) -> bool:
     return len(whole) > _RATIO * len(zlib.compress(whole))
 
 
-def unrepeated(text: str, sampled: Callable[[float], str], device: torch.device) -> str:
-    """Return `text`, or if it repeats itself, the first `sampled` text, by temperature, that does not; else the last.
+def unrepeated(made: _Made, text: Callable[[_Made], str], sampled: Callable[[float], _Made]) -> _Made:
+    """Return what greedy search `made`, or if its `text` repeats itself, what is `sampled` at rising temperatures.
 
-    The draws on `device` are always the same, and leave the random state as it was.
+    That is the first whose text does not repeat itself, or the last. `sampled` should make the same each time.
     """
-    if not repeats(text):
-        return text
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        for temperature in TEMPERATURES:
-            text = sampled(temperature)
-            if not repeats(text):
-                break
-    return text
+    for temperature in TEMPERATURES:
+        if not repeats(text(made)):
+            break
+        made = sampled(temperature)
+    return made

@@ -207,9 +207,11 @@ class Seq2SeqModel(SpeechModel):
             return texts
 
         def sampled(row: int, temperature: float) -> str:
-            return self._generate(inputs[row : row + 1], lengths[row : row + 1], temperature)[0][0]
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(0)
+                return self._generate(inputs[row : row + 1], lengths[row : row + 1], temperature)[0][0]
 
-        return [unrepeated(text, partial(sampled, row), self.device) for row, text in enumerate(texts)]
+        return [unrepeated(text, str, partial(sampled, row)) for row, text in enumerate(texts)]
 
     def labels_for_student(self, inputs: Tensor, lengths: Tensor) -> list[str | None]:
         """Return `transcribe`'s texts; None for a loop, which ran out of positions."""

@@ -17,6 +17,7 @@ from mpq.deploy import compressed, export_seq2seq, runtime
 from mpq.deploy.onnx_export import export
 from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper, cache_names, is_whisper
 from mpq.errors import UserError
+from mpq.models import fallback
 from mpq.models.loading import speech_model
 from mpq.models.processor import load_processor
 from mpq.models.speech import Choices
@@ -93,6 +94,20 @@ def test_tokens_and_texts_are_transformers(packed, memory, rng):
     inputs, lengths = torch.stack([features for features, _ in read]), torch.tensor([length for _, length in read])
     texts = OnnxWhisper(memory, threads=1, silence=1.5).transcribe(heard[:2])
     assert texts == short.transcribe(inputs, lengths) != recognizer.transcribe(heard[:2])
+
+
+def test_a_text_that_repeats_itself_is_sampled_again_alone_and_always_alike(memory, rng, monkeypatch):
+    heard = recordings(rng, 0.7, 2.2)
+    greedy, recognizer = OnnxWhisper(memory, threads=1), OnnxWhisper(memory, threads=1, fallback=True)
+    plain = greedy.transcribe(heard)
+    monkeypatch.setattr(fallback, "repeats", lambda text: True)
+    monkeypatch.setattr(fallback, "TEMPERATURES", (1e-6,))  # at which the likeliest token is all that is drawn
+    assert recognizer.tokens(heard, times=True) == [greedy.tokens([one], times=True)[0] for one in heard]
+    monkeypatch.setattr(fallback, "repeats", lambda text: text == plain[1])
+    monkeypatch.setattr(fallback, "TEMPERATURES", (1e-6, 100.0))
+    again = recognizer.transcribe(heard)
+    assert again[1] != plain[1] and (again[0] == plain[0] or plain[0] == plain[1])
+    assert recognizer.transcribe(heard[1:]) == again[1:]
 
 
 def test_times_are_transformers(packed, memory, rng):

@@ -118,13 +118,12 @@ def test_temperatures_rise_until_a_text_does_not_repeat_itself():
         tried.append(temperature)
         return "so it goes " * (1 if temperature > limit else 60)
 
-    device = torch.device("cpu")
     for limit, count in ((0.5, 3), (0.1, 1), (1.0, 5)):
         tried.clear()
-        text = fallback.unrepeated("so so " * 200, sampled, device)
+        text = fallback.unrepeated("so so " * 200, str, sampled)
         assert tried == list(fallback.TEMPERATURES[:count]) and fallback.repeats(text) == (limit == 1.0)
     tried.clear()
-    assert fallback.unrepeated("a text, as it is", sampled, device) == "a text, as it is" and not tried
+    assert fallback.unrepeated("a text, as it is", str, sampled) == "a text, as it is" and not tried
 
 
 def test_a_text_that_does_not_end_is_no_label(rng):
