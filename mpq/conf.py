@@ -101,6 +101,7 @@ def made(settings: Mapping[str, Any], **more: Any) -> Any:
 
 
 def data_of(model_name: str) -> dict[str, Any]:
-    """The values of the data group that a model of `conf/model/` brings; none where it brings none."""
-    group = next((entry["/data"] for entry in read("model", model_name).get("defaults", ()) if "/data" in entry), None)
-    return read("data", group) if group else {}
+    """The values of the data group that a model of `conf/model/` brings, and its own; none where it brings none."""
+    model = read("model", model_name)
+    group = next((entry["/data"] for entry in model.get("defaults", ()) if "/data" in entry), None)
+    return {**read("data", group), **model.get("data", {})} if group else {}
