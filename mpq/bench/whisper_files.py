@@ -14,7 +14,8 @@ from mpq.bench.whisper_systems import ABOUT, GIVEN, LATER, SIZED, description
 from mpq.compress.quantize_now import quantize_now
 from mpq.deploy import cached_decoder, export_seq2seq, graph, graph_seq2seq, runtime
 from mpq.deploy.onnx_export import export
-from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, VOCABULARY
+from mpq.deploy.runtime_seq2seq import DECODER, ENCODER
+from mpq.deploy.vocabulary import VOCABULARY
 from mpq.errors import UserError
 from mpq.models.loading import load
 

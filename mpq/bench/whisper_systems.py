@@ -15,14 +15,8 @@ import numpy as np
 
 from mpq.deploy.log_mel import Inputs, LogMel
 from mpq.deploy.runtime import LAYOUTS, read_description
-from mpq.deploy.runtime_seq2seq import (
-    BRANCH,
-    DECODER,
-    ENCODER,
-    OnnxWhisper,
-    WhisperDescription,
-    read_vocabulary,
-)
+from mpq.deploy.runtime_seq2seq import BRANCH, DECODER, ENCODER, OnnxWhisper, WhisperDescription
+from mpq.deploy.vocabulary import read_vocabulary
 
 # The peers are an optional extra.
 # pyright: reportMissingImports=false

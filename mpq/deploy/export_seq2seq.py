@@ -14,7 +14,8 @@ import onnx_ir as ir
 
 from mpq.deploy import cached_decoder, graph, graph_seq2seq
 from mpq.deploy.graph import Layout, SiteWeight
-from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, VOCABULARY, WhisperDescription
+from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, WhisperDescription
+from mpq.deploy.vocabulary import VOCABULARY
 from mpq.errors import UserError
 from mpq.models.processor import save_processor
 from mpq.models.seq2seq import Seq2SeqModel

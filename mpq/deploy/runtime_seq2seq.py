@@ -12,7 +12,6 @@ its input. So the input ends after `SILENCE` seconds of silence; with less, some
 (experiments/LOG.md).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +25,11 @@ from mpq.deploy.compressed import found
 from mpq.deploy.log_mel import Inputs, LogMel
 from mpq.deploy.runtime import VERSION, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
-from mpq.errors import UserError, first_line
+from mpq.deploy.vocabulary import VOCABULARY, read_vocabulary
+from mpq.errors import UserError
 from mpq.models.fallback import unrepeated
 
 FILES = ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
-VOCABULARY = "vocab.json", "added_tokens.json"
 FEATURES, STATE = "input_features", "last_hidden_state"
 TOKENS, HIDDEN, BRANCH, LOGITS = "input_ids", "encoder_hidden_states", "use_cache_branch", "logits"
 SILENCE = 10.0  # seconds
@@ -279,28 +278,3 @@ def _prompt(about: WhisperDescription, language: str | None) -> list[int]:
         known = ", ".join(sorted(about.languages))
         raise UserError(f"the model is multilingual, and language= must be one of {known}, but is {language}")
     return [about.start, about.languages[language], about.transcribe, about.no_timestamps]
-
-
-def read_vocabulary(folder: Path) -> dict[int, bytes]:
-    """Return the bytes of each token that is text; raises UserError if the files in `folder` are damaged."""
-    name = VOCABULARY[0]
-    try:
-        vocabulary = json.loads((folder / name).read_text(encoding="utf-8"))
-        special = set(json.loads((folder / VOCABULARY[1]).read_text(encoding="utf-8")).values())
-        characters = _bytes_of_characters()
-        return {
-            number: bytes(characters[character] for character in token)
-            for token, number in vocabulary.items()
-            if number not in special
-        }
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} has a damaged {' or '.join(VOCABULARY)} ({first_line(error)}): export again"
-        ) from None
-
-
-def _bytes_of_characters() -> dict[str, int]:
-    """The byte that each character of a token stands for, as in GPT-2: bytes that can't be printed come after 255."""
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {chr(256 + place): byte for place, byte in enumerate(others)}

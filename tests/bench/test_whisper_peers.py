@@ -15,7 +15,8 @@ from mpq.bench.whisper_files import Files
 from mpq.bench.whisper_systems import LATER, description
 from mpq.deploy import export_seq2seq
 from mpq.deploy.log_mel import LogMel
-from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper, read_vocabulary
+from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, OnnxWhisper
+from mpq.deploy.vocabulary import read_vocabulary
 from mpq.errors import UserError
 from mpq.models.loading import load
 
