@@ -74,14 +74,18 @@ class Unfinished:
         """Read `path` if it is there, and drop what does not count."""
         self.texts: Texts = {}
         self._path = path
-        head = json.dumps({"weights": weights}) + "\n"
-        found = path.read_text(encoding="utf-8") if path.is_file() else ""
-        whole = found[: found.rfind("\n") + 1] if found.startswith(head) else head
-        if whole != found:
-            write_text(path, whole)
-        for line in whole.split("\n")[1:-1]:
-            row = json.loads(line)
-            self.texts.setdefault(row["set"], {})[row["id"]] = row["hypothesis"]
+        head = json.dumps({"weights": weights}).encode() + b"\n"
+        found = path.read_bytes() if path.is_file() else b""
+        whole = found[: found.rfind(b"\n") + 1]  # bytes: a kill may have cut a character
+        try:
+            rows = [json.loads(line) for line in whole.split(b"\n")[1:-1]] if whole.startswith(head) else []
+            for row in rows:
+                self.texts.setdefault(row["set"], {})[row["id"]] = row["hypothesis"]
+        except (ValueError, KeyError, TypeError):  # damaged: the evaluation begins anew
+            self.texts = {}
+        kept = whole if self.texts else head
+        if kept != found:
+            write_text(path, kept.decode())
 
     def add(self, name: str, texts: dict[str, str]) -> None:
         """Append hypotheses of utterances of the set `name`."""

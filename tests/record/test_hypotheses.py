@@ -91,13 +91,16 @@ def test_an_evaluation_goes_on_after_its_last_whole_line_and_only_for_the_same_w
     first = Unfinished(path, "abc")
     first.add("clean", {"1": "A", "2": "B\u2028"})
     first.add("other", {"3": ""})
-    with path.open("a", encoding="utf-8") as file:
-        file.write('{"set": "other", "id": "4", "hyp')  # killed while it wrote
+    with path.open("ab") as file:
+        file.write('{"set": "other", "id": "4", "hypothesis": "é'.encode()[:-1])  # killed while it wrote
     second = Unfinished(path, "abc")
     assert second.texts == first.texts == {"clean": {"1": "A", "2": "B\u2028"}, "other": {"3": ""}}
     second.add("other", {"4": "D"})
     assert Unfinished(path, "abc").texts["other"] == {"3": "", "4": "D"}
     assert Unfinished(path, "abd").texts == {} == Unfinished(path, "abc").texts
+    with path.open("a") as file:
+        file.write("[1]\n")
+    assert Unfinished(path, "abc").texts == {} and path.read_text() == '{"weights": "abc"}\n'
 
 
 def add(root, number):
