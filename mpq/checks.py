@@ -65,13 +65,14 @@ def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
         return
     if stage.megabytes is None:
         raise UserError(f"recipe={cfg.recipe.name} needs target_megabytes=MB, the size of the file")
-    updates = stage.updates if stage.search is None else 0  # a search learns the steps of a stage before
+    learned = stage.search is not None  # the steps of a stage before
+    updates = 0 if learned else stage.updates
     train_rules.check_megabytes(own, stage.megabytes, updates, cfg.quantizer.get("activations", "none"))
-    if stage.search is not None and (stage.search.get("name"), stage.start_from) != ("rate", "previous"):
+    if learned and (stage.search.get("name"), stage.start_from) != ("rate", "previous"):
         raise UserError(
             f"{own} trains at the size of an earlier stage's file: it must have search=rate and start_from=previous"
         )
-    if stage.search is not None and cfg.coding == "none":
+    if learned and cfg.coding == "none":
         raise UserError(f"{own} learns steps at what codes take once coded, so coding=none must be coding=zstd")
 
 

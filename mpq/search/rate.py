@@ -141,17 +141,16 @@ class RateSearch(PrecisionSearch):
         for site, shift in zip(self._sites, self.shifts, strict=True):
             site.quantizer.log_scales.add_(shift)
         self.shifts.zero_()
-        learned = [(site, _finest(site)) for site in self._sites if site.learned]
-        others = sum(site.share * float(entropy(site.counts())) for site in self._sites if not site.learned)
+        finest = [_finest(site) for site in self._sites]
 
         def rate(nu: float) -> float:
-            return others + sum(site.share * float(entropy(site.counts(max(nu, finest)))) for site, finest in learned)
+            parts = zip(self._sites, _moves(nu, finest), strict=True)
+            return sum(site.share * float(entropy(site.counts(move))) for site, move in parts)
 
-        nu = _least_within(rate, self.rate, min(finest for _, finest in learned))
-        follow = {id(site) for site, finest in learned if nu >= finest}
-        self._follow = [id(site) in follow for site in self._sites]
-        for site, finest in learned:
-            site.quantizer.log_scales.add_(max(nu, finest))
+        nu = _least_within(rate, self.rate, min(finest))
+        self._follow = [nu >= least for least in finest]
+        for site, move in zip(self._sites, _moves(nu, finest), strict=True):
+            site.quantizer.log_scales.add_(move)
 
     def along_budget(self) -> None:
         """Replace the gradients of the steps, which LSQ has scaled, by those along the budget, scaled alike.
@@ -205,11 +204,18 @@ def _total(gradients: Sequence[Tensor]) -> Tensor:
     return torch.stack([gradient.double().sum() for gradient in gradients]).sum()
 
 
+def _moves(nu: float, finest: Sequence[float]) -> list[float]:
+    """Return what is added to the logarithms of each site's steps."""
+    return [0.0 if least == math.inf else max(nu, least) for least in finest]
+
+
 def _finest(site: _Steps) -> float:
-    """Return the logarithm of the smallest factor at which no weight of the site is beyond the grid.
+    """Return the logarithm of the smallest factor at which no weight of the site is beyond the grid; inf if frozen.
 
     With smaller steps ever more codes are the outermost ones, and the entropy falls again.
     """
+    if not site.learned:
+        return math.inf
     scale = site.quantizer.log_scales[0].exp()
     return math.log(max(float((site.weight / scale).abs().max()) / GRID.high, 1e-30))
 

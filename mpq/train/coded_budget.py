@@ -16,6 +16,7 @@ from mpq.checkpoint.format import Coding
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.places import Place, first_places
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.steps import Cost
 from mpq.search.base import PrecisionSearch
 
 _HALVINGS = 12  # of the factor's logarithm, from at most `_LONGEST`
@@ -39,8 +40,12 @@ def coded_costs(model: nn.Module, search: PrecisionSearch, quantizers: Mapping[s
 
 def coded_bytes(weight: Tensor, quantizer: WeightQuantizer, bits: int, coding: Coding = "zstd") -> int:
     """Return the bytes that the codes of `weight` at a candidate of the quantizer take in a file with this `coding`."""
-    codes = quantize(weight.detach(), quantizer.scale(bits), quantizer.grid(bits))
-    return stored_bytes(codes.cpu().numpy(), bits, coding)
+    return cost_in(coding)(quantize(weight.detach(), quantizer.scale(bits), quantizer.grid(bits)), bits)
+
+
+def cost_in(coding: Coding) -> Cost:
+    """Return what measures the bytes that codes take in a file with this coding."""
+    return lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits, coding)
 
 
 @torch.no_grad()
@@ -87,7 +92,7 @@ class Fitting:
     _CLOSE = 0.002  # share of its bytes that a weight may leave
     _TRIES = 6  # steps tried for each weight
 
-    def __init__(self, planned: Mapping[str, int], cost: Callable[[Tensor, int], int]) -> None:
+    def __init__(self, planned: Mapping[str, int], cost: Cost) -> None:
         """Take the bytes that the codes of some weights take rounded, by name, and what measures others."""
         self._planned = planned
         self._cost = cost

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mpq.checkpoint.coding import stored_bytes
 from mpq.checkpoint.format import Coding
 from mpq.checkpoint.prediction import overhead_bytes
 from mpq.errors import UserError
@@ -28,10 +27,10 @@ from mpq.quant.sites import Site, check_finite
 from mpq.quant.steps import Rounding, narrow, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
-from mpq.train.coded_budget import Fitting, lengthen
+from mpq.search.rate import WIDTH
+from mpq.train.coded_budget import Fitting, cost_in, lengthen
 
 MEGABYTE = 1_000_000
-WIDEST = 8  # bits of the codes
 _WIDTHS: Mapping[Coding, tuple[int, ...]] = {"zstd": (2, 4, 8), "none": (2, 3, 4, 5, 6, 7, 8)}
 """Bits of the grids tried: codes of other widths are coded as those of the next of 2, 4 and 8 bits."""
 
@@ -49,9 +48,7 @@ def fit_to_size(
         UserError: no such file is possible, or a weight or an output of the model is not finite.
     """
 
-    def cost(codes: Tensor, bits: int) -> int:
-        return stored_bytes(codes.cpu().numpy(), bits, coding)
-
+    cost = cost_in(coding)
     weights = [calibration.weight(site) for site in sites]
     for site, weight in zip(sites, weights, strict=True):
         check_finite(site.name, weight)
@@ -84,7 +81,7 @@ def open_steps(model: PreTrainedModel, sites: Sequence[Site]) -> float:
     for site in sites:
         place = found[site.name]
         assert place.quantizer is not None
-        place.quantizer.resize(WIDEST)
+        place.quantizer.resize(WIDTH)
         bits += site.numel * float(entropy(code_counts(place.weight, place.quantizer.log_scales[0].exp())))
     return bits / total
 

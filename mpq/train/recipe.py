@@ -26,7 +26,7 @@ from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
 from mpq.settings import START_FROM, is_supernet
 from mpq.train.context import LEDGER, RunContext, StageSettings
-from mpq.train.file_size import MEGABYTE, WIDEST
+from mpq.train.file_size import MEGABYTE
 from mpq.train.loss import Loss, Posteriors, folder_of
 from mpq.train.machine import machine_of
 from mpq.train.optimization import Optimization
@@ -127,7 +127,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         loss,
         _optimization(cfg, stage),
         search=_search(stage.search, previous),
-        target=cfg.target_bits if stage.get("megabytes") is None else WIDEST,
+        target=cfg.target_bits,
         searched=cfg.model.searched,
         quantizer=_quantizer(cfg),
         activations=_activations(cfg),

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from mpq.checkpoint.coding import stored_bytes
 from mpq.data.noise import noise_batch
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
@@ -25,7 +24,7 @@ from mpq.search.measured import MeasuredSearch
 from mpq.search.rate import RateSearch
 from mpq.search.rules import CODED
 from mpq.train import processes
-from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, keep_to
+from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, cost_in, keep_to
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.epoch import Epochs
 from mpq.train.file_size import fit_to_size, keep_within, open_steps
@@ -157,7 +156,7 @@ def _fitting(student: SpeechModel, stage: StageSettings, precisions: Precisions 
     found = first_places(student.model)
     places = [found[site.name] for site in precisions.search.sites]
     planned = {p.name: coded_bytes(p.weight, q, bits) for p in places if (q := p.quantizer) and (bits := q.bits)}
-    return Fitting(planned, lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits))
+    return Fitting(planned, cost_in("zstd"))
 
 
 def _assignment(student: SpeechModel, stage: StageSettings) -> Assignment:
@@ -200,7 +199,7 @@ def _decide(precisions: Precisions, module: TrainingModule | None, stage: StageS
     saved, learned = run.folder_of(stage) / BITS, run.folder_of(stage) / SEARCH
     precisions.freeze(processes.from_first(lambda: from_json(saved) if saved.is_file() else None))
     if isinstance(precisions.search, RateSearch):
-        precisions.search.finish(lambda codes, bits: stored_bytes(codes.cpu().numpy(), bits, stage.coding))
+        precisions.search.finish(cost_in(stage.coding))
     if processes.rank() == 0:
         to_json(precisions.assignment(), saved)
         if not learned.is_file():
