@@ -1,6 +1,7 @@
 """Regenerates the tracked tables and figures of all records, and the generated blocks of `experiments/README.md`.
 
-The README shows the paper's claims and, for each scale, the rows that carry them; `tables/<scale>.*` have every row.
+The README shows the paper's claims and, for each scale, the rows that carry them; `tables/<scale>.*` have every row,
+what is told set by set or seed by seed, and the commands of what was not run.
 Only the text between two marks is replaced; the rest of the README stays. The same records give the same bytes, so any
 diff in git comes from a change of records or code.
 """
@@ -18,8 +19,8 @@ from mpq.report.figures.style import save
 from mpq.report.tables.claims import claims_sheet
 from mpq.report.tables.formats import to_csv, to_latex, to_markdown
 from mpq.report.tables.show import build_sheets
-from mpq.report.tables.system import SCALES, models_of
-from mpq.report.tables.tables import load_table
+from mpq.report.tables.system import SCALES, load_systems, models_of
+from mpq.report.tables.tables import Sheet, load_table
 from mpq.report.tables.updates import TABLE, updates_sheet
 
 _FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}", "tex": to_latex, "csv": to_csv}
@@ -37,6 +38,8 @@ def write_overview(root: Path | str) -> list[Path]:
     text = replace_block(text, "claims", to_markdown([claims_sheet(root)]), readme)
     for scale in (scale for scale in SCALES if models_of(scale)):
         sheets, drawn = build_sheets("all", conf.folder("table"), root, scale), pictures(scale, root)
+        fewer = updates_sheet(scale, root)
+        sheets += [fewer] if fewer else []
         for ending, write in _FORMATS.items():
             paths.append(root / "tables" / f"{scale}.{ending}")
             write_text(paths[-1], write(sheets))
@@ -44,9 +47,9 @@ def write_overview(root: Path | str) -> list[Path]:
             paths += save(picture.draw, root / "figures", picture.name)
         shown = [_embedded(picture) for picture in drawn if picture.headline]
         text = replace_block(text, scale, "\n".join([_claims(scale, root), *shown]), readme)
-        if sheet := updates_sheet(scale, root):
+        if fewer:
             shown = [_embedded(picture) for picture in drawn if picture.name.endswith(f"_{TABLE}")]
-            text = replace_block(text, f"{TABLE} {scale}", "\n".join([to_markdown([sheet]), *shown]), readme)
+            text = replace_block(text, f"{TABLE} {scale}", "\n".join([to_markdown([_open(fewer)]), *shown]), readme)
     write_text(readme, text)
     return [*paths, readme]
 
@@ -67,16 +70,28 @@ def replace_block(text: str, name: str, content: str, path: Path) -> str:
 
 
 def _claims(scale: str, root: Path) -> str:
-    """The tables of `scale`, reduced to the claims; a sentence that they share appears only once."""
+    """The tables of `scale`, reduced to the claims; a sentence that they share appears only once.
+
+    A model that has no run appears in the first table alone, whose sizes follow from shapes.
+    """
     said: set[str] = set()
     sheets = []
+    run = {one.model for model in models_of(scale) for one in load_systems("compression", model, root) if one.runs}
     for sheet in build_sheets("all", conf.folder("table"), root, scale, claims=True):
-        sheets.append(replace(sheet, caption=tuple(line for line in sheet.caption if line not in said)))
-        said |= set(sheet.caption)
+        blocks = tuple(block for block in _open(sheet).blocks if block.model in run or not sheets)
+        if blocks:
+            sheets.append(replace(sheet, blocks=blocks, caption=tuple(s for s in sheet.caption if s not in said)))
+            said |= set(sheet.caption)
     more = (
-        f"Only the rows that carry the claims are shown here; [tables/{scale}.md](tables/{scale}.md) has every row.\n"
+        f"Only the rows that carry the claims are shown here; [tables/{scale}.md](tables/{scale}.md) has every row, "
+        "every set, and the commands of what was not run.\n"
     )
     return f"{more}\n{to_markdown(sheets)}"
+
+
+def _open(sheet: Sheet) -> Sheet:
+    """`sheet` without its folded parts."""
+    return replace(sheet, blocks=tuple(block for block in sheet.blocks if not block.folded))
 
 
 def _every_run(root: Path) -> Path:

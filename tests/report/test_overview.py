@@ -51,6 +51,9 @@ def test_the_same_records_give_the_same_bytes_and_prose_stays(tmp_path, monkeypa
     tiny = text.partition("<!-- tiny: ")[2].partition("<!-- end of tiny")[0]
     assert tiny.count("*Data: ") == 1  # said in each of the three tables
     assert "| one-stage, 3 bits |" not in text and b"| one-stage, 3 bits |" in first["tiny.md"]  # carries no claim
+    assert "<details>" not in text and b"<details>" in first["tiny.md"] and b"--multirun" in first["tiny.md"]
+    paper = text.partition("<!-- paper: ")[2]  # without a run: sizes alone
+    assert paper.count("### Table") == 1 and first["paper.md"].count(b"## Table") == 3
     assert "| one-stage, 3.5 bits | 3 of 3 |" in text and "![a map](figures/a_map.png)" in text
     assert text.index("Table 1: compression ratio (scale tiny)") < text.index("after") < text.index("(scale paper)")
     assert b"local" not in first["tables.md"] and first["tables.md"].count(b"uniform_4bit") == 0
