@@ -7,7 +7,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
-from mpq.deploy import graph
+from mpq.deploy import attention, graph
 from mpq.deploy.graph import Layout, SiteWeight
 from mpq.deploy.runtime import Description
 from mpq.deploy.slices import features_of, in_slices
@@ -72,6 +72,7 @@ def insert(
     (program,) = programs.values()
     assert layout.slicing is not None
     values = features_of(program.graph)
+    attention.join_heads(program.graph, model.config.num_attention_heads, masked=len(program.graph.inputs) > 1)
     graph.rewrite(program.graph, weights, tied, layout)
     in_slices(program.graph, layout.slicing, values[-1 - layout.slicing.whole], values[-1])
     inputs = {str(value.name): ["batch", "samples"] for value in program.graph.inputs}

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from mpq.deploy import cached_decoder, graph, graph_seq2seq
+from mpq.deploy import attention, cached_decoder, graph, graph_seq2seq
 from mpq.deploy.graph import Layout, SiteWeight
 from mpq.deploy.runtime_seq2seq import DECODER, ENCODER, WhisperDescription
 from mpq.deploy.vocabulary import VOCABULARY
@@ -75,7 +75,7 @@ def insert(
 ) -> None:
     """Put the packed weights into the graphs of `trace`, in place, and complete them."""
     config, interfaces = model.config, graph_seq2seq.interfaces(model.config)
-    graph_seq2seq.fuse_attention(programs[ENCODER].graph, config.encoder_attention_heads)
+    attention.fuse(programs[ENCODER].graph, config.encoder_attention_heads)
     for name, program in programs.items():
         graph.rewrite(program.graph, weights, tied, layout.for_decoder() if name == DECODER else layout)
         if name == DECODER:

@@ -82,29 +82,6 @@ def decoder_graph(whisper: Any, opset: int) -> ir.Model:
     return trace(_Decoder(whisper), inputs, axes, opset)
 
 
-def fuse_attention(graph: ir.Graph, heads: int) -> None:
-    """Replace, in place, the encoder's `Attention` with ONNX Runtime's `MultiHeadAttention`.
-
-    The former holds a score for each head and pair of frames, 54 MB for 30 s in Whisper tiny; the latter computes them
-    in blocks, and in less time. It takes and gives `[batch, frames, width]`, not yet split into heads.
-    """
-    for node in [node for node in graph if node.op_type == "Attention"]:
-        whole = [_before(_before(value, "Transpose"), "Reshape") for value in node.inputs]
-        settings = {"num_heads": heads, "scale": node.attributes["scale"].as_float()}
-        fused = ir.tape.Tape(graph).op("MultiHeadAttention", whole, settings, domain="com.microsoft")
-        joined = node.outputs[0]
-        while (user := next(iter(joined.uses())).node).op_type in ("Transpose", "Reshape"):
-            joined = user.outputs[0]
-        ir.convenience.replace_all_uses_with(joined, fused)
-
-
-def _before(value: ir.Value | None, operator: str) -> ir.Value | None:
-    """What the node that made `value` made it from."""
-    node = value.producer() if value is not None else None
-    assert node is not None and node.op_type == operator
-    return node.inputs[0]
-
-
 def interfaces(config: Any) -> dict[str, tuple[Shapes, Shapes]]:
     """Return the names and shapes of inputs and outputs, by file name."""
     heads, width = config.decoder_attention_heads, config.d_model // config.decoder_attention_heads

@@ -153,7 +153,7 @@ def _layout(name: str, model: Any) -> "Layout":
 
 def _slicing(layout: str, config: Any) -> "Slicing | None":
     """How the convolutions over time run, if the model hears audio."""
-    from mpq.deploy.slices import Slicing
+    from mpq.deploy.slices import Slicing, in_two_sizes
 
     if not hasattr(config, "conv_kernel"):
         return None
@@ -165,7 +165,7 @@ def _slicing(layout: str, config: Any) -> "Slicing | None":
     few = [
         stride for stride in itertools.accumulate(reversed(config.conv_stride), operator.mul) if stride <= _FEW_STEPS
     ]
-    return Slicing(steps, frames=32, whole=len(few), inner=2)
+    return in_two_sizes(steps, steps[len(steps) - len(few) :], most=32)
 
 
 def _write_folder(programs: Mapping[str, "ir.Model"], output: Path, beside: Callable[[Path], None]) -> None:

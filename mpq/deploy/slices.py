@@ -34,7 +34,7 @@ class Slicing:
     """How the convolutions over time run: `frames` frames of a recording at a time.
 
     steps: the `(kernel, stride)` of each. whole: how many of the last ones take such a slice at once, while those
-    before them take it in slices of their own, of `inner` frames; with 0 all are alike.
+    before them take it in slices of their own, which yield `inner` steps each; with 0 all are alike.
     """
 
     steps: Steps
@@ -47,11 +47,6 @@ class Slicing:
         """Those before the last `whole`."""
         return self.steps[: len(self.steps) - self.whole]
 
-    @property
-    def inner_outputs(self) -> int:
-        """How many steps the early ones yield in a slice of their own."""
-        return self.inner * math.prod(stride for _, stride in self.steps[len(self.early) :])
-
     def is_late(self, position: int) -> bool:
         """Whether the convolution at `position` is one of the last `whole`."""
         return position >= len(self.early)
@@ -59,8 +54,22 @@ class Slicing:
     def windows(self, position: int) -> int:
         """How many windows the convolution at `position` has at once."""
         if self.whole and not self.is_late(position):
-            return _span(self.early[position + 1 :], self.inner_outputs)
+            return _span(self.early[position + 1 :], self.inner)
         return _span(self.steps[position + 1 :], self.frames)
+
+
+def in_two_sizes(steps: Steps, late: Steps, most: int) -> Slicing:
+    """The slicing of the convolutions `steps` whose last ones, `late`, take up to `most` frames at once.
+
+    The others take two frames at once, less one step: with kernels of 3 and strides of 2, products then have 15, 31 and
+    63 rows, and processors multiply 16 at a time. Frames are those that such slices yield with the least left over.
+    """
+    inner = 2 * math.prod(stride for _, stride in late) - 1
+
+    def cost(frames: int) -> float:
+        return math.ceil(_span(late, frames) / inner) / frames
+
+    return Slicing(steps, min(range(most, most // 2, -1), key=cost), len(late), inner)
 
 
 def _span(steps: Steps, outputs: int) -> int:
@@ -92,7 +101,7 @@ def in_slices(graph: ir.Graph, slicing: Slicing, late: ir.Value, features: ir.Va
     if slicing.whole:
         ahead = [own[value] for value in ahead]
         early = _between(own[audio], late, ahead)
-        _Slices(body, own[audio], slicing.early, slicing.inner_outputs, graph).move(early, late, ahead)
+        _Slices(body, own[audio], slicing.early, slicing.inner, graph).move(early, late, ahead)
 
 
 class _Slices:

@@ -11,7 +11,7 @@ from torch import nn
 
 from mpq.deploy import graph
 from mpq.deploy.first_convolution import norm_ahead
-from mpq.deploy.slices import Slicing, features_of, in_slices
+from mpq.deploy.slices import Slicing, features_of, in_slices, in_two_sizes
 from mpq.models.ctc import CtcModel
 from mpq.models.processor import letters_processor
 
@@ -63,9 +63,9 @@ def in_float64(model, audio):
         return copy.deepcopy(model).double()(torch.from_numpy(audio).double()).numpy()
 
 
-def slice_up(traced, frames, whole=0):
+def slice_up(traced, frames, whole=0, inner=2):
     values = features_of(traced.graph)
-    in_slices(traced.graph, Slicing(STEPS, frames, whole, inner=2), values[-1 - whole], values[-1])
+    in_slices(traced.graph, Slicing(STEPS, frames, whole, inner), values[-1 - whole], values[-1])
 
 
 def innermost(graph):
@@ -83,7 +83,7 @@ def operators(traced):
 def test_slices_give_what_the_whole_gives(norm, bias, rng):
     model, frames = random_encoder(norm, bias), int(rng.integers(1, 9))
     traced = program(model)
-    slice_up(traced, frames, whole := int(rng.integers(0, 3)))
+    slice_up(traced, frames, whole := int(rng.integers(0, 3)), inner=int(rng.integers(1, 9)))
     assert [node.op_type for node in innermost(traced.graph)].count("Gelu") == len(STEPS) - whole
     assert operators(traced).count("Loop") == 1
     for samples in [*rng.integers(30, 2_000, 4), 30, 30 + 20 * frames - 1, 30 + 20 * frames]:
@@ -95,7 +95,7 @@ def test_slices_give_what_the_whole_gives(norm, bias, rng):
 
 @pytest.mark.parametrize("whole", [0, 1, 2])
 def test_a_slice_has_the_windows_that_its_convolutions_have(whole):
-    slicing = Slicing(STEPS, frames=6, whole=whole, inner=2)
+    slicing = Slicing(STEPS, frames=6, whole=whole, inner=5)
     late = len(STEPS) - whole
     wanted = [slicing.windows(position) for position in range(len(STEPS))]
     for first, end in ((0, late), (late, len(STEPS))):
@@ -103,8 +103,15 @@ def test_a_slice_has_the_windows_that_its_convolutions_have(whole):
             kernel, stride = STEPS[position]
             assert (wanted[position - 1] - kernel) // stride + 1 == wanted[position]
     assert wanted[-1] == 6
-    assert wanted[late - 1] == (slicing.inner_outputs if whole else 6)
-    assert slicing.inner_outputs == 2 * np.prod([stride for _, stride in STEPS[late:]])
+    assert wanted[late - 1] == (5 if whole else 6)
+
+
+def test_slices_of_wav2vec2_fill_rows_of_sixteen_and_leave_nothing_over():
+    steps = [(10, 5), *[(3, 2)] * 4, (2, 2), (2, 2)]
+    slicing = in_two_sizes(steps, steps[4:], most=32)
+    assert [slicing.windows(position) for position in range(7)] == [127, 63, 31, 15, 112, 56, 28]
+    read = (112 - 1) * 2 + 3  # by the first of the last ones
+    assert read == 15 * slicing.inner
 
 
 def test_a_recording_in_slices_does_not_depend_on_its_neighbours(rng):

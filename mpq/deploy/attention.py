@@ -1,0 +1,64 @@
+"""Attention that takes and gives `[batch, frames, width]`, not yet split into heads, in a graph traced by PyTorch.
+
+The tracer splits queries, keys and values into heads and swaps frames and heads, each a copy; the operators do it
+themselves in less time.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+
+def join_heads(graph: ir.Graph, heads: int, masked: bool) -> None:
+    """Let each `Attention` of `graph` that is made of heads do without the copies, in place.
+
+    `masked`: whether the graph is told which inputs are padding; if not, a mask of truth values lets everything pass,
+    and goes. Biases of positions, which are numbers, stay.
+    """
+    for node in _found(graph):
+        whole, mask = _before_heads(node), list(node.inputs[3:])
+        if whole is not None:
+            if not masked and mask and mask[0] is not None and mask[0].dtype == ir.DataType.BOOL:
+                mask = []
+            settings = {name: one.value for name, one in node.attributes.items()}
+            settings |= {"q_num_heads": heads, "kv_num_heads": heads}
+            _replace(node, ir.tape.Tape(graph).op("Attention", [*whole, *mask], settings))
+
+
+def fuse(graph: ir.Graph, heads: int) -> None:
+    """Replace each `Attention` of `graph` with ONNX Runtime's `MultiHeadAttention`, in place; none has a mask.
+
+    The former holds a score for each head and pair of frames, 54 MB for 30 s in Whisper tiny; the latter computes them
+    in blocks, and in less time.
+    """
+    for node in _found(graph):
+        whole = _before_heads(node)
+        assert whole is not None and len(node.inputs) == 3
+        settings = {"num_heads": heads, "scale": node.attributes["scale"].as_float()}
+        _replace(node, ir.tape.Tape(graph).op("MultiHeadAttention", whole, settings, domain="com.microsoft"))
+
+
+def _found(graph: ir.Graph) -> list[ir.Node]:
+    return [node for node in graph if node.op_type == "Attention"]
+
+
+def _before_heads(node: ir.Node) -> Sequence[ir.Value] | None:
+    """Queries, keys and values before they are split into heads; None if they come from something else."""
+    split = [_before(_before(value, "Transpose"), "Reshape") for value in node.inputs[:3]]
+    found = [value for value in split if value is not None]
+    return found if len(found) == 3 else None
+
+
+def _before(value: Any, operator: str) -> ir.Value | None:
+    """What the node `operator` made `value` from; None if another node made it."""
+    node = value.producer() if value is not None else None
+    return node.inputs[0] if node is not None and node.op_type == operator else None
+
+
+def _replace(node: ir.Node, fused: ir.Value) -> None:
+    """Let what reads the joined heads of `node` read `fused`."""
+    joined = node.outputs[0]
+    while (user := next(iter(joined.uses())).node).op_type in ("Transpose", "Reshape"):
+        joined = user.outputs[0]
+    ir.convenience.replace_all_uses_with(joined, fused)
