@@ -25,8 +25,12 @@ class Options:
     )
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
-    method: Literal["auto", "round", "gptq", "one_stage"] = option("auto", "auto chooses by the available data")
-    updates: int | None = option(None, "training updates of one_stage; default: 600 for a small model, 2000 for others")
+    method: Literal["auto", "round", "gptq", "one_stage", "learned_steps"] = option(
+        "auto", "auto chooses by the available data; learned_steps takes bits as the average in the coded file"
+    )
+    updates: int | None = option(
+        None, "training updates of one_stage and learned_steps; default: 600 for a small model, 2000 for others"
+    )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     word: tuple[str, ...] = others(
         "settings of scripts/run.py: overwrite=true replaces an older run and output, root=FOLDER keeps its runs apart"

@@ -109,6 +109,7 @@ _HOW = {
     "rebudget": "precisions from a finished run's search; no training",
     "rebudget_shared": "read from the weights of a shared run",
     "one_stage": "precisions and weights trained in one stage",
+    "learned_steps": "steps and weights trained in one stage, for the size of the coded file",
 }
 _HOW_OF_SIZE = {
     "round": "rounded to nearest, steps by sensitivities on made-up noise; no data used",

@@ -1,9 +1,9 @@
 """From a model to a packed folder in one call, with whatever data is available.
 
 Without data, rounding errors choose the precisions and weights are rounded. With audio, GPTQ compensates for the
-rounding. With audio and transcripts, the paper's one stage trains the model, evaluated on a held-out part. Where a size
-of the file is given in place of bits, nothing is trained. Each is a recipe of `conf/recipe`, composed by Hydra and run
-by `mpq.pipeline`.
+rounding. With audio and transcripts, the paper's one stage trains the model, or steps are learned for the size of the
+coded file, and a held-out part evaluates it. Where a size of the file is given in place of bits, nothing is trained.
+Each is a recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
 """
 
 import hashlib
@@ -28,7 +28,14 @@ from mpq.models.hub import check_available, kind_at, local_folder
 from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
 
-RECIPES = {"round": "ptq_rtn_weight_error", "gptq": "ptq_gptq_weight_error", "one_stage": "one_stage"}
+RECIPES = {
+    "round": "ptq_rtn_weight_error",
+    "gptq": "ptq_gptq_weight_error",
+    "one_stage": "one_stage",
+    "learned_steps": "one_stage_rate",
+}
+_TRAINED = ("one_stage", "learned_steps")
+_OWN = {"learned_steps": ["quantizer.granularity=per_tensor"]}  # scales of channels would take a part of the budget
 RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size"}
 _SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
@@ -67,7 +74,8 @@ def quantize_now(
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
     recipe = (RECIPES if megabytes is None else RECIPES_OF_SIZE)[method]
-    cfg = _config(name, path, small, [f"recipe={recipe}", f"target_{budget}"], found, changes or {})
+    given = [f"recipe={recipe}", f"target_{budget}", *_OWN.get(method, [])]
+    cfg = _config(name, path, small, given, found, changes or {})
     output = Path("quantized", cfg.exp) if output is None else output
     _tell_unused(chosen, method, found, changes or {})
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
@@ -109,7 +117,7 @@ def _budget(bits: float | None, megabytes: float | None) -> str:
 def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
     """Warn about what was asked for and has no effect in this call."""
     which = f"method={method}" if chosen == method else f"method={method}, which this data allows,"
-    if method != "one_stage":
+    if method not in _TRAINED:
         unused([_OF_TRAINING[key] for key in changes if key in _OF_TRAINING], f"{which} does not train")
     if not (found and found.transcribed):
         unused(["root"] if "root" in changes else [], "a run is recorded only where transcripts allow to measure it")
@@ -148,10 +156,10 @@ def _method(method: str, found: Found | None, small: bool, of_size: bool) -> str
     """
     if method != "auto" and method not in RECIPES:
         raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
-    if method == "one_stage" and of_size:
-        raise UserError("method=one_stage trains for bits=...; megabytes=... takes method=round or method=gptq")
-    if method == "one_stage" and not (found and found.transcribed):
-        raise UserError("method=one_stage needs data=FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
+    if method in _TRAINED and of_size:
+        raise UserError(f"method={method} trains for bits=...; megabytes=... takes method=round or method=gptq")
+    if method in _TRAINED and not (found and found.transcribed):
+        raise UserError(f"method={method} needs data=FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
     if method == "gptq" and not found:
         raise UserError("method=gptq needs data=FOLDER with recordings; transcripts are not needed")
     if method != "auto":

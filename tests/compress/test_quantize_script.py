@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoModelForCTC
 
 from mpq.checkpoint.packed import load_packed
@@ -107,15 +108,24 @@ def test_recordings_are_what_gptq_hears(model_folder, untranscribed, here):
     assert any("encoder.layers" in name for name in changed) and not any("norm" in name for name in changed)
 
 
-def test_transcripts_train_it_and_tell_what_it_costs(model_folder, speech_folder, here):
-    made = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)
-    assert made.method == "one_stage" and made.result is not None and made.result.significance is not None
-    assert made.result.recipe == "one_stage" and made.result.time.stages[0].updates == 4
+@pytest.mark.parametrize(("asked", "recipe"), [("auto", "one_stage"), ("learned_steps", "one_stage_rate")])
+def test_transcripts_train_it_and_tell_what_it_costs(asked, recipe, model_folder, speech_folder, here):
+    made = quantize_now(str(model_folder), 3.0, speech_folder / "train", method=asked, changes=FEW)
+    assert made.method in (asked, "one_stage") and made.result is not None and made.result.significance is not None
+    assert made.result.recipe == recipe and made.result.time.stages[0].updates == 4
+    scales = {
+        name: tensor.numel()
+        for name, tensor in load_file(made.folder / "model.safetensors").items()
+        if name.endswith("_scale")
+    }
+    assert (set(scales.values()) == {1}) == (asked == "learned_steps")
     assert made.result.wer["train"].utterances == 2  # a tenth of twelve, rounded up
     text = summary(made)
     assert "on train, 2 utterances; " in text and "95 % interval" in text
     assert load_packed(made.folder)[0].state_dict().keys()
-    again = quantize_now(str(model_folder), 3.0, speech_folder / "train", changes=FEW)  # taken from the record
+    again = quantize_now(
+        str(model_folder), 3.0, speech_folder / "train", method=asked, changes=FEW
+    )  # taken from the record
     assert again.result == made.result
 
 
@@ -123,8 +133,9 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, un
     before = sorted(here.iterdir())
     with pytest.raises(UserError, match=r"bits=9 must be a number from 2 to 8"):
         quantize_now(str(model_folder), 9.0)
-    with pytest.raises(UserError, match="one_stage needs data=FOLDER with transcripts"):
-        quantize_now(str(model_folder), 3.0, untranscribed, method="one_stage")
+    for method in ("one_stage", "learned_steps"):
+        with pytest.raises(UserError, match=f"method={method} needs data=FOLDER with transcripts"):
+            quantize_now(str(model_folder), 3.0, untranscribed, method=method)
     with pytest.raises(UserError, match="gptq needs data=FOLDER with recordings"):
         quantize_now(str(model_folder), 3.0, method="gptq")
     with pytest.raises(UserError, match="is not a folder: name one that holds recordings"):
