@@ -7,23 +7,55 @@ themselves in less time.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+
+from mpq.deploy.graph import constant
+
+_LONG = 512  # frames; from here on MultiHeadAttention, which computes in blocks, takes less time (experiments/LOG.md)
 
 
 def join_heads(graph: ir.Graph, heads: int, masked: bool) -> None:
     """Let each `Attention` of `graph` that is made of heads do without the copies, in place.
 
     `masked`: whether the graph is told which inputs are padding; if not, a mask of truth values lets everything pass,
-    and goes. Biases of positions, which are numbers, stay.
+    and goes, and long recordings are computed in blocks. Biases of positions, which are numbers, stay.
     """
+    long = None
     for node in _found(graph):
-        whole, mask = _before_heads(node), list(node.inputs[3:])
-        if whole is not None:
-            if not masked and mask and mask[0] is not None and mask[0].dtype == ir.DataType.BOOL:
-                mask = []
-            settings = {name: one.value for name, one in node.attributes.items()}
-            settings |= {"q_num_heads": heads, "kv_num_heads": heads}
-            _replace(node, ir.tape.Tape(graph).op("Attention", [*whole, *mask], settings))
+        whole, bias = _before_heads(node), [value for value in node.inputs[3:] if value is not None]
+        if whole is None:
+            continue
+        settings = {name: one.value for name, one in node.attributes.items()}
+        settings |= {"q_num_heads": heads, "kv_num_heads": heads}
+        if masked or any(value.dtype != ir.DataType.BOOL for value in bias):
+            _replace(node, ir.tape.Tape(graph).op("Attention", [*whole, *node.inputs[3:]], settings))
+        else:
+            long = _is_long(graph, whole[0]) if long is None else long
+            _replace(node, _by_length(graph, long, whole, settings))
+
+
+def _is_long(graph: ir.Graph, rows: ir.Value) -> ir.Value:
+    """Whether `rows` `[batch, frames, width]` has at least `_LONG` frames."""
+    tape = ir.tape.Tape(graph)
+    frames = tape.op("Shape", [rows], {"start": 1, "end": 2})
+    return tape.op("GreaterOrEqual", [frames, constant(graph, "long", np.array([_LONG]))])
+
+
+def _by_length(graph: ir.Graph, long: ir.Value, whole: Sequence[ir.Value], settings: dict[str, Any]) -> ir.Value:
+    """Attention without a mask, by the operator that is the faster one for so many frames."""
+    blocks = {"num_heads": settings["q_num_heads"], "scale": settings["scale"]}
+    branches = {}
+    for branch, operator, own, domain in (
+        ("then_branch", "MultiHeadAttention", blocks, "com.microsoft"),
+        ("else_branch", "Attention", settings, ""),
+    ):
+        body = ir.Graph([], [], nodes=[], name=branch)
+        made = ir.tape.Tape(body).op(operator, whole, own, domain=domain)
+        made.type = ir.TensorType(ir.DataType.FLOAT)
+        body.outputs.append(made)
+        branches[branch] = body
+    return ir.tape.Tape(graph).op("If", [long], branches)
 
 
 def fuse(graph: ir.Graph, heads: int) -> None:

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from mpq.checkpoint.packed import load_packed, save_packed
-from mpq.deploy import compressed, onnx_export
+from mpq.deploy import attention, compressed, onnx_export
 from mpq.deploy.export_ctc import describe
 from mpq.deploy.onnx_export import _check_beside, export
 from mpq.deploy.runtime import OnnxRecognizer
@@ -109,7 +109,8 @@ def test_logits_and_texts_are_those_of_pytorch(file, tolerance, lengths, request
 
 
 @pytest.mark.parametrize("which", ["wavlm", "another"])
-def test_other_model_types_give_pytorchs_logits_too(which, tmp_path):
+def test_other_model_types_give_pytorchs_logits_too(which, tmp_path, monkeypatch):
+    monkeypatch.setattr(attention, "_LONG", 1)  # frames: so that these recordings are long ones
     others = ["data2vec-audio", "unispeech", "unispeech-sat"]  # much alike, and an export takes seconds
     print("type:", model_type := which if which == "wavlm" else random.Random().choice(others))
     folder = packed_folder(tmp_path / "packed", model_type, False)
@@ -120,7 +121,7 @@ def test_other_model_types_give_pytorchs_logits_too(which, tmp_path):
 
 
 def loops_in(graph):
-    """The bodies of its loops and of theirs."""
+    """The bodies of its loops and branches, and of theirs."""
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.g.node]
     return [*bodies, *(inner for body in bodies for inner in loops_in(body))]
 
@@ -130,8 +131,12 @@ def test_weights_are_at_their_bits_on_disk(file, request):
     folder, path = request.getfixturevalue(file)
     model = onnx.load(path)
     onnx.checker.check_model(model)
-    attention = [node for node in model.graph.node if node.op_type in ("Attention", "Softmax")]
-    assert [node.op_type for node in attention] == ["Attention"]  # of the one layer, not spelled out
+    nodes = [node for graph in (model.graph, *loops_in(model.graph)) for node in graph.node]
+    found = [node for node in nodes if node.op_type in ("MultiHeadAttention", "Attention", "Softmax")]
+    blocks = ["MultiHeadAttention"] if file == "unmasked" else []  # of long recordings
+    assert sorted(node.op_type for node in found) == ["Attention", *blocks]  # of the one layer, not spelled out
+    assert all(len([name for name in node.input if name]) == 3 + (file == "masked") for node in found)
+    assert "Transpose" not in {node.op_type for node in nodes if set(node.output) & set(found[0].input)}
     assert model.ir_version >= onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     assert "GroupNormalization" not in {node.op_type for node in model.graph.node}  # slow in ONNX Runtime
     sites = json.loads((folder / "config.json").read_text())["quantization_config"]["sites"]
