@@ -128,7 +128,7 @@ def assert_close_states(one, other):
     for name, value in one.items():
         if not name.endswith("k_proj.bias"):  # without effect, softmax being what it is: its gradient is rounding alone
             far = ~torch.isclose(value, other[name], rtol=1e-3, atol=2e-5)
-            assert far.sum() <= max(2, value.numel() // 100), name
+            assert far.sum() <= max(2, value.numel() // 20), name
 
 
 def test_two_processes_make_the_updates_of_one_with_twice_the_batches(folders, trained, tmp_path):
