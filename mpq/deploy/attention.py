@@ -44,31 +44,30 @@ def _is_long(graph: ir.Graph, rows: ir.Value) -> ir.Value:
 
 def _by_length(graph: ir.Graph, long: ir.Value, whole: Sequence[ir.Value], settings: dict[str, Any]) -> ir.Value:
     """Attention without a mask, by the operator that is the faster one for so many frames."""
-    blocks = {"num_heads": settings["q_num_heads"], "scale": settings["scale"]}
-    branches = {}
-    for branch, operator, own, domain in (
-        ("then_branch", "MultiHeadAttention", blocks, "com.microsoft"),
-        ("else_branch", "Attention", settings, ""),
-    ):
-        body = ir.Graph([], [], nodes=[], name=branch)
-        made = ir.tape.Tape(body).op(operator, whole, own, domain=domain)
-        made.type = ir.TensorType(ir.DataType.FLOAT)
-        body.outputs.append(made)
-        branches[branch] = body
-    return ir.tape.Tape(graph).op("If", [long], branches)
+    blocks, at_once = (ir.Graph([], [], nodes=[], name=name) for name in ("blocks", "at_once"))
+    blocks.outputs.append(_in_blocks(blocks, whole, settings["q_num_heads"], settings["scale"]))
+    at_once.outputs.append(ir.tape.Tape(at_once).op("Attention", whole, settings))
+    for branch in (blocks, at_once):
+        branch.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    return ir.tape.Tape(graph).op("If", [long], {"then_branch": blocks, "else_branch": at_once})
 
 
 def fuse(graph: ir.Graph, heads: int) -> None:
-    """Replace each `Attention` of `graph` with ONNX Runtime's `MultiHeadAttention`, in place; none has a mask.
-
-    The former holds a score for each head and pair of frames, 54 MB for 30 s in Whisper tiny; the latter computes them
-    in blocks, and in less time.
-    """
+    """Replace each `Attention` of `graph` with ONNX Runtime's `MultiHeadAttention`, in place; none has a mask."""
     for node in _found(graph):
         whole = _before_heads(node)
         assert whole is not None and len(node.inputs) == 3
-        settings = {"num_heads": heads, "scale": node.attributes["scale"].as_float()}
-        _replace(node, ir.tape.Tape(graph).op("MultiHeadAttention", whole, settings, domain="com.microsoft"))
+        _replace(node, _in_blocks(graph, whole, heads, node.attributes["scale"].as_float()))
+
+
+def _in_blocks(graph: ir.Graph, whole: Sequence[ir.Value], heads: int, scale: float) -> ir.Value:
+    """Attention by ONNX Runtime's own operator.
+
+    `Attention` holds a score for each head and pair of frames, 54 MB for 30 s in Whisper tiny; this one computes them
+    in blocks, and in less time if there are many.
+    """
+    settings = {"num_heads": heads, "scale": scale}
+    return ir.tape.Tape(graph).op("MultiHeadAttention", whole, settings, domain="com.microsoft")
 
 
 def _found(graph: ir.Graph) -> list[ir.Node]:
