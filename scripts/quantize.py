@@ -26,7 +26,7 @@ class Options:
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
     method: Literal["auto", "round", "gptq", "one_stage", "learned_steps"] = option(
-        "auto", "auto chooses by the available data; learned_steps takes bits as the average entropy of the codes"
+        "auto", "auto chooses by the available data; of learned_steps bits is what codes take in the coded file"
     )
     updates: int | None = option(
         None, "training updates of one_stage and learned_steps; default: 600 for a small model, 2000 for others"

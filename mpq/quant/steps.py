@@ -69,10 +69,17 @@ def narrowest(codes: Tensor) -> int:
 def narrow(weight: Tensor, quantizer: WeightQuantizer, cost: Cost) -> None:
     """Declare the fewest bits that the codes of `weight` fit in, in place, unless the file would be larger."""
     (declared,) = quantizer.candidates
-    codes = quantize(weight.detach(), quantizer.scale(declared), quantizer.grid(declared))
-    bits = narrowest(codes)
-    if bits < declared and cost(codes, bits) <= cost(codes, declared):
+    _, bits = least_bytes(
+        quantize(weight.detach(), quantizer.scale(declared), quantizer.grid(declared)), declared, cost
+    )
+    if bits < declared:
         quantizer.resize(bits)
+
+
+def least_bytes(codes: Tensor, declared: int, cost: Cost) -> tuple[int, int]:
+    """Return the bytes that codes of `declared` bits take, or those that hold them if that is less, and which bits."""
+    bits = min(narrowest(codes), declared)
+    return min((cost(codes, bits), bits), (cost(codes, declared), declared))
 
 
 def step_quantizer(weight: Tensor, log_step: float, bits: int) -> WeightQuantizer:

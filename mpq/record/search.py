@@ -37,8 +37,8 @@ class StageSearch:
     """One stage: `method` is a name in `mpq/search/`, `target` the requested average bits.
 
     `sites` and `parameters` are the names and sizes of the searched weights. A Gumbel search has `logits` [S, C] and
-    their last `temperature`, a measured one `sensitivity` [S, C]. Learned steps have `rates` and `zeros` [S]: of
-    each site's codes the entropy, bits, and the share that is zero; `target` is in bits of entropy, too.
+    their last `temperature`, a measured one `sensitivity` [S, C]. Learned steps have `rates` and `zeros` [S]: the
+    bits a weight that each site's codes take in the file, which `target` counts, too, and the share that is zero.
     """
 
     name: str

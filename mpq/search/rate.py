@@ -3,17 +3,21 @@
 Where a file is coded without loss, a weight takes about the entropy of its site's codes, which changes smoothly with
 the step. So the precision of a site need not be a whole number, and nothing has to be chosen: every searched site has
 codes of up to 8 bits, and its steps are learned by gradient, as in LSQ. One multiplier on all steps, solved for at
-every update, makes the average entropy equal the target: log step_i = a_i + nu. Its derivative (implicit function
+every update, makes the average rate equal the target: log step_i = a_i + nu. Its derivative (implicit function
 theorem) is part of the steps' gradients: with g_i = dL/da_i at a fixed nu, and r_i = dR/da_i of the average rate R,
 
     dL/da_i along the budget = g_i - r_i (sum_j g_j) / (sum_j r_j),
 
 so a step shrinks only where that lowers the loss by more than the same bits would elsewhere. No step becomes so short
 that codes of 8 bits would clip: a site with such weights keeps its shortest step, and the sums are over the others,
-since it does not follow nu. Nor do the steps of frozen weights, whose gradient is unknown. The entropy that is held is
-that of the codes themselves; r_i comes from the smooth one (`mpq.quant.entropy`). At high rates r_i is in proportion
-to the number of weights, and equal sensitivities give equal steps: reverse water-filling (Cover and Thomas, Elements of
-Information Theory, section 10.3.3). At low rates most codes are zero, which their entropy takes into account.
+since it does not follow nu. Nor do the steps of frozen weights, whose gradient is unknown. At high rates r_i is in
+proportion to the number of weights, and equal sensitivities give equal steps: reverse water-filling (Cover and Thomas,
+Elements of Information Theory, section 10.3.3). At low rates most codes are zero, which their entropy takes into
+account.
+
+The rate that is held is what the codes take in the file: their entropy, and what the coder takes beyond it, which is
+measured now and then and hardly changes with the steps. It is less than nothing where the coder uses that columns
+differ. r_i comes from the smooth entropy (`mpq.quant.entropy`). In the end all is measured, and the target met.
 
 Each site also has a factor on all its steps, with a learning rate of its own: what a site needs shows long before
 what each of its channels needs. Factors and nu are moved into the steps at every update, so no checkpoint needs them.
@@ -30,15 +34,16 @@ from torch import Tensor, nn
 
 from mpq.errors import UserError
 from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
-from mpq.quant.fake_quantize import gradient_scale
+from mpq.quant.fake_quantize import gradient_scale, quantize
 from mpq.quant.places import first_places
 from mpq.quant.quantizer import WeightQuantizer
-from mpq.quant.steps import Cost, narrow
-from mpq.search.base import PrecisionSearch
+from mpq.quant.steps import Cost, least_bytes, narrow
+from mpq.search.base import RENEWED, PrecisionSearch
 from mpq.search.rules import check_rate, check_rate_target
 
 WIDTH = 8
-TOLERANCE = 1e-4  # bits by which the average may stay below the target
+TOLERANCE = 1e-4  # bits by which the average may stay below the target while it is learned
+_AT_THE_END = 1e-3  # and in the end, when each of its measurements takes coding all weights
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,26 @@ class _Steps:
         """Return how often each code occurs `[256]` if all steps are multiplied by exp(nu)."""
         return code_counts(self.weight, (self.quantizer.log_scales[0] + nu).exp())
 
+    def entropy(self, nu: float = 0.0) -> float:
+        """Return the entropy of the codes in bits a weight if all steps are multiplied by exp(nu)."""
+        return float(entropy(self.counts(nu)))
+
+    @torch.no_grad()
+    def coded(self, cost: Cost, nu: float = 0.0) -> float:
+        """Return the bits a weight that the codes take by `cost` if all steps are multiplied by exp(nu)."""
+        codes = quantize(self.weight, (self.quantizer.log_scales[0] + nu).exp(), GRID)
+        return 8 * least_bytes(codes, WIDTH, cost)[0] / self.weight.numel()
+
 
 @final
 class RateSearch(PrecisionSearch):
-    """Learns the steps of every site at an average entropy of at most the target. `bind`, attach quantizers, `take`.
+    """Learns the steps of every site at an average rate of at most the target. `bind`, attach quantizers, `take`.
 
     `target` becomes the width of the codes while the steps are learned; `rate` is the target in coded bits.
     """
 
     shifts: nn.Parameter  # of the logarithms of each site's steps [S]; zero except between an update and the next
+    beyond: Tensor  # bits a weight that the codes of each site take beyond their entropy, as last measured [S]
     rate: float
 
     def __init__(self, step_learning_rate: float = 0.01) -> None:
@@ -92,6 +108,7 @@ class RateSearch(PrecisionSearch):
         check_rate_target(self.target)
         self.rate, self.target = self.target, float(WIDTH)
         self.shifts = nn.Parameter(torch.zeros(len(self.units)))
+        self.register_buffer("beyond", torch.zeros(len(self.units), dtype=torch.float64))
 
     def learning_rate(self) -> float:
         """Return the learning rate of the sites' factors."""
@@ -103,8 +120,11 @@ class RateSearch(PrecisionSearch):
 
     def start_step(self, step: int, total: int) -> None:
         """Hold the budget, once an update; there are no lambdas."""
-        if step != self._held:
-            self.hold()
+        if step == self._held:
+            return
+        if step % RENEWED == 0:
+            self._measure()
+        self.hold()
         self._held = step
 
     def frozen(self, step: int, total: int) -> bool:
@@ -119,17 +139,27 @@ class RateSearch(PrecisionSearch):
         """Return ones [U, 1]."""
         return torch.ones(len(self.units), 1)
 
-    def take(self, model: nn.Module) -> None:
-        """Take the quantizers attached to the searched sites of `model`, with their weights, and meet the budget."""
+    def take(self, model: nn.Module, cost: Cost) -> None:
+        """Take the quantizers attached to the searched sites of `model`, with their weights, and meet the budget.
+
+        `cost`: tells what codes take in the file, once coded.
+        """
         places = first_places(model)
         total = sum(site.numel for site in self.sites)
+        self._cost = cost
         for site in self.sites:
             place = places[site.name]
             assert place.quantizer is not None
             self._sites.append(_Steps(place.weight, place.quantizer, site.numel / total))
+        self.hold()  # with steps that are about right
+        self._measure()
         self.hold()
 
-    @torch.no_grad()
+    def _measure(self) -> None:
+        """Measure what the codes of each site take beyond their entropy."""
+        taken = [site.coded(self._cost) - site.entropy() for site in self._sites]
+        self.beyond.copy_(torch.tensor(taken, dtype=torch.float64))
+
     def hold(self) -> None:
         """Multiply all steps by one factor such that the average rate is the target, and at most `TOLERANCE` below.
 
@@ -138,16 +168,21 @@ class RateSearch(PrecisionSearch):
         Raises:
             UserError: codes of 8 bits can't take that many.
         """
+        beyond = sum(site.share * bits for site, bits in zip(self._sites, self.beyond.tolist(), strict=True))
+        self._meet(lambda site, nu: site.entropy(nu) + beyond, TOLERANCE)
+
+    @torch.no_grad()
+    def _meet(self, bits: Callable[[_Steps, float], float], tolerance: float) -> None:
+        """Multiply all steps by one factor, as `hold`, such that the average of `bits(site, nu)` is the target."""
         for site, shift in zip(self._sites, self.shifts, strict=True):
             site.quantizer.log_scales.add_(shift)
         self.shifts.zero_()
         finest = [_finest(site) for site in self._sites]
 
-        def rate(nu: float) -> float:
-            parts = zip(self._sites, _moves(nu, finest), strict=True)
-            return sum(site.share * float(entropy(site.counts(move))) for site, move in parts)
+        def average(nu: float) -> float:
+            return sum(s.share * bits(s, move) for s, move in zip(self._sites, _moves(nu, finest), strict=True))
 
-        nu = _least_within(rate, self.rate, min(finest))
+        nu = _least_within(average, self.rate, min(finest), tolerance)
         self._follow = [nu >= least for least in finest]
         for site, move in zip(self._sites, _moves(nu, finest), strict=True):
             site.quantizer.log_scales.add_(move)
@@ -175,19 +210,20 @@ class RateSearch(PrecisionSearch):
             self.shifts.grad[number] = along.sum() * (k / math.sqrt(s.numel()))
 
     def rates(self) -> tuple[float, ...]:
-        """Return the entropy of each site's codes [S], bits."""
-        return tuple(float(entropy(site.counts())) for site in self._sites)
+        """Return what the codes of each site take in the file [S], bits a weight, as last measured beside entropy."""
+        return tuple(site.entropy() + bits for site, bits in zip(self._sites, self.beyond.tolist(), strict=True))
 
     def zeros(self) -> tuple[float, ...]:
         """Return the share of zeros among each site's codes [S]."""
         return tuple(float(counts[-GRID.low] / counts.sum()) for counts in (site.counts() for site in self._sites))
 
     def finish(self, cost: Cost) -> None:
-        """Meet the budget for the last time, and give each site the fewest bits that hold its codes.
+        """Meet the budget for the last time, in the file, and give each site the fewest bits that hold its codes.
 
         `cost`: tells what they take in the file, which must not become larger by that.
         """
-        self.hold()
+        self._meet(lambda site, nu: site.coded(self._cost, nu), _AT_THE_END)
+        self._measure()
         for site in self._sites:
             narrow(site.weight, site.quantizer, cost)
 
@@ -220,8 +256,8 @@ def _finest(site: _Steps) -> float:
     return math.log(max(float((site.weight / scale).abs().max()) / GRID.high, 1e-30))
 
 
-def _least_within(rate: Callable[[float], float], target: float, lowest: float) -> float:
-    """Return the nu, at least `lowest`, at which the falling `rate(nu)` is at most `target`, by at most `TOLERANCE`.
+def _least_within(rate: Callable[[float], float], target: float, lowest: float, tolerance: float) -> float:
+    """Return the nu, at least `lowest`, at which the falling `rate(nu)` is at most `target`, by at most `tolerance`.
 
     Regula falsi from a bracket around 0, in the variant Illinois; where `rate` jumps by more than the tolerance, the
     end of the jump.
@@ -233,7 +269,7 @@ def _least_within(rate: Callable[[float], float], target: float, lowest: float) 
     value = rate(nu) - target
     low, over, high, under = nu, value, nu, value  # the ends of the bracket, and by how much each misses the target
     step = 0.75 * abs(value) + 1e-6  # a unit of nu takes about 1 / log(2) bits: a little further than the target is
-    while over <= 0 and under < -TOLERANCE:
+    while over <= 0 and under < -tolerance:
         if low == lowest:
             raise UserError(
                 f"target_bits={target} is more than codes of {WIDTH} bits take here, {over + target:.3f}: choose less"
@@ -244,7 +280,7 @@ def _least_within(rate: Callable[[float], float], target: float, lowest: float) 
         high, step = high + step, 2 * step
         under = rate(high) - target
     last, missed = 0, under
-    while missed < -TOLERANCE and high - low > 1e-9:
+    while missed < -tolerance and high - low > 1e-9:
         nu = (low * under - high * over) / (under - over)
         value = rate(nu) - target
         if value > 0:

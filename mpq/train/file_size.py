@@ -19,12 +19,12 @@ from mpq.checkpoint.format import Coding
 from mpq.checkpoint.prediction import overhead_bytes
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
-from mpq.quant.entropy import code_counts, entropy
+from mpq.quant.fake_quantize import quantize
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
 from mpq.quant.places import first_places, tensor_places
 from mpq.quant.sites import Site, check_finite
-from mpq.quant.steps import Rounding, narrow, roundings, step_quantizer
+from mpq.quant.steps import Rounding, least_bytes, narrow, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
 from mpq.search.rate import WIDTH
@@ -72,18 +72,18 @@ def fit_to_size(
 
 @torch.no_grad()
 def open_steps(model: PreTrainedModel, sites: Sequence[Site]) -> float:
-    """Give all codes of a quantized `model` 8 bits, in place, so that its steps can be learned; return their entropy.
+    """Give all codes of a quantized `model` 8 bits, in place, so that its steps can be learned; return what they take.
 
-    That is the average, in bits: the budget of coded bits (`mpq.search.rate`) at which the file keeps its size.
+    That is the average, in coded bits: the budget (`mpq.search.rate`) at which the file keeps its size.
     """
-    total, bits = sum(site.numel for site in sites), 0.0
+    total, taken, cost = sum(site.numel for site in sites), 0, cost_in("zstd")
     found = first_places(model)
     for site in sites:
-        place = found[site.name]
-        assert place.quantizer is not None
-        place.quantizer.resize(WIDTH)
-        bits += site.numel * float(entropy(code_counts(place.weight, place.quantizer.log_scales[0].exp())))
-    return bits / total
+        weight, quantizer = found[site.name].weight, found[site.name].quantizer
+        assert quantizer is not None
+        quantizer.resize(WIDTH)
+        taken += least_bytes(quantize(weight, quantizer.scale(WIDTH), quantizer.grid(WIDTH)), WIDTH, cost)[0]
+    return 8 * taken / total
 
 
 def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding: Coding) -> float:

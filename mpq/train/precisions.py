@@ -8,10 +8,8 @@ from torch import Tensor
 from mpq.quant.quantizer import FLOAT_BITS, WeightQuantizer
 from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
-from mpq.search.base import PrecisionSearch
+from mpq.search.base import RENEWED, PrecisionSearch
 from mpq.search.rate import RateSearch
-
-_RENEWED = 20  # updates from one measurement of coded bits to the next
 
 
 class Precisions:
@@ -31,7 +29,7 @@ class Precisions:
 
     def start_step(self, step: int, total: int) -> None:
         """Set the mixture for update `step` of `total`, or freeze the precisions if the search has ended."""
-        if step % _RENEWED == 0:
+        if step % RENEWED == 0:
             self._renew()
         lambdas = None if self.search.frozen(step, total) else self.search.start_step(step, total)
         if lambdas is None:
@@ -78,7 +76,7 @@ class Precisions:
     def metrics(self) -> dict[str, float]:
         """Return what to log: budget, average bits (expected or decided), bits per site, probabilities per unit.
 
-        With learned steps all bits are those of the codes once coded.
+        With learned steps all bits are what the codes take in the file.
         """
         search = self.search
         if isinstance(search, RateSearch):

@@ -117,7 +117,7 @@ def quantized(
     told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
     quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
     if isinstance(search, RateSearch):
-        search.take(student.model)
+        search.take(student.model, cost_in("zstd"))
     costs = partial(coded_costs, student.model, search, quantizers) if stage.budget == CODED else None
     return Precisions(search, quantizers, None if isinstance(search, MeasuredSearch) else costs)
 

@@ -6,15 +6,24 @@ import pytest
 import torch
 from torch import nn
 
+from mpq.checkpoint.coding import stored_bytes
 from mpq.errors import UserError
 from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
-from mpq.quant.fake_quantize import fake_quantize, gradient_scale
+from mpq.quant.fake_quantize import fake_quantize, gradient_scale, quantize
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites, quantizers_of
+from mpq.quant.steps import narrowest
+from mpq.search.base import RENEWED
 from mpq.search.rate import TOLERANCE, RateSearch
 
 DEVIATIONS = (0.02, 0.05, 0.15)
 JUMP = TOLERANCE + 1e-2  # by which a few weights with other codes change the average of so few
+
+
+def ideal(codes, bits):
+    """Bytes of a coder that reaches the entropy of the codes."""
+    counts = torch.bincount(codes.flatten().int() - GRID.low)
+    return float(entropy(counts)) * codes.numel() / 8
 
 
 class Layers(nn.Module):
@@ -27,12 +36,12 @@ class Layers(nn.Module):
             nn.init.normal_(layer.weight, std=deviation)
 
 
-def attached(model, target, granularity="per_tensor", double=False, rate=0.05):
-    """A search that has taken the model's quantizers."""
+def attached(model, target, granularity="per_tensor", double=False, rate=0.05, cost=ideal):
+    """A search that has taken the model's quantizers; codes take their entropy."""
     search, sites = RateSearch(rate), find_sites(model, "*")
     search.bind(sites, target, seed=0)
     attach(model, sites, search.site_candidates(), QuantizerSettings(granularity, clipping="minmax"))
-    search.take(model.double() if double else model)
+    search.take(model.double() if double else model, cost)
     return search
 
 
@@ -64,6 +73,44 @@ def test_the_budget_is_held_whatever_an_update_does(granularity, target):
             for q in quantizers_of(model).values():
                 q.log_scales.add_(0.1 * torch.randn_like(q.log_scales))
     assert not search.start_step(3, 4) and not search.shifts.any()
+
+
+@pytest.mark.parametrize("target", [1.2, 3.1, 5.0])
+def test_the_estimate_is_close_to_the_file_and_the_file_keeps_to_the_target(target):
+    """The last site has columns of very different deviations, which the coder uses and an entropy can't tell."""
+    model = Layers(rows=(96, 64, 192), columns=96)
+    with torch.no_grad():
+        model.layers[2].weight.mul_(torch.linspace(-2, 2, 96).exp())
+
+    def cost(codes, bits):
+        return stored_bytes(codes.numpy(), bits)
+
+    def taken():
+        """Bits a weight of each site in the file."""
+        coded = []
+        for place in places:
+            (bits,) = place[0].candidates
+            codes = quantize(place.original.detach(), place[0].scale(bits), place[0].grid(bits))
+            coded.append(8 * min(cost(codes, bits), cost(codes, min(bits, narrowest(codes)))) / codes.numel())
+        return torch.tensor(coded)
+
+    search = attached(model, target, cost=cost)
+    places = [layer.parametrizations.weight for layer in model.layers]
+    sizes = torch.tensor([place.original.numel() for place in places])
+    shares = sizes / sizes.sum()
+    for step in range(RENEWED):
+        search.start_step(step, 2 * RENEWED)
+        assert target - JUMP < float((torch.tensor(search.rates()) * shares).sum()) <= target + 1e-6
+        with torch.no_grad():
+            for place in places:
+                place.original.mul_(1 + 0.01 * torch.randn_like(place.original))
+                place[0].log_scales.add_(0.002 * torch.randn([]))
+    search.hold()
+    assert search.rates() == pytest.approx(taken().tolist(), rel=0.02)
+    assert rates_of(model)[0] != pytest.approx(taken().tolist(), rel=0.02)  # an entropy alone is not as close
+    search.finish(cost)
+    assert search.rates() == pytest.approx(taken().tolist())
+    assert 0.995 * target < float((taken() * shares).sum()) <= target
 
 
 def test_more_bits_than_codes_of_eight_bits_have_are_refused():
