@@ -78,9 +78,9 @@ def test_the_budget_is_held_whatever_an_update_does(granularity, target):
 @pytest.mark.parametrize("target", [1.2, 3.1, 5.0])
 def test_the_estimate_is_close_to_the_file_and_the_file_keeps_to_the_target(target):
     """The last site has columns of very different deviations, which the coder uses and an entropy can't tell."""
-    model = Layers(rows=(96, 64, 192), columns=96)
+    model, spread = Layers(rows=(96, 64, 192), columns=96), torch.linspace(-2, 2, 96).exp()
     with torch.no_grad():
-        model.layers[2].weight.mul_(torch.linspace(-2, 2, 96).exp())
+        model.layers[2].weight.mul_(spread)
 
     def cost(codes, bits):
         return stored_bytes(codes.numpy(), bits)
@@ -92,25 +92,33 @@ def test_the_estimate_is_close_to_the_file_and_the_file_keeps_to_the_target(targ
             (bits,) = place[0].candidates
             codes = quantize(place.original.detach(), place[0].scale(bits), place[0].grid(bits))
             coded.append(8 * min(cost(codes, bits), cost(codes, min(bits, narrowest(codes)))) / codes.numel())
-        return torch.tensor(coded)
+        return torch.tensor(coded, dtype=torch.float64)
+
+    def missed(rates):
+        """The share by which `rates` miss what the sites take."""
+        return float((shares * (torch.tensor(rates) - taken()).abs()).sum()) / target
 
     search = attached(model, target, cost=cost)
     places = [layer.parametrizations.weight for layer in model.layers]
-    sizes = torch.tensor([place.original.numel() for place in places])
+    sizes = torch.tensor([place.original.numel() for place in places], dtype=torch.float64)
     shares = sizes / sizes.sum()
     for step in range(RENEWED):
-        search.start_step(step, 2 * RENEWED)
+        search.start_step(step, 3 * RENEWED)
         assert target - JUMP < float((torch.tensor(search.rates()) * shares).sum()) <= target + 1e-6
         with torch.no_grad():
             for place in places:
                 place.original.mul_(1 + 0.01 * torch.randn_like(place.original))
                 place[0].log_scales.add_(0.002 * torch.randn([]))
     search.hold()
-    assert search.rates() == pytest.approx(taken().tolist(), rel=0.02)
-    assert rates_of(model)[0] != pytest.approx(taken().tolist(), rel=0.02)  # an entropy alone is not as close
+    assert missed(search.rates()) < min(0.02, missed(rates_of(model)[0]))  # closer than an entropy alone
+    with torch.no_grad():
+        places[0].original.mul_(spread)
+    for number in (1, 2):  # each time it measures again, the second time where the steps are about right
+        search.start_step(number * RENEWED, 3 * RENEWED)
+    assert missed(search.rates()) < 0.02
     search.finish(cost)
     assert search.rates() == pytest.approx(taken().tolist())
-    assert 0.995 * target < float((taken() * shares).sum()) <= target
+    assert 0.995 * target < float((taken() * shares).sum()) <= target + 1e-9
 
 
 def test_more_bits_than_codes_of_eight_bits_have_are_refused():

@@ -55,7 +55,7 @@ def coded_average(model, names, folder):
 
 @pytest.mark.parametrize("target", [3.0, 4.5])
 def test_learned_precisions_fill_the_coded_budget_and_the_file_never_exceeds_it(loaded, tmp_path, monkeypatch, target):
-    monkeypatch.setattr(precisions, "_RENEWED", 3)
+    monkeypatch.setattr(precisions, "RENEWED", 3)
     search = GumbelSearch(candidates=(2, 4, 6, 8), freeze_at=0.5)
     model, assignment = stage(search, loaded, tmp_path / "run", target, updates=10)
     average = coded_average(model, assignment, tmp_path / "packed")
