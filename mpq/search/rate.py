@@ -43,6 +43,7 @@ from mpq.search.rules import check_rate, check_rate_target
 
 WIDTH = 8
 TOLERANCE = 1e-4  # bits by which the average may stay below the target while it is learned
+_LONGEST = 30.0  # logarithm of a factor after which all codes are zero
 _AT_THE_END = 1e-3  # and in the end, when each of its measurements takes coding all weights
 
 
@@ -166,7 +167,7 @@ class RateSearch(PrecisionSearch):
         A site whose weights would be clipped gets its shortest steps instead.
 
         Raises:
-            UserError: codes of 8 bits can't take that many.
+            UserError: codes of 8 bits can't take that many, or no codes that few.
         """
         beyond = sum(site.share * bits for site, bits in zip(self._sites, self.beyond.tolist(), strict=True))
         self._meet(lambda site, nu: site.entropy(nu) + beyond, TOLERANCE)
@@ -263,7 +264,7 @@ def _least_within(rate: Callable[[float], float], target: float, lowest: float, 
     end of the jump.
 
     Raises:
-        UserError: `rate(lowest)` is below the target.
+        UserError: `rate(lowest)` is below the target, or it is above it however long steps are.
     """
     nu = max(0.0, lowest)
     value = rate(nu) - target
@@ -277,6 +278,11 @@ def _least_within(rate: Callable[[float], float], target: float, lowest: float, 
         low, step = max(low - step, lowest), 2 * step
         over = rate(low) - target
     while under > 0:
+        if high > _LONGEST:
+            raise UserError(
+                f"target_bits={target} is less than what codes take here with the longest steps, {under + target:.3f}: "
+                "choose more"
+            )
         high, step = high + step, 2 * step
         under = rate(high) - target
     last, missed = 0, under

@@ -129,6 +129,11 @@ def test_more_bits_than_codes_of_eight_bits_have_are_refused():
         attached(model, 7.0)
 
 
+def test_fewer_bits_than_the_coder_takes_are_refused():
+    with pytest.raises(UserError, match=r"target_bits=0\.1 is less than what codes take here .*0\.125: choose more"):
+        attached(Layers(), 0.1, cost=lambda codes, bits: ideal(codes, bits) + codes.numel() / 64)
+
+
 def test_a_site_that_would_clip_keeps_its_shortest_step_and_the_others_share_the_budget():
     model = Layers()
     search = attached(model, 4.5)
