@@ -1,13 +1,17 @@
 """Several budgets of one finished run: a model for each, a table of all, and a picture of error rate against size."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mpq.compress.output import Quantized
 from mpq.compress.rebudget import config, rebudget
-from mpq.evaluate.verdict import of_run
+from mpq.evaluate.pooled import Pooled
+from mpq.evaluate.units import completed
+from mpq.evaluate.verdict import of_run, of_runs
 from mpq.markdown import table
+from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
 from mpq.report.figures import budgets
 from mpq.report.figures.style import save
@@ -33,13 +37,28 @@ def curve(
     return made, pictures
 
 
-def report(made: Sequence[Quantized], pictures: Sequence[Path]) -> str:
-    """Return the table of `made`, the pictures and the folders, to print."""
-    sets = list(next((one.result.wer for one in made if one.result is not None), {}))
-    heads = ["target bits", "bits", "updates", "MB", "ratio", *(f"{name}, WER %" for name in sets)]
-    heads += ["all sets, against 32 bits", "verdict"] if sets else []
-    lines = [table(heads, [_row(one, sets) for one in made], [True] * (len(heads) - 2 * bool(sets)))]
+def trained_alone(result: Result, root: Path) -> Result | None:
+    """Return the record below `root` of the run that was trained for the budget of `result` alone, if there is one.
+
+    It has the same seed, and one stage or else uniform precision: at the smallest and largest candidate they are one.
+
+    Raises: UserError if the record can't be read.
+    """
+    for infix in ("", "_uniform"):
+        name = re.sub(r"_rebudget(_shared(_\d+updates)?)?", infix, result.exp, count=1)
+        folder = RunFolder(root, name, result.seed)
+        if folder.result.is_file():
+            return completed(folder)
+    return None
+
+
+def report(made: Sequence[Quantized], pictures: Sequence[Path], root: Path) -> str:
+    """Return the table of `made`, whose records are below `root`, the pictures and the folders, to print."""
     results = [one.result for one in made if one.result is not None]
+    sets = list(results[0].wer) if results else []
+    heads = ["target bits", "bits", "updates", "MB", "ratio", *(f"{name}, WER %" for name in sets)]
+    heads += ["all sets, against 32 bits", "verdict", "against the run for this budget alone"] if sets else []
+    lines = [table(heads, [_row(one, sets, root) for one in made], [True] * (len(heads) - 3 * bool(sets)))]
     if (best := budgets.largest_lossless(results)) is not None:
         size = best.size
         lines.append(
@@ -51,15 +70,22 @@ def report(made: Sequence[Quantized], pictures: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _row(one: Quantized, sets: Sequence[str]) -> list[str]:
+def _row(one: Quantized, sets: Sequence[str], root: Path) -> list[str]:
     size, result = one.size, one.result
     updates = sum(stage.updates for stage in result.time.stages) if result else "-"
     cells = [f"{one.bits.target:g}", f"{one.bits.average:.3f}", str(updates), f"{size.file_bytes / 1e6:.3f}"]
     cells.append(f"{size.file_ratio:.2f}")
     if result is None:
         return cells
-    verdict = of_run(result)
-    change = verdict.change if verdict else None
-    within = f" [{change.interval[0]:+.2f}, {change.interval[1]:+.2f}]" if change and change.interval else ""
+    verdict, alone = of_run(result), trained_alone(result, root)
     cells += [f"{result.wer[name].wer:.2f}" for name in sets]
-    return [*cells, f"{change.estimate:+.2f}{within}" if change else "-", verdict.word if verdict else "-"]
+    cells += [_points(verdict.change), verdict.word] if verdict else ["-", "-"]
+    apart = of_runs([(result, alone)]) if alone else None
+    return [*cells, _points(apart.change, told=True) if apart else "-"]
+
+
+def _points(change: Pooled, told: bool = False) -> str:
+    """The change with its interval; `told`: also what would have been found four times in five."""
+    within = "" if change.interval is None else f" [{change.interval[0]:+.2f}, {change.interval[1]:+.2f}]"
+    found = "" if change.detectable is None or not told else f", {change.detectable:.2f} detectable"
+    return f"{change.estimate:+.2f}{within}{found}"

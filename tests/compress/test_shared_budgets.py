@@ -1,5 +1,7 @@
 """Every budget from one shared run, on a random model of a few thousand weights."""
 
+import json
+import re
 import runpy
 import shutil
 import sys
@@ -63,11 +65,15 @@ def test_at_another_budget_each_site_has_the_trained_weights_and_scales_of_its_p
 
 
 def test_the_command_makes_every_budget_and_shows_them(run, here, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["rebudget.py", f"run={run.path}", "target_bits=2.5,6", "updates=2", f"cache={run.root}/cache"]
-    )
-    runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
-    out = capsys.readouterr().out
+    words = ["rebudget.py", f"run={run.path}", "target_bits=2.5,6", "updates=2", f"cache={run.root}/cache"]
+    monkeypatch.setattr(sys, "argv", words)
+
+    def printed():
+        runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
+        out = capsys.readouterr().out
+        return out, [line for line in out.splitlines() if line.startswith("| ")]
+
+    out, rows = printed()
     for bits in ("2p5bit", "6bit"):
         name = run.path.parent.name.replace("one_stage_shared_3p5bit", f"rebudget_shared_2updates_{bits}")
         folder = RunFolder(run.root, name, 0)
@@ -77,9 +83,20 @@ def test_the_command_makes_every_budget_and_shows_them(run, here, monkeypatch, c
         assert f"| {result.wer['clean'].wer:.2f} |" in out and str(folder.model) in out
     read, trained = packed(rebudget(run.path, 6, evaluate=False).folder), packed(folder.model)
     assert any(not torch.equal(read[key], trained[key]) for key in read if key in trained)
-    rows = [line for line in out.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 2 and "lossless" in out
     assert all((run.path / f"budgets.{ending}").stat().st_size > 1000 for ending in ("png", "svg"))
+    # Of 6 bits alone there is a record now: the run at 3.5 bits under another name.
+    assert all(row.endswith("| - |") for row in rows[2:])
+    alone = run.path.parent.name.replace("one_stage_shared_3p5bit", "6bit")
+    other = RunFolder.at(shutil.copytree(run.path, run.root / alone / "seed0"))
+    record = json.loads(other.result.read_text())
+    counts = record["wer"]["clean"]["units"]["counts"]
+    counts[next(iter(counts))][0] += 7  # random models can make the same errors
+    other.result.write_text(json.dumps(record | {"exp": alone}))
+    errors = sum(count for count, _ in counts.values())
+    apart = 100 * (result.wer["clean"].errors - errors) / result.wer["clean"].words
+    rows = printed()[1]
+    assert rows[2].endswith("| - |") and re.search(rf"\| \{apart:+.2f}[^|]* \|$", rows[3]), rows[3]
 
 
 def test_what_cannot_be_done_is_one_sentence(run, here, monkeypatch, capsys, model_folder):
