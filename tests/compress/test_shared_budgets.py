@@ -84,6 +84,7 @@ def test_the_command_makes_every_budget_and_shows_them(run, here, monkeypatch, c
     read, trained = packed(rebudget(run.path, 6, evaluate=False).folder), packed(folder.model)
     assert any(not torch.equal(read[key], trained[key]) for key in read if key in trained)
     assert len(rows) == 2 + 2 and "lossless" in out
+    assert len({row.count(" | ") for row in rows}) == 1  # as many columns everywhere, or it is no table
     assert all((run.path / f"budgets.{ending}").stat().st_size > 1000 for ending in ("png", "svg"))
     # Of 6 bits alone there is a record now: the run at 3.5 bits under another name.
     assert all(row.endswith("| - |") for row in rows[2:])
