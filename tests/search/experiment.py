@@ -30,13 +30,13 @@ SMALL = [
 class Experiment:
     """One teacher and corpus; `run` makes a recipe's model in a folder."""
 
-    def __init__(self, folder, layers=2):
+    def __init__(self, folder, layers=2, width=16):
         self.folder, seed = folder, int(np.random.default_rng().integers(2**31))
         print("seed:", seed)
         dataset = noise_speech.dataset(folder / "audio", 6, seed)
         self.processor = dataset.reader.processor
         self.corpus = Corpus("noise", "", dataset.utterances, {}, [])
-        self.teacher = noise_speech.model(seed, layers)
+        self.teacher = noise_speech.model(seed, layers, width)
 
     def run(self, name, *overrides):
         settings.register_resolvers()

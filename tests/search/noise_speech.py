@@ -31,10 +31,11 @@ ARCHITECTURE = {
 }
 
 
-def model(seed: int, layers: int = 2) -> nn.Module:
+def model(seed: int, layers: int = 2, width: int = 16) -> nn.Module:
     """A random model whose outputs differ between frames; its weights are of unequal sizes and spreads."""
     torch.set_num_threads(1)
-    made, _ = loading.from_scratch({**ARCHITECTURE, "num_hidden_layers": layers}, seed)
+    sizes = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 2 * width}
+    made, _ = loading.from_scratch({**ARCHITECTURE, **sizes}, seed)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if parameter.ndim == 2:

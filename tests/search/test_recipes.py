@@ -78,8 +78,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(experiment, monkeypatch
         assert entry.seconds >= killed.get(entry.name, {"seconds": 0})["seconds"]
 
 
-def test_a_model_made_for_a_size_is_trained_within_it(experiment):
-    """At a learning rate that moves codes in four updates."""
+def test_a_model_made_for_a_size_is_trained_within_it(tmp_path):
+    """At a learning rate that moves codes in four updates; of fewer weights the bytes would jump."""
+    experiment = Experiment(tmp_path, width=64)
     words = ["recipe=size_trained", "trainer.learning_rate=0.05", "trainer.scale_learning_rate=0.02"]
     with pytest.raises(UserError, match="the smallest and the largest") as told:
         experiment.run("none", *words, "target_megabytes=0.001")
