@@ -52,12 +52,11 @@ def main(chosen: Options) -> None:
     changes = changes_of(chosen.word) | {"cache": chosen.cache, "overwrite": chosen.overwrite}
     if len(chosen.target_bits) * len(chosen.updates) > 1:
         from mpq.compress.curve import curve, report
-        from mpq.record.run_folder import RunFolder
 
         if chosen.output is not None:
             raise UserError(f"output={chosen.output} takes one model: give one target_bits and one updates")
         options = (chosen.target_bits, chosen.updates, chosen.evaluate, chosen.calibrate)
-        print(report(*curve(chosen.run, *options, **changes), RunFolder.at(chosen.run).root))
+        print(report(*curve(chosen.run, *options, **changes)))
         return
     from mpq.compress.output import summary
     from mpq.compress.rebudget import rebudget

@@ -52,13 +52,13 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     return None
 
 
-def report(made: Sequence[Quantized], pictures: Sequence[Path], root: Path) -> str:
-    """Return the table of `made`, whose records are below `root`, the pictures and the folders, to print."""
+def report(made: Sequence[Quantized], pictures: Sequence[Path]) -> str:
+    """Return the table of `made`, the pictures and the folders, to print."""
     results = [one.result for one in made if one.result is not None]
     sets = list(results[0].wer) if results else []
     heads = ["target bits", "bits", "updates", "MB", "ratio", *(f"{name}, WER %" for name in sets)]
     heads += ["all sets, against 32 bits", "verdict", "against the run for this budget alone"] if sets else []
-    lines = [table(heads, [_row(one, sets, root) for one in made], [True] * (len(heads) - 3 * bool(sets)))]
+    lines = [table(heads, [_row(one, sets) for one in made], [True] * (5 + len(sets)))]
     if (best := budgets.largest_lossless(results)) is not None:
         size = best.size
         lines.append(
@@ -70,14 +70,14 @@ def report(made: Sequence[Quantized], pictures: Sequence[Path], root: Path) -> s
     return "\n".join(lines)
 
 
-def _row(one: Quantized, sets: Sequence[str], root: Path) -> list[str]:
+def _row(one: Quantized, sets: Sequence[str]) -> list[str]:
     size, result = one.size, one.result
     updates = sum(stage.updates for stage in result.time.stages) if result else "-"
     cells = [f"{one.bits.target:g}", f"{one.bits.average:.3f}", str(updates), f"{size.file_bytes / 1e6:.3f}"]
     cells.append(f"{size.file_ratio:.2f}")
     if result is None:
         return cells
-    verdict, alone = of_run(result), trained_alone(result, root)
+    verdict, alone = of_run(result), trained_alone(result, RunFolder.at(one.folder.parent).root)
     cells += [f"{result.wer[name].wer:.2f}" for name in sets]
     cells += [_points(verdict.change), verdict.word] if verdict else ["-", "-"]
     apart = of_runs([(result, alone)]) if alone else None

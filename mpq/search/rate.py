@@ -72,8 +72,7 @@ class _Steps:
     @torch.no_grad()
     def coded(self, cost: Cost, nu: float = 0.0) -> float:
         """Return the bits a weight that the codes take by `cost` if all steps are multiplied by exp(nu)."""
-        codes = quantize(self.weight, (self.quantizer.log_scales[0] + nu).exp(), GRID)
-        return 8 * least_bytes(codes, WIDTH, cost)[0] / self.weight.numel()
+        return coded_bits(self.weight, (self.quantizer.log_scales[0] + nu).exp(), cost)
 
 
 @final
@@ -227,6 +226,11 @@ class RateSearch(PrecisionSearch):
         self._measure()
         for site in self._sites:
             narrow(site.weight, site.quantizer, cost)
+
+
+def coded_bits(weight: Tensor, scale: Tensor, cost: Cost) -> float:
+    """Return the bits a weight that codes of `WIDTH` bits take by `cost`, in the fewest bits that hold them if less."""
+    return 8 * least_bytes(quantize(weight, scale, GRID), WIDTH, cost)[0] / weight.numel()
 
 
 def _rate_gradient(site: _Steps) -> Tensor:

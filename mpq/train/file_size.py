@@ -19,15 +19,14 @@ from mpq.checkpoint.format import Coding
 from mpq.checkpoint.prediction import overhead_bytes
 from mpq.errors import UserError
 from mpq.quant.calibration import Calibration
-from mpq.quant.fake_quantize import quantize
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
 from mpq.quant.places import first_places, tensor_places
 from mpq.quant.sites import Site, check_finite
-from mpq.quant.steps import Rounding, least_bytes, narrow, roundings, step_quantizer
+from mpq.quant.steps import Rounding, narrow, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
-from mpq.search.rate import WIDTH
+from mpq.search.rate import WIDTH, coded_bits
 from mpq.train.coded_budget import Fitting, cost_in, lengthen
 
 MEGABYTE = 1_000_000
@@ -76,14 +75,14 @@ def open_steps(model: PreTrainedModel, sites: Sequence[Site]) -> float:
 
     That is the average, in coded bits: the budget (`mpq.search.rate`) at which the file keeps its size.
     """
-    total, taken, cost = sum(site.numel for site in sites), 0, cost_in("zstd")
+    total, bits, cost = sum(site.numel for site in sites), 0.0, cost_in("zstd")
     found = first_places(model)
     for site in sites:
-        weight, quantizer = found[site.name].weight, found[site.name].quantizer
-        assert quantizer is not None
-        quantizer.resize(WIDTH)
-        taken += least_bytes(quantize(weight, quantizer.scale(WIDTH), quantizer.grid(WIDTH)), WIDTH, cost)[0]
-    return 8 * taken / total
+        place = found[site.name]
+        assert place.quantizer is not None
+        place.quantizer.resize(WIDTH)
+        bits += site.numel * coded_bits(place.weight, place.quantizer.scale(WIDTH), cost)
+    return bits / total
 
 
 def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding: Coding) -> float:
