@@ -20,8 +20,6 @@ from mpq.search.assignment import Assignment
 from mpq.search.rules import BITS, CODED
 from mpq.search.share import Unit, units
 
-RENEWED = 20  # updates from one measurement of what codes take in the file to the next
-
 
 class PrecisionSearch(nn.Module, ABC):
     """Decides how many bits each searched site gets, within a target average over their parameters.

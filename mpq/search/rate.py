@@ -32,13 +32,14 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from mpq.cores import in_threads
 from mpq.errors import UserError
 from mpq.quant.entropy import GRID, code_counts, entropy, smooth_entropy
 from mpq.quant.fake_quantize import gradient_scale, quantize
 from mpq.quant.places import first_places
 from mpq.quant.quantizer import WeightQuantizer
 from mpq.quant.steps import Cost, least_bytes, narrow
-from mpq.search.base import RENEWED, PrecisionSearch
+from mpq.search.base import PrecisionSearch
 from mpq.search.rules import check_rate, check_rate_target
 
 WIDTH = 8
@@ -120,12 +121,9 @@ class RateSearch(PrecisionSearch):
 
     def start_step(self, step: int, total: int) -> None:
         """Hold the budget, once an update; there are no lambdas."""
-        if step == self._held:
-            return
-        if step % RENEWED == 0:
-            self._measure()
-        self.hold()
-        self._held = step
+        if step != self._held:
+            self.hold()
+            self._held = step
 
     def frozen(self, step: int, total: int) -> bool:
         """Return False: steps are learned to the end."""
@@ -152,13 +150,19 @@ class RateSearch(PrecisionSearch):
             assert place.quantizer is not None
             self._sites.append(_Steps(place.weight, place.quantizer, site.numel / total))
         self.hold()  # with steps that are about right
-        self._measure()
+        self.measure()
         self.hold()
 
-    def _measure(self) -> None:
-        """Measure what the codes of each site take beyond their entropy."""
-        taken = [site.coded(self._cost) - site.entropy() for site in self._sites]
-        self.beyond.copy_(torch.tensor(taken, dtype=torch.float64))
+    def measure(self) -> None:
+        """Measure what the codes of each site take beyond their entropy, which `hold` adds from then on."""
+        taken = self._coded([0.0] * len(self._sites))
+        beyond = [bits - site.entropy() for site, bits in zip(self._sites, taken, strict=True)]
+        self.beyond.copy_(torch.tensor(beyond, dtype=torch.float64))
+
+    def _coded(self, moves: Sequence[float]) -> list[float]:
+        """Return the bits a weight of each site in the file if its steps are multiplied by exp of its move."""
+        pairs = zip(self._sites, moves, strict=True)
+        return in_threads(lambda pair: pair[0].coded(self._cost, pair[1]), pairs)
 
     def hold(self) -> None:
         """Multiply all steps by one factor such that the average rate is the target, and at most `TOLERANCE` below.
@@ -169,18 +173,26 @@ class RateSearch(PrecisionSearch):
             UserError: codes of 8 bits can't take that many, or no codes that few.
         """
         beyond = sum(site.share * bits for site, bits in zip(self._sites, self.beyond.tolist(), strict=True))
-        self._meet(lambda site, nu: site.entropy(nu) + beyond, TOLERANCE)
+
+        def estimated(moves: Sequence[float]) -> list[float]:
+            return [site.entropy(move) + beyond for site, move in zip(self._sites, moves, strict=True)]
+
+        self._meet(estimated, TOLERANCE)
 
     @torch.no_grad()
-    def _meet(self, bits: Callable[[_Steps, float], float], tolerance: float) -> None:
-        """Multiply all steps by one factor, as `hold`, such that the average of `bits(site, nu)` is the target."""
+    def _meet(self, bits: Callable[[Sequence[float]], list[float]], tolerance: float) -> None:
+        """Multiply all steps by one factor, as `hold`, such that the average of `bits` is the target.
+
+        `bits` returns each site's bits a weight from what is added to the logarithms of its steps.
+        """
         for site, shift in zip(self._sites, self.shifts, strict=True):
             site.quantizer.log_scales.add_(shift)
         self.shifts.zero_()
         finest = [_finest(site) for site in self._sites]
 
         def average(nu: float) -> float:
-            return sum(s.share * bits(s, move) for s, move in zip(self._sites, _moves(nu, finest), strict=True))
+            taken = bits(_moves(nu, finest))
+            return sum(site.share * rate for site, rate in zip(self._sites, taken, strict=True))
 
         nu = _least_within(average, self.rate, min(finest), tolerance)
         self._follow = [nu >= least for least in finest]
@@ -222,8 +234,8 @@ class RateSearch(PrecisionSearch):
 
         `cost`: tells what they take in the file, which must not become larger by that.
         """
-        self._meet(lambda site, nu: site.coded(self._cost, nu), _AT_THE_END)
-        self._measure()
+        self._meet(self._coded, _AT_THE_END)
+        self.measure()
         for site in self._sites:
             narrow(site.weight, site.quantizer, cost)
 

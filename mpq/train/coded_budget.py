@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from mpq.checkpoint.coding import stored_bytes
 from mpq.checkpoint.format import Coding
+from mpq.cores import in_threads
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.places import Place, first_places
 from mpq.quant.quantizer import WeightQuantizer
+from mpq.quant.sites import Site
 from mpq.quant.steps import Cost
 from mpq.search.base import PrecisionSearch
 
@@ -23,19 +25,19 @@ _HALVINGS = 12  # of the factor's logarithm, from at most `_LONGEST`
 _LONGEST = math.log(64)
 
 
-@torch.no_grad()
 def coded_costs(model: nn.Module, search: PrecisionSearch, quantizers: Mapping[str, WeightQuantizer]) -> Tensor:
     """Return the bits that the coded codes of each site take at each candidate of `search`, float64 [S, C].
 
     `model`: with or without the `quantizers` attached; they have a scale for each candidate.
     """
     places = first_places(model)
-    candidates = search.site_candidates()
-    rows = []
-    for site in search.sites:
+
+    @torch.no_grad()  # which holds for one thread
+    def row(site: Site) -> list[float]:
         weight, quantizer = places[site.name].weight, quantizers[site.name]
-        rows.append([8.0 * coded_bytes(weight, quantizer, bits) for bits in candidates])
-    return torch.tensor(rows, dtype=torch.float64)
+        return [8.0 * coded_bytes(weight, quantizer, bits) for bits in search.site_candidates()]
+
+    return torch.tensor(in_threads(row, search.sites), dtype=torch.float64)
 
 
 def coded_bytes(weight: Tensor, quantizer: WeightQuantizer, bits: int, coding: Coding = "zstd") -> int:

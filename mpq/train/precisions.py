@@ -8,8 +8,10 @@ from torch import Tensor
 from mpq.quant.quantizer import FLOAT_BITS, WeightQuantizer
 from mpq.record.search import Rows, Snapshot, StageSearch
 from mpq.search.assignment import Assignment
-from mpq.search.base import RENEWED, PrecisionSearch
+from mpq.search.base import PrecisionSearch
 from mpq.search.rate import RateSearch
+
+RENEWED = 20  # updates from one measurement of what codes take in the file to the next
 
 
 class Precisions:
@@ -19,19 +21,28 @@ class Precisions:
         self,
         search: PrecisionSearch,
         quantizers: Mapping[str, WeightQuantizer],
-        costs: Callable[[], Tensor] | None = None,
+        renew: Callable[[], None] | None = None,
     ) -> None:
-        """Take the `search` and the quantizers by site; `costs` measures coded bits [S, C], if these are the budget."""
+        """Take the `search` and the quantizers by site; `renew` has the search measure anew what its budget counts.
+
+        It is None where nothing changes: for a budget of whole bits, or a search that does not go on.
+        """
         self.search = search
         self._all = list(quantizers.values())
-        self._costs = costs
+        self._renew = renew
+        self._step: int | None = None  # the update that was started last
         self._searched = {site.name: quantizers[site.name] for site in search.sites}
 
     def start_step(self, step: int, total: int) -> None:
-        """Set the mixture for update `step` of `total`, or freeze the precisions if the search has ended."""
-        if step % RENEWED == 0:
+        """Set the mixture for update `step` of `total`, or freeze the precisions if the search has ended.
+
+        For each batch that the update accumulates it is called once more.
+        """
+        frozen = self.search.frozen(step, total)
+        if step != self._step and step % RENEWED == 0 and self._renew and not frozen:
             self._renew()
-        lambdas = None if self.search.frozen(step, total) else self.search.start_step(step, total)
+        self._step = step
+        lambdas = None if frozen else self.search.start_step(step, total)
         if lambdas is None:
             self.freeze()
             return
@@ -53,15 +64,10 @@ class Precisions:
         """Freeze every site at `assignment`, or else at the search's allocation, unless the precisions are decided."""
         if self.decided:
             return
-        if assignment is None:
+        if assignment is None and self._renew:
             self._renew()
         for name, bits in (assignment or self.search.assignment()).items():
             self._searched[name].freeze(bits)
-
-    def _renew(self) -> None:
-        """Measure what the search's budget counts, where that changes, unless the precisions are decided."""
-        if self._costs is not None and not self.decided:
-            self.search.renew_costs(self._costs())
 
     @property
     def decided(self) -> bool:

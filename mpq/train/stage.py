@@ -118,8 +118,12 @@ def quantized(
     quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
     if isinstance(search, RateSearch):
         search.take(student.model, cost_in("zstd"))
-    costs = partial(coded_costs, student.model, search, quantizers) if stage.budget == CODED else None
-    return Precisions(search, quantizers, None if isinstance(search, MeasuredSearch) else costs)
+        return Precisions(search, quantizers, search.measure)
+    if stage.budget == CODED and not isinstance(search, MeasuredSearch):
+        return Precisions(
+            search, quantizers, lambda: search.renew_costs(coded_costs(student.model, search, quantizers))
+        )
+    return Precisions(search, quantizers)
 
 
 def calibration(student: SpeechModel, stage: StageSettings, run: RunContext, utterances: int | None) -> Calibration:

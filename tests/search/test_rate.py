@@ -13,7 +13,6 @@ from mpq.quant.fake_quantize import fake_quantize, gradient_scale, quantize
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.quant.steps import narrowest
-from mpq.search.base import RENEWED
 from mpq.search.rate import TOLERANCE, RateSearch
 
 DEVIATIONS = (0.02, 0.05, 0.15)
@@ -102,8 +101,8 @@ def test_the_estimate_is_close_to_the_file_and_the_file_keeps_to_the_target(targ
     places = [layer.parametrizations.weight for layer in model.layers]
     sizes = torch.tensor([place.original.numel() for place in places], dtype=torch.float64)
     shares = sizes / sizes.sum()
-    for step in range(RENEWED):
-        search.start_step(step, 3 * RENEWED)
+    for step in range(20):
+        search.start_step(step, 60)
         assert target - JUMP < float((torch.tensor(search.rates()) * shares).sum()) <= target + 1e-6
         with torch.no_grad():
             for place in places:
@@ -113,8 +112,9 @@ def test_the_estimate_is_close_to_the_file_and_the_file_keeps_to_the_target(targ
     assert missed(search.rates()) < min(0.02, missed(rates_of(model)[0]))  # closer than an entropy alone
     with torch.no_grad():
         places[0].original.mul_(spread)
-    for number in (1, 2):  # each time it measures again, the second time where the steps are about right
-        search.start_step(number * RENEWED, 3 * RENEWED)
+    for step in (20, 40):  # the second time where the steps are about right
+        search.measure()
+        search.start_step(step, 60)
     assert missed(search.rates()) < 0.02
     search.finish(cost)
     assert search.rates() == pytest.approx(taken().tolist())

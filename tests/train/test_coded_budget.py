@@ -18,6 +18,7 @@ from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.ledger import Ledger
 from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
+from mpq.search.rate import RateSearch
 from mpq.search.weight_error import WeightError
 from mpq.train import precisions
 from mpq.train.context import RunContext, StageSettings
@@ -33,12 +34,12 @@ def loaded(model_folder, speech_folder):
     return from_scratch(wide, int(torch.randint(1000, ())))[0], dataset
 
 
-def stage(search, loaded, folder, target, updates=0, calibrate=None, budget="coded"):
+def stage(search, loaded, folder, target, updates=0, calibrate=None, budget="coded", accumulate=1):
     """The student, the assignment and the coded average of its searched sites in a file."""
     teacher, dataset = loaded
     speech = speech_of(teacher).copy()
     loss = Loss(1.0, 1.0, 1.0, speech_of(teacher))
-    settings = optimization(updates=updates, interval=5)
+    settings = optimization(updates=updates, interval=5, accumulate=accumulate)
     made = StageSettings("s", loss, settings, search, target, calibrate=calibrate, budget=budget)
     assignment = run_stage(speech, made, RunContext(dataset, CPU, 1, folder, Ledger(), logger=False))
     return speech.model, assignment
@@ -64,6 +65,33 @@ def test_learned_precisions_fill_the_coded_budget_and_the_file_never_exceeds_it(
     bits = torch.tensor(search.site_candidates())
     assert (search.costs <= search.sizes[:, None] * bits).all()
     assert search.expected_bits() == pytest.approx(target, rel=1e-6)  # the probabilities met the budget in coded bits
+
+
+@pytest.mark.parametrize("kind", [GumbelSearch, RateSearch])
+def test_it_is_measured_at_some_updates_once_however_many_batches_they_have(loaded, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(precisions, "RENEWED", 4)
+    name, count, seen = {GumbelSearch: "renew_costs", RateSearch: "measure"}[kind], 10, []
+    measure, start = getattr(kind, name), precisions.Precisions.start_step
+
+    def watched(self, step, total):
+        seen.append(step)
+        start(self, step, total)
+
+    def measured(self, *costs):
+        seen.append("measured")
+        measure(self, *costs)
+
+    monkeypatch.setattr(precisions.Precisions, "start_step", watched)
+    monkeypatch.setattr(kind, name, measured)
+    search = GumbelSearch(freeze_at=0.5) if kind is GumbelSearch else RateSearch()
+    stage(
+        search, loaded, tmp_path / "run", 3.0, count, budget="coded" if kind is GumbelSearch else "bits", accumulate=2
+    )
+    expected = [] if kind is GumbelSearch else ["measured"]  # before the first update
+    for step in range(count):
+        again = step in (0, 4, 5) if kind is GumbelSearch else step % 4 == 0  # 5: where precisions are decided
+        expected += [step, *["measured"] * again, step]
+    assert seen == expected + ["measured"] * (kind is RateSearch)  # in the end
 
 
 def test_a_resumed_search_counts_with_the_last_measurements(loaded):
