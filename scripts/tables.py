@@ -15,7 +15,8 @@ class Options:
 
     table: str = option(
         "all",
-        "a file of conf/table, without .yaml: compression, significance, time, coded, all (these four), records (runs)",
+        "a file of conf/table, without .yaml: compression, significance, time, coded, all (these four), "
+        "equal_bits (against each other), records (runs)",
     )
     scale: str = option("tiny", "real, tiny or paper: the scale whose models the tables of systems show")
     root: str = option("experiments", "a folder of records, <root>/<name>/seed<k>/result.json")

@@ -16,12 +16,15 @@ from mpq.files import write_text
 from mpq.record.run_folder import check_root, readable, run_folders
 from mpq.report.figures.gallery import Picture, pictures
 from mpq.report.figures.style import save
+from mpq.report.tables import equal_bits
 from mpq.report.tables.claims import claims_sheet
 from mpq.report.tables.formats import to_csv, to_latex, to_markdown
 from mpq.report.tables.show import build_sheets
 from mpq.report.tables.system import SCALES, load_systems, models_of
 from mpq.report.tables.tables import Sheet, load_table
 from mpq.report.tables.updates import TABLE, updates_sheet
+
+EQUAL_BITS = "equal_bits"
 
 _FORMATS = {"md": lambda sheets: f"# Every row\n\n{to_markdown(sheets, level=2)}", "tex": to_latex, "csv": to_csv}
 
@@ -38,8 +41,8 @@ def write_overview(root: Path | str) -> list[Path]:
     text = replace_block(text, "claims", to_markdown([claims_sheet(root)]), readme)
     for scale in (scale for scale in SCALES if models_of(scale)):
         sheets, drawn = build_sheets("all", conf.folder("table"), root, scale), pictures(scale, root)
-        fewer = updates_sheet(scale, root)
-        sheets += [fewer] if fewer else []
+        fewer, against = updates_sheet(scale, root), _equal_bits(scale, root)
+        sheets += [sheet for sheet in (fewer, against) if sheet]
         for ending, write in _FORMATS.items():
             paths.append(root / "tables" / f"{scale}.{ending}")
             write_text(paths[-1], write(sheets))
@@ -50,6 +53,8 @@ def write_overview(root: Path | str) -> list[Path]:
         if fewer:
             shown = [_embedded(picture) for picture in drawn if picture.name.endswith(f"_{TABLE}")]
             text = replace_block(text, f"{TABLE} {scale}", "\n".join([to_markdown([_open(fewer)]), *shown]), readme)
+        if against:
+            text = replace_block(text, f"{EQUAL_BITS} {scale}", to_markdown([_open(against)]), readme)
     write_text(readme, text)
     return [*paths, readme]
 
@@ -87,6 +92,12 @@ def _claims(scale: str, root: Path) -> str:
         "every set, and the commands of what was not run.\n"
     )
     return f"{more}\n{to_markdown(sheets)}"
+
+
+def _equal_bits(scale: str, root: Path) -> Sheet | None:
+    """The recorded systems of equal bits against each other; None where no two were run."""
+    (sheet,) = build_sheets(EQUAL_BITS, conf.folder("table"), root, scale, planned=False) or (None,)
+    return sheet if sheet and any(equal_bits.difference in block.columns for block in sheet.blocks) else None
 
 
 def _open(sheet: Sheet) -> Sheet:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mpq.errors import UserError
-from mpq.report.tables import columns, lossless, system_columns, time_factors
+from mpq.report.tables import columns, equal_bits, lossless, system_columns, time_factors
 from mpq.report.tables.column import Column
 from mpq.report.tables.columns import find, only
 from mpq.report.tables.system import PLAIN, System
@@ -72,6 +72,7 @@ KINDS = {
     "coded_methods": Kind(lossless, lossless.coded_methods),
     "coded_factors": Kind(lossless, lossless.coded_factors),
     "time_factors": Kind(time_factors, time_factors.time_factors),
+    "equal_bits": Kind(equal_bits, equal_bits.comparisons),
 }
 
 

@@ -143,6 +143,7 @@ stages = Column("Seconds of each stage", _stage_seconds, "mean over the seeds")
 seconds = lifted(columns.seconds)
 processor_seconds = lifted(columns.processor_seconds)
 device_seconds = lifted(columns.device_seconds)
+hardware = lifted(columns.hardware)
 updates, audio, posteriors, peak_memory = map(
     lifted, (columns.updates, columns.audio, columns.posteriors, columns.peak_memory)
 )
