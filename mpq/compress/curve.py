@@ -45,7 +45,7 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     Raises: UserError if the record can't be read.
     """
     for infix in ("", "_uniform"):
-        name = re.sub(r"_rebudget(_shared(_\d+updates)?)?", infix, result.exp, count=1)
+        name = re.sub(r"_rebudget(_shared\w*)?(?=_[\dp]+bit)", infix, result.exp, count=1)
         folder = RunFolder(root, name, result.seed)
         if folder.result.is_file():
             return completed(folder)

@@ -28,6 +28,7 @@ from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
 
 METHOD, SHARED = "rebudget", "rebudget_shared"
+RUN = "one_stage_shared"  # the infix of shared runs in their names
 EMPTY = Corpus("none", "", [], {}, [])
 
 
@@ -45,8 +46,8 @@ def rebudget(
     With `evaluate` this is a new run with its own record, `<model>_rebudget_<bits>bit`, beside the given one, and
     `output` is an additional copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` uses
     GPTQ, which a shared run doesn't need; with neither, no audio is read. `updates`: of pass 2, of a shared run alone,
-    whose records are `<model>_rebudget_shared_<bits>bit`, with the updates, if any, before the bits. `changes` are
-    settings of the new run.
+    whose records are `<model>_rebudget_shared_<bits>bit`, with the updates, if any, before the bits, and before them
+    what the run's infix adds to the recipe's. `changes` are settings of the new run.
 
     Raises: UserError if the run is not finished or searched no precisions, or its candidates don't allow `target`.
     """
@@ -91,7 +92,8 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
         raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
     assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
-    shared = settings.is_shared(before.pop("recipe", None))
+    recipe = before.pop("recipe", None)
+    shared = settings.is_shared(recipe)
     if shared and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
     if updates and not shared:
@@ -116,7 +118,8 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     if shared or not calibrate:
         del stage["calibrate"]
     name = SHARED if shared else METHOD
-    infix = f"{name}_{updates}updates" if updates else name
+    variant = str(recipe.infix).removeprefix(RUN) if shared else ""  # of a shared run with other networks, say
+    infix = f"{name}{variant}" + (f"_{updates}updates" if updates else "")
     own: Any = {
         "recipe": {"name": name, "infix": infix, "stages": {METHOD: stage}},
         "target_bits": target,

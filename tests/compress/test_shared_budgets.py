@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from tiny_run import composed, words
 from mpq import pipeline
 from mpq.checkpoint.packed import load_packed, read_folder
 from mpq.checkpoint.supernet import supernet_start
-from mpq.compress.rebudget import rebudget
+from mpq.compress.curve import trained_alone
+from mpq.compress.rebudget import config, rebudget
 from mpq.errors import UserError
 from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings
@@ -122,3 +124,16 @@ def test_what_cannot_be_done_is_one_sentence(run, here, monkeypatch, capsys, mod
     with pytest.raises(SystemExit):
         runpy.run_path(str(REPOSITORY / "scripts" / "rebudget.py"), run_name="__main__")
     assert "output=one takes one model" in capsys.readouterr().err
+
+
+def test_two_shared_runs_of_one_model_have_budgets_of_their_own(run, here):
+    copy = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
+    settled = copy.path / "config.yaml"
+    settled.write_text(settled.read_text().replace("infix: one_stage_shared", "infix: one_stage_shared_again"))
+    named = run.path.parent.name.replace
+    alone = replace(copy.read(), exp=named("one_stage_shared_3p5bit", "2p5bit"))
+    RunFolder.of(here / "x", alone).write(alone)
+    for updates, name in ((0, "again"), (2, "again_2updates")):
+        made = config(copy.path, 2.5, True, {}, updates)
+        assert made.exp == named("one_stage_shared_3p5bit", f"rebudget_shared_{name}_2p5bit")
+        assert trained_alone(replace(copy.read(), exp=made.exp), here / "x") == alone
