@@ -24,9 +24,24 @@ def folder(group: str) -> Path:
 
 
 def read(group: str, name: str) -> dict[str, Any]:
-    """Return the values of `conf/<group>/<name>.yaml` without those it includes; none without a file."""
+    """Return the values of `conf/<group>/<name>.yaml` over those of its group that it includes; none without a file."""
     path = folder(group) / f"{name}.yaml"
-    return copy.deepcopy(_parsed(path, path.stat().st_mtime_ns)) if path.is_file() else {}
+    values = copy.deepcopy(_parsed(path, path.stat().st_mtime_ns)) if path.is_file() else {}
+    for other in values.get("defaults", ()):
+        if isinstance(other, str) and other != "_self_":
+            values = _over(read(group, other), values)
+    return values
+
+
+def _over(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return `own` values over `values`, groups of settings merged, and what both include."""
+    both = {**values, **own}
+    for key in values.keys() & own.keys():
+        if isinstance(values[key], dict) and isinstance(own[key], dict):
+            both[key] = _over(values[key], own[key])
+    if "defaults" in values and "defaults" in own:
+        both["defaults"] = own["defaults"] + values["defaults"]
+    return both
 
 
 @cache

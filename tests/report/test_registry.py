@@ -221,3 +221,13 @@ def test_a_column_is_one_statement_and_its_name_in_a_table(folder, tmp_path, mon
             assert "Heard" in text and ("32,000" in text or "32000" in text)
     page = write_sweep_page(tmp_path / "records").read_text(encoding="utf-8")
     assert "Heard" in page and "32,000" in page
+
+
+@pytest.mark.parametrize("model", conf.names("model"))
+def test_a_model_s_files_say_without_composing_what_hydra_composes(model):
+    with conf.composing():
+        composed = OmegaConf.to_container(compose("config", [f"model={model}"]), resolve=False)
+    assert conf.model(model) == {key: composed["model"][key] for key in conf.model(model)}
+    assert {"name", "scale", "path", "searched", "architecture"} <= conf.model(model).keys()
+    data = conf.data_of(model)
+    assert data == {key: composed["data"][key] for key in data} and data.get("test", []) == composed["data"]["test"]

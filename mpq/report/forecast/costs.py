@@ -66,7 +66,7 @@ def count(model: str) -> Count:
         audio = torch.empty(1, 16000 * _SECONDS)
         whole = _flop(lambda: network(audio))
         frozen = 0.0
-        if not conf.read("trainer", "tiny")["train_feature_encoder"]:  # inherited by the paper's settings
+        if not conf.read("trainer", "paper")["train_feature_encoder"]:
             frozen = _flop(lambda: network.base_model.feature_extractor(audio))
     return Count(sum(parameter.numel() for parameter in network.parameters()), whole, 2 * whole + 2 * (whole - frozen))
 
