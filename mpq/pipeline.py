@@ -108,7 +108,7 @@ def _make(cfg: DictConfig, opened: Corpus | None, folder: RunFolder) -> Result:
     tags = [cfg.model.name, cfg.recipe.name, corpus.name, cfg.model.scale, *(["smoke"] if cfg.smoke else [])]
     about = {"exp": cfg.exp, "seed": cfg.seed, "job_type": cfg.recipe.name, "tags": tags, "config": _plain(cfg)}
     with run_logger(cfg.logger, **about, folder=folder.path, work=folder.work) as logger:
-        bits, size, time, assignment = compress(cfg, corpus, folder, logger, teacher)
+        bits, size, time, assignment = compress(cfg, corpus, folder, logger, teacher, supernet=True)
         references, hypotheses, skipped, reader = _transcribe(cfg, corpus, folder)
         result = Result(
             exp=cfg.exp,
@@ -203,19 +203,23 @@ def _references(cfg: DictConfig, speech: SpeechModel) -> Path:
 
 
 def _bytes(cfg: DictConfig, teacher: SpeechModel) -> int:
-    """Return how much disk the run needs, roughly: the model, and two checkpoints of AdamW while one is replaced."""
+    """Return how much disk the run needs, roughly: models, and two checkpoints of AdamW while one is replaced."""
     trained = any(stage.updates for stage in cfg.recipe.stages.values())
-    return count_parameters(teacher.model) * (4 + (2 * 12 if trained else 0))
+    floats = 2 if settings.budgets_of(cfg.recipe) else 1
+    return count_parameters(teacher.model) * (4 * floats + (2 * 12 if trained else 0))
 
 
 def compress(
-    cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, teacher: SpeechModel
+    cfg: DictConfig, corpus: Corpus, folder: RunFolder, logger: Any, teacher: SpeechModel, supernet: bool = False
 ) -> tuple[Bits, Size, Time, Assignment]:
-    """Run the recipe and store the model; return its bits, size, cost and precisions."""
+    """Run the recipe and store the model; return its bits, size, cost and precisions.
+
+    `supernet`: whether to keep the float weights, too, if other budgets can be read from them.
+    """
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
-    if settings.is_shared(cfg.recipe):
+    if supernet and settings.budgets_of(cfg.recipe):
         save_supernet(folder.supernet, model)
     save_model(folder.model, model, teacher.processor, cfg.coding)
     tell_left_behind(settings.model_path(cfg), teacher.one_language)

@@ -6,7 +6,7 @@ Everything that can be rejected by looking at the config alone is rejected here,
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -262,14 +262,23 @@ def check_starts(stages: DictConfig) -> None:
             )
 
 
-def is_shared(recipe: Any) -> bool:
-    """Whether a run of `recipe`, or of none, keeps the weights of all its precisions."""
+def budgets_of(recipe: Any) -> Literal["shared", "rate"] | None:
+    """What makes other budgets readable from a run of `recipe`, which keeps its float weights for that; None: nothing.
+
+    `shared`: they were trained at every precision. `rate`: steps were learned for them, which can be made longer.
+    """
     stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
-    return bool(stages and stages[-1].get("shared"))
+    if not stages:
+        return None
+    last = stages[-1]
+    if last.get("shared"):
+        return "shared"
+    learned = (last.get("search") or {}).get("name") == "rate"
+    return "rate" if learned and last.start_from == "teacher" else None  # not a budget read from such a run
 
 
 def is_supernet(start: Path) -> bool:
-    """Whether a stage's `start_from` is a run's supernet, from which an assignment is read."""
+    """Whether a stage's `start_from` is a run's supernet, from which a budget is read."""
     return start.name == SUPERNET and start.is_file()
 
 

@@ -1,7 +1,8 @@
-"""Float weights with the scales of every candidate: what a model at any assignment of the candidates is read from.
+"""Float weights with the scales of every candidate: what a model at any budget is read from.
 
 A packed model has one precision for each weight and no float weights. A run whose recipe trained several precisions of
-the same weights keeps this file, too. It is as large as the 32-bit model, and scripts/rebudget.py reads it.
+the same weights, or learned their steps, keeps this file, too. It is as large as the 32-bit model, and
+scripts/rebudget.py reads it.
 """
 
 import json
@@ -20,6 +21,7 @@ from mpq.files import replacing
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.search.assignment import Assignment, check
+from mpq.search.rate import WIDTH
 
 _SCALES = "_log_scales"
 
@@ -42,19 +44,23 @@ def save_supernet(path: Path, model: nn.Module) -> None:
 
 
 def supernet_start(
-    path: Path, assignment: Mapping[str, int], teacher: nn.Module, searched: str, settings: QuantizerSettings
+    path: Path, assignment: Mapping[str, int] | None, teacher: nn.Module, searched: str, settings: QuantizerSettings
 ) -> tuple[nn.Module, Assignment]:
     """Return the model at `assignment` with quantizers attached, and the precisions of its `searched` sites.
 
-    `teacher`: a copy of the run's teacher, changed in place. settings: those of the run's quantizers.
+    `assignment`: None for a run with learned steps, which are then those of codes of `WIDTH` bits, in whatever bits the
+    run stored them. `teacher`: a copy of the run's teacher, changed in place. settings: those of the run's quantizers.
 
     Raises: UserError if the file is damaged or another model's, or the assignment has bits that are no candidate.
     """
     candidates, tensors = _read(path)
     sites = find_sites(teacher, searched)
-    check(assignment, [site for site in sites if site.searched])
+    chosen = [site for site in sites if site.searched]
+    if assignment is not None:
+        check(assignment, chosen)
+    given = assignment or {site.name: WIDTH for site in chosen}
     # minmax is the fastest clipping; the scales are replaced at once
-    quantizers = attach(teacher, sites, assignment, replace(settings, clipping="minmax"))
+    quantizers = attach(teacher, sites, given, replace(settings, clipping="minmax"))
     weights, stored = stored_tensors(teacher)[0], dict(tensors)
     scales = {name: stored.pop(name + _SCALES, None) for name in quantizers}
     if {name: weight.shape for name, weight in weights.items()} != {name: t.shape for name, t in stored.items()}:
@@ -63,11 +69,13 @@ def supernet_start(
         for name, weight in weights.items():
             weight.copy_(stored[name])
         for name, quantizer in quantizers.items():
-            (bits,), found = quantizer.candidates, scales[name]
-            if found is None or bits not in candidates.get(name, ()):
-                raise UserError(f"{path} has no {bits} bits for {name}: it has {candidates.get(name, [])}")
-            quantizer.log_scales.copy_(found[candidates[name].index(bits)][None])
-    return teacher, dict(assignment)
+            (bits,), found, has = quantizer.candidates, scales[name], candidates.get(name, [])
+            if assignment is None and len(has) == 1:
+                (bits,) = has
+            if found is None or bits not in has:
+                raise UserError(f"{path} has no {bits} bits for {name}: it has {has}")
+            quantizer.log_scales.copy_(found[has.index(bits)][None])
+    return teacher, dict(given)
 
 
 def _read(path: Path) -> tuple[dict[str, list[int]], dict[str, Tensor]]:

@@ -41,12 +41,16 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     """Return the record below `root` of the run that was trained for the budget of `result` alone, if there is one.
 
     It has the same seed, and one stage or else uniform precision: at the smallest and largest candidate they are one.
+    Learned steps are compared with learned steps.
 
     Raises: UserError if the record can't be read.
     """
-    for infix in ("", "_uniform"):
-        name = re.sub(r"_rebudget(_shared\w*)?(?=_[\dp]+bit)", infix, result.exp, count=1)
-        folder = RunFolder(root, name, result.seed)
+    form = r"(?P<model>.+)_rebudget(_(?P<kept>shared|rate)(?P<variant>\w*?)(_\d+updates)?)?(?P<bits>_[\dp]+bit\w*)"
+    if (parts := re.fullmatch(form, result.exp)) is None:
+        return None
+    learned = f"_one_stage_rate{parts['variant']}" if parts["kept"] == "rate" else None
+    for infix in [learned] if learned else ["", "_uniform"]:
+        folder = RunFolder(root, f"{parts['model']}{infix}{parts['bits']}", result.seed)
         if folder.result.is_file():
             return completed(folder)
     return None

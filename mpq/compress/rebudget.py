@@ -5,7 +5,9 @@ codes and scales; the others are rounded from the teacher's weights (`mpq.checkp
 for the rounding with some of the run's training audio. experiments/LOG.md reports what the alternatives cost.
 
 A shared run (recipe=one_stage_shared) trained the weights and scales of every precision and kept them
-(`mpq.checkpoint.supernet`): any assignment is read from them as it is, or trained further (`updates`, "pass 2").
+(`mpq.checkpoint.supernet`): any assignment is read from them as it is, or trained further (`updates`, "pass 2"). So did
+a run with learned steps (recipe=one_stage_rate): one factor makes all steps longer or shorter, until the coded codes
+take what is asked for.
 """
 
 import os
@@ -27,8 +29,8 @@ from mpq.record.search import StageSearch, read_search
 from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
 
-METHOD, SHARED = "rebudget", "rebudget_shared"
-RUN = "one_stage_shared"  # the infix of shared runs in their names
+METHOD = "rebudget"
+_KEPT = {"shared": "one_stage_shared", "rate": "one_stage_rate"}  # recipes whose runs keep their float weights
 EMPTY = Corpus("none", "", [], {}, [])
 
 
@@ -45,9 +47,9 @@ def rebudget(
 
     With `evaluate` this is a new run with its own record, `<model>_rebudget_<bits>bit`, beside the given one, and
     `output` is an additional copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` uses
-    GPTQ, which a shared run doesn't need; with neither, no audio is read. `updates`: of pass 2, of a shared run alone,
-    whose records are `<model>_rebudget_shared_<bits>bit`, with the updates, if any, before the bits, and before them
-    what the run's infix adds to the recipe's. `changes` are settings of the new run.
+    GPTQ, which a run that kept its float weights doesn't need; with neither, no audio is read. `updates`: of pass 2, of
+    such a run alone, whose records are `<model>_rebudget_shared_<bits>bit` (or `rate`), with the updates, if any, next
+    to the bits, and before them what the run's infix adds to the recipe's. `changes` are settings of the new run.
 
     Raises: UserError if the run is not finished or searched no precisions, or its candidates don't allow `target`.
     """
@@ -90,16 +92,16 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     model = folder.model
     if not model.is_dir() or not folder.result.is_file():
         raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
-    assignment = reassign(read_search(folder.search), target)
     before = folder.read_config()
-    recipe = before.pop("recipe", None)
-    shared = settings.is_shared(recipe)
-    if shared and not folder.supernet.is_file():
+    recipe: Any = before.pop("recipe", None)
+    kept = settings.budgets_of(recipe)
+    assignment = reassign(read_search(folder.search), target) if kept != "rate" else None
+    if kept and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
-    if updates and not shared:
+    if updates and not kept:
         raise UserError(
-            f"updates={updates} needs a shared run (recipe=one_stage_shared): after another run's rebudget, "
-            "scripts/run.py recipe=pass2 trains further"
+            f"updates={updates} needs a run of recipe={' or recipe='.join(_KEPT.values())}: after another run's "
+            "rebudget, scripts/run.py recipe=pass2 trains further"
         )
     before.data.pop("hash", None)  # of its recordings then; a run computes it from those of now
     settings.register_resolvers()
@@ -107,18 +109,20 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
         cfg: Any = compose("config")
     OmegaConf.set_struct(cfg, False)
     del cfg.recipe
-    start = folder.supernet if shared else model
+    start = folder.supernet if kept else model
     stage: dict[str, Any] = {
         "search": conf.read("search", "fixed"),
         "start_from": os.path.relpath(start) if start.resolve().is_relative_to(Path.cwd()) else str(start),
-        "assignment": assignment,
         "updates": updates,
-        "calibrate": conf.read("calibrate", "gptq"),
     }
-    if shared or not calibrate:
-        del stage["calibrate"]
-    name = SHARED if shared else METHOD
-    variant = str(recipe.infix).removeprefix(RUN) if shared else ""  # of a shared run with other networks, say
+    if assignment is None:
+        stage["search"] = {**conf.read("search", "rate"), **list(recipe.stages.values())[-1].search}
+    else:
+        stage["assignment"] = assignment
+    if calibrate and not kept:
+        stage["calibrate"] = conf.read("calibrate", "gptq")
+    name = f"{METHOD}_{kept}" if kept else METHOD
+    variant = str(recipe.infix).removeprefix(_KEPT[kept]) if kept else ""  # of a shared run with other networks, say
     infix = f"{name}{variant}" + (f"_{updates}updates" if updates else "")
     own: Any = {
         "recipe": {"name": name, "infix": infix, "stages": {METHOD: stage}},

@@ -111,7 +111,7 @@ def _start(
         return previous, assignment
     packed, given = Path(stage.start_from), stage.get("assignment")
     if is_supernet(packed):
-        if given is None:
+        if given is None and (stage.search or {}).get("name") != "rate":
             raise UserError(f"start_from={packed} needs an assignment, as scripts/rebudget.py sets one")
         start = teacher.copy().model
         model, assignment = supernet_start(packed, given, start, cfg.model.searched, _quantizer(cfg))

@@ -21,7 +21,7 @@ from mpq.search.assignment import Assignment, from_json, to_json
 from mpq.search.base import PrecisionSearch
 from mpq.search.fixed import FixedSearch
 from mpq.search.measured import MeasuredSearch
-from mpq.search.rate import RateSearch
+from mpq.search.rate import WIDTH, RateSearch
 from mpq.search.rules import CODED
 from mpq.train import processes
 from mpq.train.coded_budget import Fitting, coded_bytes, coded_costs, cost_in, keep_to
@@ -172,7 +172,8 @@ def _assignment(student: SpeechModel, stage: StageSettings) -> Assignment:
 
 def _check_start(name: str, search: PrecisionSearch, attached: Mapping[str, WeightQuantizer]) -> None:
     """Refuse to search on a model whose precisions an earlier stage has decided."""
-    if not attached:
+    learned = isinstance(search, RateSearch)
+    if not attached or (learned and all(attached[site.name].candidates == (WIDTH,) for site in search.sites)):
         return
     given = search.assignment() if isinstance(search, FixedSearch) else {}
     if any(given.get(site.name) != attached[site.name].bits for site in search.sites):
