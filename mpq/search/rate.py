@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import compress
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -87,26 +88,31 @@ class RateSearch(PrecisionSearch):
     beyond: Tensor  # bits a weight that the codes of each site take beyond their entropy, as last measured [S]
     rate: float
 
-    def __init__(self, step_learning_rate: float = 0.01) -> None:
-        """Take the learning rate of the logarithms of the sites' factors.
+    def __init__(self, step_learning_rate: float = 0.01, lowest: float | None = None) -> None:
+        """Take the learning rate of the logarithms of the sites' factors, and the lowest rate that is trained.
+
+        `lowest`: if given, each update has a rate of its own, drawn uniformly between it and the target, so that the
+        weights suit all of them (scripts/rebudget.py). Sampled so, a network for every size costs no more than one:
+        Yu and Huang (arXiv 1903.05134) for widths, here for rates.
 
         Raises:
-            UserError: it is not a number, 0 or more.
+            UserError: a value outside its range.
         """
         super().__init__()
-        check_rate(step_learning_rate)
+        check_rate(step_learning_rate, lowest)
         self._learning_rate = step_learning_rate
+        self._lowest = lowest
         self._held: int | None = None  # the update that the budget was last held for
         self._sites: list[_Steps] = []  # a list, so that they are no submodules
         self._follow: list[bool] = []  # whether each site's steps follow nu
 
     @classmethod
     def check_budget(cls, target: float, settings: Mapping[str, Any]) -> None:
-        """Raise UserError unless the target is above 0 and below the width of the codes."""
-        check_rate_target(target)
+        """Raise UserError unless the target is above 0 and below the width of the codes, and not below `lowest`."""
+        check_rate_target(target, settings.get("lowest"))
 
     def _start(self) -> None:
-        check_rate_target(self.target)
+        check_rate_target(self.target, self._lowest)
         self.rate, self.target = self.target, float(WIDTH)
         self.shifts = nn.Parameter(torch.zeros(len(self.units)))
         self.register_buffer("beyond", torch.zeros(len(self.units), dtype=torch.float64))
@@ -122,8 +128,14 @@ class RateSearch(PrecisionSearch):
     def start_step(self, step: int, total: int) -> None:
         """Hold the budget, once an update; there are no lambdas."""
         if step != self._held:
-            self.hold()
+            self.hold(self._rate_of(step))
             self._held = step
+
+    def _rate_of(self, step: int) -> float:
+        """Return the rate of update `step`, the same for all batches and processes."""
+        if self._lowest is None:
+            return self.rate
+        return float(np.random.default_rng([self.seed, step, 2]).uniform(self._lowest, self.rate))
 
     def frozen(self, step: int, total: int) -> bool:
         """Return False: steps are learned to the end."""
@@ -164,8 +176,8 @@ class RateSearch(PrecisionSearch):
         pairs = zip(self._sites, moves, strict=True)
         return in_threads(lambda pair: pair[0].coded(self._cost, pair[1]), pairs)
 
-    def hold(self) -> None:
-        """Multiply all steps by one factor such that the average rate is the target, and at most `TOLERANCE` below.
+    def hold(self, rate: float | None = None) -> None:
+        """Multiply all steps by one factor such that the average is `rate`, or the target, at most `TOLERANCE` below.
 
         A site whose weights would be clipped gets its shortest steps instead.
 
@@ -177,11 +189,11 @@ class RateSearch(PrecisionSearch):
         def estimated(moves: Sequence[float]) -> list[float]:
             return [site.entropy(move) + beyond for site, move in zip(self._sites, moves, strict=True)]
 
-        self._meet(estimated, TOLERANCE)
+        self._meet(estimated, rate or self.rate, TOLERANCE)
 
     @torch.no_grad()
-    def _meet(self, bits: Callable[[Sequence[float]], list[float]], tolerance: float) -> None:
-        """Multiply all steps by one factor, as `hold`, such that the average of `bits` is the target.
+    def _meet(self, bits: Callable[[Sequence[float]], list[float]], rate: float, tolerance: float) -> None:
+        """Multiply all steps by one factor, as `hold`, such that the average of `bits` is `rate`.
 
         `bits` returns each site's bits a weight from what is added to the logarithms of its steps.
         """
@@ -192,9 +204,9 @@ class RateSearch(PrecisionSearch):
 
         def average(nu: float) -> float:
             taken = bits(_moves(nu, finest))
-            return sum(site.share * rate for site, rate in zip(self._sites, taken, strict=True))
+            return sum(site.share * one for site, one in zip(self._sites, taken, strict=True))
 
-        nu = _least_within(average, self.rate, min(finest), tolerance)
+        nu = _least_within(average, rate, min(finest), tolerance)
         self._follow = [nu >= least for least in finest]
         for site, move in zip(self._sites, _moves(nu, finest), strict=True):
             site.quantizer.log_scales.add_(move)
@@ -234,7 +246,7 @@ class RateSearch(PrecisionSearch):
 
         `cost`: tells what they take in the file, which must not become larger by that.
         """
-        self._meet(self._coded, _AT_THE_END)
+        self._meet(self._coded, self.rate, _AT_THE_END)
         self.measure()
         for site in self._sites:
             narrow(site.weight, site.quantizer, cost)

@@ -159,26 +159,30 @@ def check_descent(descend_from: float, target: float) -> None:
         )
 
 
-def check_rate(step_learning_rate: float) -> None:
-    """Check the setting of `mpq.search.rate`.
+def check_rate(step_learning_rate: float, lowest: float | None) -> None:
+    """Check the settings of `mpq.search.rate`, which says what they mean.
 
     Raises:
-        UserError: it is not a number, 0 or more.
+        UserError: a value outside its range.
     """
     if not _within(step_learning_rate, 0, inf):
         raise UserError(f"step_learning_rate={step_learning_rate} must be a number, 0 or more")
+    if lowest is not None and (not _within(lowest, 0, 8) or lowest == 0):
+        raise UserError(f"lowest={lowest} must be null or a number of bits above 0 and at most target_bits")
 
 
-def check_rate_target(target: float) -> None:
-    """Refuse a target that codes of 8 bits can't have, whatever the weights.
+def check_rate_target(target: float, lowest: float | None) -> None:
+    """Refuse a target that codes of 8 bits can't have, whatever the weights, and one below the `lowest` rate.
 
     Raises:
-        UserError: it is not between 0 and 8 bits.
+        UserError: it is not between 0 and 8 bits, or below `lowest`.
     """
     if not 0 < target < 8:
         raise UserError(
             f"target_bits={target} must be above 0 and below 8, the bits of the codes before they are coded"
         )
+    if lowest is not None and lowest > target:
+        raise UserError(f"lowest={lowest} must be at most target_bits={target}, the highest rate that is trained")
 
 
 def check_measured(utterances: int | None, share: str, probes: int = 1) -> None:
@@ -218,9 +222,9 @@ def _penalty(target: float, **given: Any) -> None:
     check_band(target, given["candidates"], given["band"])
 
 
-def _rate(target: float, step_learning_rate: float) -> None:
-    check_rate(step_learning_rate)
-    check_rate_target(target)
+def _rate(target: float, step_learning_rate: float, lowest: float | None) -> None:
+    check_rate(step_learning_rate, lowest)
+    check_rate_target(target, lowest)
 
 
 def _measured(target: float, candidates: Sequence[int], share: str, utterances: Any = None, probes: Any = 1) -> None:

@@ -35,10 +35,10 @@ class Layers(nn.Module):
             nn.init.normal_(layer.weight, std=deviation)
 
 
-def attached(model, target, granularity="per_tensor", double=False, rate=0.05, cost=ideal):
+def attached(model, target, granularity="per_tensor", double=False, rate=0.05, cost=ideal, lowest=None, seed=0):
     """A search that has taken the model's quantizers; codes take their entropy."""
-    search, sites = RateSearch(rate), find_sites(model, "*")
-    search.bind(sites, target, seed=0)
+    search, sites = RateSearch(rate, lowest), find_sites(model, "*")
+    search.bind(sites, target, seed)
     attach(model, sites, search.site_candidates(), QuantizerSettings(granularity, clipping="minmax"))
     search.take(model.double() if double else model, cost)
     return search
@@ -72,6 +72,29 @@ def test_the_budget_is_held_whatever_an_update_does(granularity, target):
             for q in quantizers_of(model).values():
                 q.log_scales.add_(0.1 * torch.randn_like(q.log_scales))
     assert not search.start_step(3, 4) and not search.shifts.any()
+
+
+def test_each_update_has_a_rate_of_its_own_down_to_the_lowest_and_the_file_the_target():
+    lowest, target, model, same = 1.5, 4.0, Layers(), Layers()
+    same.load_state_dict(model.state_dict())
+    searches = [attached(one, target, lowest=lowest, seed=3) for one in (model, same)]
+    seen = []
+    for step in range(40):
+        for search in searches:
+            search.start_step(step, 40)
+        seen.append(rates_of(model)[1])
+        searches[0].start_step(step, 40)  # another batch of this update
+        assert rates_of(model)[1] == seen[-1] == rates_of(same)[1]
+    assert lowest - JUMP < min(seen) < 2.0 and 3.5 < max(seen) <= target
+    assert 2.75 - 0.5 < sum(seen) / len(seen) < 2.75 + 0.5  # uniform: its standard deviation is 0.11
+    searches[1].seed = 4
+    searches[1].start_step(40, 50)
+    searches[0].start_step(40, 50)
+    assert rates_of(same)[1] != rates_of(model)[1]
+    searches[0].finish(ideal)
+    shares = [site.numel for site in searches[0].sites]
+    average = sum(r * n for r, n in zip(searches[0].rates(), shares, strict=True)) / sum(shares)
+    assert target - JUMP < average <= target
 
 
 @pytest.mark.parametrize("target", [1.2, 3.1, 5.0])

@@ -27,6 +27,7 @@ VALUES = {
     "hard_size": [True, False, "yes"],
     "noise": [1.0, 0, 0.25, 2, -1, "loud"],
     "step_learning_rate": [0.01, 0, -1, "fast"],
+    "lowest": [None, 0.5, 3.5, 0, 8, 9, "all"],
     "utterances": [32, 1, 0, -1, 1.5],
     "probes": [32, 1, 0, -1, 1.5],
 }
