@@ -262,10 +262,10 @@ def check_starts(stages: DictConfig) -> None:
             )
 
 
-def budgets_of(recipe: Any) -> Literal["shared", "rate"] | None:
+def budgets_of(recipe: Any) -> Literal["shared", "every_rate", "rate"] | None:
     """What makes other budgets readable from a run of `recipe`, which keeps its float weights for that; None: nothing.
 
-    `shared`: they were trained at every precision. `rate`: steps were learned for them, which can be made longer.
+    `shared`: they were trained at every precision. `every_rate`: with steps for each rate of a range. `rate`: for one.
     """
     stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
     if not stages:
@@ -273,8 +273,10 @@ def budgets_of(recipe: Any) -> Literal["shared", "rate"] | None:
     last = stages[-1]
     if last.get("shared"):
         return "shared"
-    learned = (last.get("search") or {}).get("name") == "rate"
-    return "rate" if learned and last.start_from == "teacher" else None  # not a budget read from such a run
+    search = last.get("search") or {}
+    if search.get("name") != "rate" or last.start_from != "teacher":  # so a budget read from such a run is none
+        return None
+    return "rate" if search.get("lowest") is None else "every_rate"
 
 
 def is_supernet(start: Path) -> bool:

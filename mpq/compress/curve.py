@@ -45,11 +45,12 @@ def trained_alone(result: Result, root: Path) -> Result | None:
 
     Raises: UserError if the record can't be read.
     """
-    form = r"(?P<model>.+)_rebudget(_(?P<kept>shared|rate)(?P<variant>\w*?)(_\d+updates)?)?(?P<bits>_[\dp]+bit\w*)"
-    if (parts := re.fullmatch(form, result.exp)) is None:
+    kinds = r"(_(?P<kept>shared|every_rate|rate)(?P<variant>\w*?)(_\d+updates)?)?"
+    parts = re.fullmatch(rf"(?P<model>.+)_rebudget{kinds}(?P<bits>_[\dp]+bit\w*)", result.exp)
+    if parts is None:
         return None
-    learned = f"_one_stage_rate{parts['variant']}" if parts["kept"] == "rate" else None
-    for infix in [learned] if learned else ["", "_uniform"]:
+    steps = parts["kept"] in ("rate", "every_rate")
+    for infix in [f"_one_stage_rate{parts['variant']}"] if steps else ["", "_uniform"]:
         folder = RunFolder(root, f"{parts['model']}{infix}{parts['bits']}", result.seed)
         if folder.result.is_file():
             return completed(folder)

@@ -6,8 +6,8 @@ for the rounding with some of the run's training audio. experiments/LOG.md repor
 
 A shared run (recipe=one_stage_shared) trained the weights and scales of every precision and kept them
 (`mpq.checkpoint.supernet`): any assignment is read from them as it is, or trained further (`updates`, "pass 2"). So did
-a run with learned steps (recipe=one_stage_rate): one factor makes all steps longer or shorter, until the coded codes
-take what is asked for.
+a run with learned steps: one factor makes all steps longer or shorter, until the coded codes take what is asked for.
+recipe=one_stage_every_rate trained the weights for that; those of recipe=one_stage_rate suit their own rate alone.
 """
 
 import os
@@ -30,7 +30,11 @@ from mpq.search.allocate import allocate, check_target
 from mpq.search.assignment import Assignment
 
 METHOD = "rebudget"
-_KEPT = {"shared": "one_stage_shared", "rate": "one_stage_rate"}  # recipes whose runs keep their float weights
+_KEPT = {
+    "shared": "one_stage_shared",
+    "every_rate": "one_stage_every_rate",
+    "rate": "one_stage_rate",
+}  # recipes whose runs keep their float weights
 EMPTY = Corpus("none", "", [], {}, [])
 
 
@@ -48,8 +52,8 @@ def rebudget(
     With `evaluate` this is a new run with its own record, `<model>_rebudget_<bits>bit`, beside the given one, and
     `output` is an additional copy. Without, only `output` is written (by default `quantized/<name>`). `calibrate` uses
     GPTQ, which a run that kept its float weights doesn't need; with neither, no audio is read. `updates`: of pass 2, of
-    such a run alone, whose records are `<model>_rebudget_shared_<bits>bit` (or `rate`), with the updates, if any, next
-    to the bits, and before them what the run's infix adds to the recipe's. `changes` are settings of the new run.
+    such a run alone, whose records are `<model>_rebudget_shared_<bits>bit` (or `every_rate`), with the updates, if any,
+    next to the bits, and before them what the run's infix adds to the recipe's. `changes` are settings of the new run.
 
     Raises: UserError if the run is not finished or searched no precisions, or its candidates don't allow `target`.
     """
@@ -95,7 +99,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     before = folder.read_config()
     recipe: Any = before.pop("recipe", None)
     kept = settings.budgets_of(recipe)
-    assignment = reassign(read_search(folder.search), target) if kept != "rate" else None
+    assignment = None if kept in ("rate", "every_rate") else reassign(read_search(folder.search), target)
     if kept and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
     if updates and not kept:
@@ -116,7 +120,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
         "updates": updates,
     }
     if assignment is None:
-        stage["search"] = {**conf.read("search", "rate"), **list(recipe.stages.values())[-1].search}
+        stage["search"] = {**conf.read("search", "rate"), **list(recipe.stages.values())[-1].search, "lowest": None}
     else:
         stage["assignment"] = assignment
     if calibrate and not kept:

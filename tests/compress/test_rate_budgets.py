@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_run import composed, words
 
-from mpq import pipeline
+from mpq import pipeline, settings
 from mpq.checkpoint.packed import read_folder
 from mpq.checkpoint.supernet import supernet_start
 from mpq.compress.curve import trained_alone
@@ -20,15 +20,21 @@ from mpq.record.run_folder import RunFolder
 from mpq.record.search import read_search
 
 pytestmark = pytest.mark.usefixtures("here")
-INFIX = "one_stage_rate_again"
+INFIX = "one_stage_every_rate_again"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, model_folder, speech_folder):
-    """A finished run at 3.5 coded bits: its folder."""
+    """A finished run from 2.2 to 3.5 coded bits: its folder."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("records")
-    own = ["recipe=one_stage_rate", "target_bits=3.5", f"recipe.infix={INFIX}", "logger.mode=off", "trainer.updates=4"]
+    own = [
+        "recipe=one_stage_every_rate",
+        "target_bits=3.5",
+        f"recipe.infix={INFIX}",
+        "logger.mode=off",
+        "trainer.updates=4",
+    ]
     return RunFolder.of(root, pipeline.run(composed(*words(root, model_folder, speech_folder, *own))))
 
 
@@ -69,10 +75,10 @@ def test_its_own_budget_again_is_the_same_model(run):
 def test_updates_train_the_weights_at_the_new_budget_and_names_tell_all(run, model_folder, tmp_path):
     made = rebudget(run.path, 2.5, updates=2)
     named = run.path.parent.name.replace
-    assert made.result.exp == named(f"{INFIX}_3p5bit", "rebudget_rate_again_2updates_2p5bit")
+    assert made.result.exp == named(f"{INFIX}_3p5bit", "rebudget_every_rate_again_2updates_2p5bit")
     assert [stage.updates for stage in made.result.time.stages] == [2]
     assert not RunFolder.at(made.folder.parent).supernet.exists()  # the run has the weights of all budgets
-    alone = replace(made.result, exp=named("3p5bit", "2p5bit"))
+    alone = replace(made.result, exp=named(f"{INFIX}_3p5bit", "one_stage_rate_again_2p5bit"))
     assert trained_alone(made.result, tmp_path) is None
     RunFolder.of(tmp_path, alone).write(alone)
     assert trained_alone(made.result, tmp_path) == alone
@@ -80,5 +86,10 @@ def test_updates_train_the_weights_at_the_new_budget_and_names_tell_all(run, mod
     with pytest.raises(UserError, match=r"the weights that all budgets are read from: run .* again"):
         config(run.path, 2.5, True, {})
     run.supernet.with_suffix(".away").rename(run.supernet)
+    settled = run.read_config().recipe
+    assert settings.budgets_of(settled) == "every_rate"
+    settled.stages.one_stage.search.lowest = None
+    assert settings.budgets_of(settled) == "rate"
+    assert settings.budgets_of(RunFolder.at(made.folder.parent).read_config().recipe) is None
     with pytest.raises(UserError, match="target_bits=9"):
         rebudget(run.path, 9, evaluate=False)
