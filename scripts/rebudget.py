@@ -2,10 +2,10 @@
 
 example: python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_3p5bit/seed0 target_bits=3
 
-A run of recipe=one_stage_shared has the weights of every budget. Several budgets end with a table and a picture of
-error rate against size, without an update and with a few more at each:
-python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_one_stage_shared_3p5bit/seed0 \\
-    target_bits=2,2.5,3,3.5,4,5,6,8 updates=0,60
+A run of recipe=one_stage_every_rate or one_stage_shared has the weights of every budget. Several budgets end with a
+table and a picture of error rate against size, without an update or (updates=0,60) with a few more at each:
+python scripts/rebudget.py run=experiments/local/tiny_wav2vec2_one_stage_every_rate_4p5bit/seed0 \\
+    target_bits=2.4,3,3.5,4,4.5,6
 
 To fine-tune another run's model, run "pass 2": python scripts/run.py model=MODEL recipe=pass2 target_bits=BITS \\
     recipe.stages.pass2.start_from=<root>/<model>_rebudget_<bits>bit/seed<k>/model
@@ -23,8 +23,10 @@ class Options:
     """Which run, at which budgets."""
 
     run: Path = required("a finished run's folder with search.json and model/, <root>/<name>/seed<k>")
-    target_bits: tuple[float, ...] = required("the new average bits of the searched weights, one or several")
-    updates: tuple[int, ...] = option((0,), "of a shared run: further updates at each budget, one number or several")
+    target_bits: tuple[float, ...] = required(
+        "the new average bits of the searched weights, one or several; of learned steps as coded in the file"
+    )
+    updates: tuple[int, ...] = option((0,), "of such a run: further updates at each budget, one number or several")
     evaluate: bool = option(
         True,
         "transcribe the run's evaluation sets and write a record, <root>/<model>_rebudget_<bits>bit/seed<k>; false: "
@@ -32,7 +34,7 @@ class Options:
     )
     calibrate: bool = option(
         True,
-        "GPTQ on some of the run's training audio; false: round to nearest, without audio; shared runs need neither",
+        "GPTQ on some of the run's training audio; false: round to nearest, without audio; such a run needs neither",
     )
     output: Path | None = option(
         None,

@@ -78,7 +78,8 @@ def report(made: Sequence[Quantized], pictures: Sequence[Path]) -> str:
 def _row(one: Quantized, sets: Sequence[str]) -> list[str]:
     size, result = one.size, one.result
     updates = sum(stage.updates for stage in result.time.stages) if result else "-"
-    cells = [f"{one.bits.target:g}", f"{one.bits.average:.3f}", str(updates), f"{size.file_bytes / 1e6:.3f}"]
+    bits = one.bits.coded if one.method.endswith("rate") else None  # learned steps, whose budget counts coded bits
+    cells = [f"{one.bits.target:g}", f"{bits or one.bits.average:.3f}", str(updates), f"{size.file_bytes / 1e6:.3f}"]
     cells.append(f"{size.file_ratio:.2f}")
     if result is None:
         return cells
