@@ -22,7 +22,9 @@ from mpq.errors import UserError
 class Options:
     """Which run, at which budgets."""
 
-    run: Path = required("a finished run's folder with search.json and model/, <root>/<name>/seed<k>")
+    run: tuple[Path, ...] = required(
+        "a finished run's folder with search.json and model/, <root>/<name>/seed<k>; or several seeds, for one table"
+    )
     target_bits: tuple[float, ...] = required(
         "the new average bits of the searched weights, one or several; of learned steps as coded in the file"
     )
@@ -52,19 +54,19 @@ def main(chosen: Options) -> None:
     from mpq.settings import changes_of  # here, since --help need not wait for it
 
     changes = changes_of(chosen.word) | {"cache": chosen.cache, "overwrite": chosen.overwrite}
-    if len(chosen.target_bits) * len(chosen.updates) > 1:
+    if len(chosen.run) * len(chosen.target_bits) * len(chosen.updates) > 1:
         from mpq.compress.curve import curve, report
 
         if chosen.output is not None:
-            raise UserError(f"output={chosen.output} takes one model: give one target_bits and one updates")
+            raise UserError(f"output={chosen.output} takes one model: give one run, target_bits and updates")
         options = (chosen.target_bits, chosen.updates, chosen.evaluate, chosen.calibrate)
         print(report(*curve(chosen.run, *options, **changes)))
         return
     from mpq.compress.output import summary
     from mpq.compress.rebudget import rebudget
 
-    (target,), (updates,) = chosen.target_bits, chosen.updates
-    print(summary(rebudget(chosen.run, target, chosen.output, chosen.evaluate, chosen.calibrate, updates, **changes)))
+    (run,), (target,), (updates,) = chosen.run, chosen.target_bits, chosen.updates
+    print(summary(rebudget(run, target, chosen.output, chosen.evaluate, chosen.calibrate, updates, **changes)))
 
 
 if __name__ == "__main__":

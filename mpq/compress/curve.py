@@ -1,15 +1,17 @@
-"""Several budgets of one finished run: a model for each, a table of all, and a picture of error rate against size."""
+"""Several budgets of finished runs: a model for each, a table of all, and a picture of error rate against size."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mpq.compress.output import Quantized
 from mpq.compress.rebudget import config, rebudget
+from mpq.errors import UserError
 from mpq.evaluate.pooled import Pooled
 from mpq.evaluate.units import completed
-from mpq.evaluate.verdict import of_run, of_runs
+from mpq.evaluate.verdict import of_runs, of_seeds
 from mpq.markdown import table
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
@@ -20,20 +22,34 @@ PICTURE = "budgets"
 
 
 def curve(
-    run: Path, targets: Sequence[float], updates: Sequence[int], evaluate: bool, calibrate: bool, **changes: Any
-) -> tuple[list[Quantized], list[Path]]:
-    """Pack the model of the finished `run` at every target and number of updates; return the models and pictures.
+    runs: Sequence[Path],
+    targets: Sequence[float],
+    updates: Sequence[int],
+    evaluate: bool,
+    calibrate: bool,
+    **changes: Any,
+) -> tuple[list[list[Quantized]], list[Path]]:
+    """Pack the models of finished `runs`, seeds of one experiment, at every target and number of updates.
 
-    The pictures, `budgets.png` and `.svg`, go to the run's folder; without `evaluate` there are none.
+    Return the models, for each budget one of each run, and the pictures `budgets.png` and `.svg`, which go to the first
+    run's folder; without `evaluate` there are none.
 
-    Raises: UserError as `rebudget` does, for any of them before the first is made.
+    Raises: UserError for runs of several experiments or a run given twice, and as `rebudget` does, for any of the
+    models before the first is made.
     """
+    if len({run.resolve().parent for run in runs}) > 1 or len({run.resolve() for run in runs}) < len(runs):
+        raise UserError(
+            f"run={','.join(map(str, runs))} must be seeds of one experiment, <root>/<name>/seed<k>, each once"
+        )
     wanted = [(target, count) for count in dict.fromkeys(updates) for target in dict.fromkeys(targets)]
     for target, count in wanted:
-        config(run, target, calibrate, changes, count)
-    made = [rebudget(run, target, None, evaluate, calibrate, count, **changes) for target, count in wanted]
-    results = [one.result for one in made if one.result is not None]
-    pictures = save(lambda: budgets.draw(results), RunFolder.at(run).path, PICTURE) if results else []
+        for run in runs:
+            config(run, target, calibrate, changes, count)
+    made = [
+        [rebudget(run, target, None, evaluate, calibrate, count, **changes) for run in runs] for target, count in wanted
+    ]
+    results = [_results(seeds) for seeds in made]
+    pictures = save(lambda: budgets.draw(results), RunFolder.at(runs[0]).path, PICTURE) if evaluate else []
     return made, pictures
 
 
@@ -57,36 +73,41 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     return None
 
 
-def report(made: Sequence[Quantized], pictures: Sequence[Path]) -> str:
+def report(made: Sequence[Sequence[Quantized]], pictures: Sequence[Path]) -> str:
     """Return the table of `made`, the pictures and the folders, to print."""
-    results = [one.result for one in made if one.result is not None]
-    sets = list(results[0].wer) if results else []
+    results = [found for seeds in made if (found := _results(seeds))]
+    sets = list(results[0][0].wer) if results else []
     heads = ["target bits", "bits", "updates", "MB", "ratio", *(f"{name}, WER %" for name in sets)]
     heads += ["all sets, against 32 bits", "verdict", "against the run for this budget alone"] if sets else []
-    lines = [table(heads, [_row(one, sets) for one in made], [True] * (5 + len(sets)))]
+    lines = [table(heads, [_row(seeds, sets) for seeds in made], [True] * (5 + len(sets)))]
     if (best := budgets.largest_lossless(results)) is not None:
-        size = best.size
-        lines.append(
-            f"\nlargest lossless: {best.exp}, {size.file_bytes / 1e6:.3f} MB, {size.file_ratio:.2f} times smaller"
-        )
+        ratio = fmean(one.size.file_ratio for one in best)
+        lines.append(f"\nlargest lossless: {best[0].exp}, {budgets.megabytes(best):.3f} MB, {ratio:.2f} times smaller")
     elif results:
         lines.append("\nnone is lossless, that is, no worse than 32 bits over all sets")
-    lines += [f"picture  {path}" for path in pictures] + [f"model    {one.folder}" for one in made]
+    lines += [f"picture  {path}" for path in pictures] + [f"model    {one.folder}" for seeds in made for one in seeds]
     return "\n".join(lines)
 
 
-def _row(one: Quantized, sets: Sequence[str]) -> list[str]:
-    size, result = one.size, one.result
-    updates = sum(stage.updates for stage in result.time.stages) if result else "-"
-    bits = one.bits.coded if one.method.endswith("rate") else None  # learned steps, whose budget counts coded bits
-    cells = [f"{one.bits.target:g}", f"{bits or one.bits.average:.3f}", str(updates), f"{size.file_bytes / 1e6:.3f}"]
-    cells.append(f"{size.file_ratio:.2f}")
-    if result is None:
+def _results(seeds: Sequence[Quantized]) -> list[Result]:
+    return [one.result for one in seeds if one.result is not None]
+
+
+def _row(seeds: Sequence[Quantized], sets: Sequence[str]) -> list[str]:
+    results, first = _results(seeds), seeds[0]
+    updates = sum(stage.updates for stage in results[0].time.stages) if results else "-"
+    learned = first.method.endswith("rate")  # steps, whose budget counts coded bits
+    bits = fmean((one.bits.coded if learned else None) or one.bits.average for one in seeds)
+    cells = [f"{first.bits.target:g}", f"{bits:.3f}", str(updates)]
+    cells += [f"{fmean(one.size.file_bytes for one in seeds) / 1e6:.3f}"]
+    cells += [f"{fmean(one.size.file_ratio for one in seeds):.2f}"]
+    if not results:
         return cells
-    verdict, alone = of_run(result), trained_alone(result, RunFolder.at(one.folder.parent).root)
-    cells += [f"{result.wer[name].wer:.2f}" for name in sets]
+    verdict, root = of_seeds(results), RunFolder.at(first.folder.parent).root
+    cells += [f"{fmean(result.wer[name].wer for result in results):.2f}" for name in sets]
     cells += [_points(verdict.change), verdict.word] if verdict else ["-", "-"]
-    apart = of_runs([(result, alone)]) if alone else None
+    pairs = [(result, alone) for result in results if (alone := trained_alone(result, root))]
+    apart = of_runs(pairs) if len(pairs) == len(results) else None
     return [*cells, _points(apart.change, told=True) if apart else "-"]
 
 

@@ -61,13 +61,21 @@ class Verdict:
 
 def of_run(result: Result) -> Verdict | None:
     """One run against the baseline of its record, over all its sets; None if the record has no units to pool."""
-    sets = {}
-    for name, test in (result.significance or {}).items():
-        units = result.wer[name].units if name in result.wer else None
-        if units is None or test.change is None:
-            return None
-        sets[name] = (units, test.change)
-    return _verdict([sets])
+    return of_seeds([result])
+
+
+def of_seeds(results: Sequence[Result]) -> Verdict | None:
+    """The runs of one system, one a seed, against the baselines of their records; None if one has no units to pool."""
+    rows = []
+    for result in results:
+        sets = {}
+        for name, test in (result.significance or {}).items():
+            units = result.wer[name].units if name in result.wer else None
+            if units is None or test.change is None:
+                return None
+            sets[name] = (units, test.change)
+        rows.append(sets)
+    return _verdict(rows)
 
 
 def of_sets(sets: Mapping[str, tuple[Units, Mapping[str, int]]]) -> Verdict | None:

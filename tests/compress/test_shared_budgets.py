@@ -1,5 +1,6 @@
 """Every budget from one shared run, on a random model of a few thousand weights."""
 
+import copy
 import json
 import re
 import runpy
@@ -14,13 +15,14 @@ from tiny_run import composed, words
 from mpq import pipeline
 from mpq.checkpoint.packed import load_packed, read_folder
 from mpq.checkpoint.supernet import supernet_start
-from mpq.compress.curve import trained_alone
+from mpq.compress.curve import curve, report, trained_alone
 from mpq.compress.rebudget import config, rebudget
 from mpq.errors import UserError
 from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.run_folder import RunFolder
+from mpq.report.figures import budgets
 from mpq.search.assignment import average_bits, from_json
 from mpq.settings import REPOSITORY
 
@@ -103,15 +105,15 @@ def test_the_command_makes_every_budget_and_shows_them(run, here, monkeypatch, c
 
 
 def test_what_cannot_be_done_is_one_sentence(run, here, monkeypatch, capsys, model_folder):
-    copy = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
-    with copy.supernet.open("r+b") as file:
+    there = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
+    with there.supernet.open("r+b") as file:
         file.seek(-3, 2)
         file.write(b"abc")
     with pytest.raises(UserError, match=r"supernet\.safetensors can't be read or is damaged .its checksum differs"):
-        rebudget(copy.path, 3.0, evaluate=False)
-    copy.supernet.unlink()
+        rebudget(there.path, 3.0, evaluate=False)
+    there.supernet.unlink()
     with pytest.raises(UserError, match=r"supernet\.safetensors is missing"):
-        rebudget(copy.path, 3.0, evaluate=False)
+        rebudget(there.path, 3.0, evaluate=False)
     with pytest.raises(UserError, match="has no 3 bits for"):
         teacher = loading.load(str(model_folder))[0]
         given = {site.name: 3 for site in find_sites(teacher) if site.searched}
@@ -127,13 +129,37 @@ def test_what_cannot_be_done_is_one_sentence(run, here, monkeypatch, capsys, mod
 
 
 def test_two_shared_runs_of_one_model_have_budgets_of_their_own(run, here):
-    copy = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
-    settled = copy.path / "config.yaml"
+    there = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
+    settled = there.path / "config.yaml"
     settled.write_text(settled.read_text().replace("infix: one_stage_shared", "infix: one_stage_shared_again"))
     named = run.path.parent.name.replace
-    alone = replace(copy.read(), exp=named("one_stage_shared_3p5bit", "2p5bit"))
+    alone = replace(there.read(), exp=named("one_stage_shared_3p5bit", "2p5bit"))
     RunFolder.of(here / "x", alone).write(alone)
     for updates, name in ((0, "again"), (2, "again_2updates")):
-        made = config(copy.path, 2.5, True, {}, updates)
+        made = config(there.path, 2.5, True, {}, updates)
         assert made.exp == named("one_stage_shared_3p5bit", f"rebudget_shared_{name}_2p5bit")
-        assert trained_alone(replace(copy.read(), exp=made.exp), here / "x") == alone
+        assert trained_alone(replace(there.read(), exp=made.exp), here / "x") == alone
+
+
+def test_seeds_of_one_run_share_a_table_and_a_picture(run):
+    made = rebudget(run.path, 4)
+    more = copy.deepcopy(made.result)
+    for name, (errors, spoken) in more.wer["clean"].units.counts.items():
+        more.wer["clean"].units.counts[name] = (errors + 3, spoken)
+        more.significance["clean"].change[name] += 3
+    counts = more.wer["clean"].units.counts.values()
+    errors, spoken = sum(wrong for wrong, _ in counts), sum(said for _, said in counts)
+    second = replace(more.wer["clean"], errors=errors, wer=100 * errors / spoken)
+    more = replace(more, seed=1, wer=more.wer | {"clean": second}, size=replace(more.size, file_bytes=10**6))
+    group = [made, replace(made, size=more.size, result=more)]
+    row = report([group], []).splitlines()[2].split(" | ")
+    assert float(row[3]) == pytest.approx((made.size.file_bytes + 10**6) / 2e6, abs=5e-4)
+    assert float(row[5]) == pytest.approx((made.result.wer["clean"].wer + second.wer) / 2, abs=5e-3)
+    changes = [sum(one.significance["clean"].change.values()) for one in (made.result, more)]
+    assert float(row[-3].split()[0]) == pytest.approx(100 * sum(changes) / (2 * spoken), abs=5e-3)
+    (axes,) = budgets.draw([[one.result for one in group]]).axes
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(50 * (made.result.wer["clean"].errors + errors) / spoken)
+    assert "seeds 0, 1" in axes.get_title()
+    for runs in ([run.path, run.path.with_name("other") / "seed0"], [run.path, run.path]):
+        with pytest.raises(UserError, match="must be seeds of one experiment"):
+            curve(runs, [3.0], [0], False, False)
