@@ -34,9 +34,11 @@ os.umask(_UMASK)
 def check_writable(path: Path | str, size: float = 0) -> None:
     """Check, before the work, that `path` can be created or replaced and `size` bytes fit; leaves nothing behind.
 
-    Raises: UserError if a file stands where a folder must be, or permission or space is missing.
+    Raises: UserError if a file stands where a folder must be, permission or space is missing, or it is a mount point.
     """
-    _check(path, Path(path).absolute().parent, size)
+    if os.path.ismount(path):
+        raise UserError(f"{path} is a mount point, which can't be replaced: name a folder in it, {Path(path, 'NAME')}")
+    _check(path, followed(path).absolute().parent, size)
 
 
 def check_folder(folder: Path | str, size: float = 0) -> None:
@@ -56,15 +58,21 @@ def _check(path: Path | str, folder: Path, size: float) -> None:
         raise UserError(f"{path} needs about {size / 1e9:.2g} GB, but its disk has only {free / 1e9:.2g} GB free")
 
 
+def followed(path: Path | str) -> Path:
+    """Return where `path` leads if it is a symbolic link, else itself: a link to another disk stays one."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that is renamed onto `path` when the block ends well.
 
     The block may write a file or make a folder there. When it raises, the temporary is removed and `path` is as before.
+    What a symbolic link leads to is replaced, not the link.
 
     Raises: OSError that names `path`, also where a library in the block raised an error of its own for the system's.
     """
-    path = Path(path)
+    path = followed(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     _remove(temporary)
@@ -73,8 +81,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
             yield temporary
             _publish(temporary)
             if path.is_dir():
-                _remove(path)  # a folder cannot be renamed onto a folder that is not empty
-            temporary.replace(path)
+                _replace_folder(path, temporary)
+            else:
+                temporary.replace(path)
     finally:
         _remove(temporary)
 
@@ -103,6 +112,18 @@ def system_error(error: BaseException) -> int | None:
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))
     return int(found[1]) if found else None
+
+
+def _replace_folder(path: Path, new: Path) -> None:
+    """Rename `new` onto a folder, which must be moved away for that; it is back if that fails."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old{_PARTIAL}")
+    path.replace(old)
+    try:
+        new.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    _remove(old)
 
 
 def _publish(path: Path) -> None:

@@ -1,15 +1,18 @@
 """Files appear whole or not at all, and a run is one process's: a killed one's claim is taken over."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 import mpq.files as module
-from mpq.files import TakenError, claim, remove_partial, replacing, write_text
+from mpq.errors import UserError
+from mpq.files import TakenError, check_writable, claim, remove_partial, replacing, write_text
 
 FORK = multiprocessing.get_context("fork")
 RUN = "run/seed0"
@@ -50,6 +53,40 @@ def test_a_folder_replaces_a_folder_with_all_that_was_in_it(tmp_path):
         (temporary / "new").write_text("new")
     assert [inner.name for inner in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path, kind):
+    there, link = tmp_path / "disk" / "a", tmp_path / "link"
+    there.parent.mkdir()
+    link.symlink_to(there)
+    for text in ("first", "second"):  # at first it leads nowhere
+        with replacing(link) as temporary:
+            assert temporary.parent == there.parent
+            if kind == "folder":
+                temporary.mkdir()
+            (temporary / "inner" if kind == "folder" else temporary).write_text(text)
+        assert link.is_symlink() and (there / "inner" if kind == "folder" else there).read_text() == text
+        assert list(there.parent.iterdir()) == [there]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    path, replace = tmp_path / "model", Path.replace
+    path.mkdir()
+    (path / "old").write_text("old")
+    monkeypatch.setattr(os.path, "ismount", lambda one: Path(one) == path)
+    with pytest.raises(UserError, match=f"model is a mount point, .* name a folder in it, {path}/NAME"):
+        check_writable(path)
+
+    def busy(self, target):
+        if not self.name.endswith(".old.partial") and target == path:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    with pytest.raises(OSError, match="busy"), replacing(path) as temporary:
+        temporary.mkdir()
+    assert (path / "old").read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):

@@ -16,7 +16,7 @@ from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.evaluate.significance import in_brackets, in_words
 from mpq.evaluate.verdict import of_run
-from mpq.files import check_writable, naming, replacing, write_text
+from mpq.files import check_writable, followed, naming, replacing, write_text
 from mpq.models.hub import kind_at, stated_licence
 from mpq.models.kinds import AUTO_CLASSES
 from mpq.models.languages import left_behind
@@ -86,6 +86,7 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
     from mpq.checkpoint.tensors import count_parameters
 
+    output = followed(output)
     teacher, _ = pipeline.teacher_of(cfg)
     check_writable(output, count_parameters(teacher.model))  # at most a byte for nearly all of them
     output.parent.mkdir(parents=True, exist_ok=True)
