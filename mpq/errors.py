@@ -18,6 +18,9 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+ONE_LANGUAGE = "the model is for one language"
+
+
 def unused(options: Iterable[str], why: str) -> None:
     """Warn that options that were given have no effect in this call; `why` completes the sentence."""
     for name in options:

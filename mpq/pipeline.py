@@ -19,7 +19,7 @@ from mpq.checkpoint.tensors import count_parameters, weights_digest
 from mpq.checks import checked, open_data, recordings
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
-from mpq.errors import UserError
+from mpq.errors import ONE_LANGUAGE, UserError, unused
 from mpq.evaluate.run import compare_sets, references_of, score, transcribe_sets
 from mpq.files import check_folder, write_text
 from mpq.models.hub import stated_licence
@@ -237,6 +237,7 @@ def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
         return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg)), None
     choices = _choices(cfg)
     teacher = speech_model(*load(settings.model_path(cfg), language=choices.language), choices)
+    unused(["model.language"] if choices.language and not teacher.takes_language else [], ONE_LANGUAGE)
     return teacher, weights_digest(teacher.model)
 
 

@@ -19,7 +19,7 @@ class Options:
     model: Path = required("a packed folder: the model/ of a run, or one that mpq.save_packed wrote")
     output: Path = required("the folder to write")
     coding: Literal["zstd", "none"] = option("zstd", "zstd: coded where that makes a weight smaller; none: packed only")
-    overwrite: bool = option(False, "replace a packed folder")
+    overwrite: bool = option(False, "replace a packed folder with all that is in it")
 
 
 @command(Options)

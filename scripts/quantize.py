@@ -33,7 +33,8 @@ class Options:
     )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     word: tuple[str, ...] = others(
-        "settings of scripts/run.py: overwrite=true replaces an older run and output, root=FOLDER keeps its runs apart"
+        "settings of scripts/run.py: overwrite=true replaces an older run and output with all that is in it, "
+        "root=FOLDER keeps its runs apart"
     )
 
 

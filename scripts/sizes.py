@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpq.cli import command, option
+from mpq.commands import script
 from mpq.files import check_folder
 
 
@@ -31,7 +32,8 @@ def main(chosen: Options) -> None:
     path = chosen.root / FILE
     shapes = {exp: shapes for model in models_of("paper") for exp, shapes in predict(model)}
     write_shapes(path, shapes)
-    print(f"{path}: {len(shapes)} systems\nNow: python scripts/tables.py table=compression scale=paper")
+    where = [] if str(chosen.root) == "experiments" else [f"root={chosen.root}"]
+    print(f"{path}: {len(shapes)} systems\nNow: {script('tables', 'table=compression', 'scale=paper', *where)}")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ coded file, and a held-out part evaluates it. Where a size of the file is given 
 Each is a recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
 """
 
+import functools
 import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.data.librispeech import Found, Utterance, find, recordings
 from mpq.errors import UserError, unused
-from mpq.models.hub import check_available, kind_at, local_folder
+from mpq.models.hub import check_available, kind_at, known, local_folder
 from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
 
@@ -44,6 +46,20 @@ _OF_TRAINING = {"trainer.updates": "updates", "trainer.learning_rate": "trainer.
 _UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's rows use
 
 
+def _as_typed(call: Callable[..., Quantized]) -> Callable[..., Quantized]:
+    """Let errors about the budget name it as it is typed here, not as scripts/run.py has it."""
+
+    @functools.wraps(call)
+    def wrapped(*arguments: Any, **more: Any) -> Quantized:
+        try:
+            return call(*arguments, **more)
+        except UserError as error:
+            raise UserError(re.sub("^target_(?=bits=|megabytes=)", "", str(error))) from None
+
+    return wrapped
+
+
+@_as_typed
 def quantize_now(
     model: str,
     bits: float | None = None,
@@ -142,11 +158,7 @@ def _how_to_measure(model: str, budget: str, method: str) -> str:
 
 def _model(model: str) -> tuple[str, str | None]:
     """The path or Hub name of the model, and its group in conf/model if it has one."""
-    known = conf.model(model)
-    if not known or Path(model).is_dir():
-        return model, None
-    local = conf.REPOSITORY / known["path"]
-    return (str(local) if local.is_dir() else known["path"]), model
+    return known(model), model if conf.model(model) and not Path(model).is_dir() else None
 
 
 def _method(method: str, found: Found | None, small: bool, of_size: bool) -> str:

@@ -106,8 +106,8 @@ def _is_whisper(folder: Path) -> bool:
 def _check_output(output: Path, whisper: bool, compress: bool) -> None:
     if not whisper and output.is_dir():
         raise UserError(f"{output} is a folder: name the ONNX file to write")
-    if not whisper and compress != (output.suffix == SUFFIX):
-        raise UserError(f"output={output} must end in .onnx{SUFFIX} with compress=true, and only then")
+    if not whisper and not output.name.endswith(f".onnx{SUFFIX}" if compress else ".onnx"):
+        raise UserError(f"output={output} must end in .onnx{SUFFIX} with compress=true, and in .onnx without")
     if whisper and output.exists() and not is_whisper(output) and not _is_empty(output):
         raise UserError(f"{output} must be a folder that is new, empty or of an earlier export of a Whisper")
     check_writable(output)

@@ -22,8 +22,8 @@ from mpq.deploy.compressed import SUFFIX
 from mpq.deploy.recognizers import FrameRecognizer, Recognizer, TextRecognizer, Transcript
 from mpq.deploy.runtime_seq2seq import SILENCE, is_whisper
 from mpq.deploy.timestamps import Segment
-from mpq.errors import UserError, unused
-from mpq.models.hub import check_available
+from mpq.errors import ONE_LANGUAGE, UserError, unused
+from mpq.models.hub import check_available, known
 from mpq.progress import track
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def open_recognizer(
 
 
 def _torch(name: str, accelerator: str, language: str | None, silence: float, fallback: bool) -> Recognizer:
+    name = known(name)
     if not (Path(name) / "config.json").is_file():
         check_available(name)  # before the imports, which take seconds
     import torch
@@ -74,6 +75,7 @@ def _torch(name: str, accelerator: str, language: str | None, silence: float, fa
     if processor is None:
         raise UserError(f"{name} has no processor: add the files that its processor's save_pretrained writes")
     speech = speech_model(model.eval(), processor, Choices(silence, language, fallback))
+    unused(["language"] if language and not speech.takes_language else [], ONE_LANGUAGE)
     speech.to_accelerator(accelerator)
     return _frames(speech) if isinstance(speech, CtcModel) else _texts(speech)
 

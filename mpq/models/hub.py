@@ -34,6 +34,15 @@ def _looks_like_path(path: str) -> bool:
     return path.count("/") != len(place.parts) - 1 or len(place.parts) > 2
 
 
+def known(model: str) -> str:
+    """Return the path or Hub name of a model that may be given by its name in conf/model, as shipped ones can be."""
+    settings = conf.model(model)
+    if not settings or Path(model).is_dir():
+        return model
+    local = conf.REPOSITORY / settings["path"]
+    return str(local) if local.is_dir() else str(settings["path"])
+
+
 def local_folder(path: str) -> Path | None:
     """Return the local folder of the model: `path` itself, or its snapshot in the Hub cache; None if there is none.
 

@@ -60,6 +60,8 @@ def load(path: str, dtype: torch.dtype = torch.float32, language: str | None = N
         reason = first_line(error)
         if "ignore_mismatched_sizes" in reason:
             reason = "the shapes of its weights differ from those in its config.json"
+        if "deserializing header" in reason:
+            raise UserError(f"the weights of {path} are damaged or truncated: {reason}") from None
         raise UserError(f"{path} is not a {kind} speech model that transformers can load: {reason}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -77,8 +79,9 @@ def _load_processor(path: str, source: str, settings: Mapping[str, str]) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:
         processor = load_processor(source, **settings)
-    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:  # TypeError: no vocabulary file
-        raise UserError(f"{path} has no processor that can be loaded ({first_line(error)}): {mend}") from None
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+        reason = "it lacks its vocabulary" if isinstance(error, TypeError) else first_line(error)
+        raise UserError(f"{path} has no processor that can be loaded ({reason}): {mend}") from None
     for part in ("feature_extractor", "tokenizer"):
         if not hasattr(processor, part):
             raise UserError(f"{path} has no {part}: {mend}")

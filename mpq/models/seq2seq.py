@@ -124,10 +124,14 @@ class Seq2SeqModel(SpeechModel):
     @property
     def reader(self) -> Seq2SeqReader:
         """What turns audio and text into inputs and labels."""
-        config = self.model.generation_config
-        english = not getattr(config, "is_multilingual", False) or self._language() == "<|en|>"
+        english = not self.takes_language or self._language() == "<|en|>"
         longest = self.model.config.max_target_positions - len(self.prompt)
         return Seq2SeqReader(self.processor, longest, english)
+
+    @property
+    def takes_language(self) -> bool:
+        """See `SpeechModel.takes_language`."""
+        return bool(getattr(self.model.generation_config, "is_multilingual", False))
 
     @property
     def prompt(self) -> list[int]:
@@ -139,7 +143,7 @@ class Seq2SeqModel(SpeechModel):
                 f"the {self.model.config.model_type} model has no generation config for transcription: add the file "
                 "generation_config.json of the model that it was made from"
             )
-        if not getattr(config, "is_multilingual", False):
+        if not self.takes_language:
             return [config.decoder_start_token_id, last]
         task = config.task_to_id["transcribe"]
         return [config.decoder_start_token_id, config.lang_to_id[self._language()], task, last]

@@ -79,6 +79,11 @@ class SpeechModel(ABC):
         return getattr(self.model, "target_lang", None)
 
     @property
+    def takes_language(self) -> bool:
+        """Whether it was made for several languages, so that one has to be chosen."""
+        return self.one_language is not None
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.model.parameters()).device

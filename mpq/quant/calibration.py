@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from mpq.data.batching import by_length
 from mpq.data.dataset import Batch, SpeechDataset, loader
+from mpq.data.folder import tell_left_out
 from mpq.errors import UserError
 from mpq.models.speech import SpeechModel
 from mpq.progress import track
@@ -137,6 +138,8 @@ def draw_batches(
 
     `audio_seconds`: the maximum padded audio per batch.
 
+    It tells which of them can't be read.
+
     Raises:
         UserError: none of them can be read.
     """
@@ -144,9 +147,10 @@ def draw_batches(
     chosen = np.random.default_rng(seed).permutation(len(everything))[:utterances]
     groups = by_length([everything[k].seconds for k in chosen], audio_seconds)
     batches = [batch.to(device) for batch in loader(dataset, [[int(chosen[k]) for k in group] for group in groups], 0)]
-    readable = [batch for batch in batches if batch.ids]
+    readable, broken = [b for b in batches if b.ids], [message for b in batches for message in b.skipped]
     if not readable:
-        raise UserError("none of the utterances drawn for calibration can be read: repair the training audio")
+        raise UserError(f"none of the {len(broken)} recordings to calibrate with can be read; the first: {broken[0]}")
+    tell_left_out(broken)
     return readable
 
 

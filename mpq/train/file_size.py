@@ -51,10 +51,12 @@ def fit_to_size(
     weights = [calibration.weight(site) for site in sites]
     for site, weight in zip(sites, weights, strict=True):
         check_finite(site.name, weight)
-    prices = fisher_traces(calibration, weights, seed) / torch.tensor([site.numel for site in sites]) / 2
     told = calibration.track(weights, "Steps", "weights")
     found = [roundings(weight, cost, _WIDTHS[coding]) for weight in told]
-    chosen = choose(found, prices, most - overhead_bytes(calibration.speech.model, sites), most)
+    capacity = most - overhead_bytes(calibration.speech.model, sites)
+    check_capacity(found, capacity, most)  # before what takes longest
+    prices = fisher_traces(calibration, weights, seed) / torch.tensor([site.numel for site in sites]) / 2
+    chosen = choose(found, prices, capacity)
     planned = {site.name: one for site, one in zip(sites, chosen, strict=True)}
     places = {group[0].name: group for group in tensor_places(calibration.model)}
     for name, one in planned.items():
@@ -94,8 +96,8 @@ def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding
     return lengthen([found[site.name] for site in sites], most - overhead_bytes(model, sites), coding)
 
 
-def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, most: int) -> list[Rounding]:
-    """Return one rounding of each weight, with the least summed error times price `[S]`, in `capacity` bytes.
+def check_capacity(found: Sequence[Sequence[Rounding]], capacity: int, most: int) -> None:
+    """Refuse a size for which there are no codes.
 
     Raises:
         UserError: `capacity`, the bytes that a file of `most` leaves for codes, is below the least that they take or
@@ -109,6 +111,10 @@ def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int, m
             f"target_megabytes={most / MEGABYTE:g} must be between {smallest:g} and {largest:g}, the smallest and the "
             "largest file that this model can be stored in"
         )
+
+
+def choose(found: Sequence[Sequence[Rounding]], prices: Tensor, capacity: int) -> list[Rounding]:
+    """Return one rounding of each weight, with the least summed error times price `[S]`, in `capacity` bytes."""
     wide = max(len(row) for row in found)
     scores = np.full((len(found), wide), -np.inf)
     taken = np.tile(np.arange(wide, dtype=np.int64), (len(found), 1))  # rising in the columns that a row lacks, too

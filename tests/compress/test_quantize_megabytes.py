@@ -51,7 +51,7 @@ def test_recordings_are_fitted_and_with_transcripts_the_record_names_the_size(mo
         ({"megabytes": 0.0}, "megabytes=0 must be a number of megabytes above 0"),
         ({"megabytes": 1.0, "method": "one_stage"}, "takes method=round or method=gptq"),
         ({"megabytes": 1.0, "changes": {"quantizer.activations": "dynamic"}}, "activations=dynamic must be none"),
-        ({"megabytes": 30.0}, r"target_megabytes=30 must be between 0\.0\d+ and 0\.0\d+, the smallest and the largest"),
+        ({"megabytes": 30.0}, r"^megabytes=30 must be between 0\.0\d+ and 0\.0\d+, the smallest and the largest"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(model_folder, here, given, match):

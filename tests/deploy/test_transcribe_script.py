@@ -99,10 +99,14 @@ def test_json_has_the_words_with_transformers_times(monkeypatch, capsys, speech,
     np.testing.assert_allclose(times, [word["timestamp"] for word in want["chunks"]], atol=1e-3)
 
 
-def test_one_file_prints_its_text_alone(monkeypatch, capsys, speech, theirs):
+def test_one_file_prints_its_text_alone(monkeypatch, capsys, speech, theirs, caplog):
     assert here(monkeypatch, speech[1]) == 0
     samples, _ = soundfile.read(speech[1], dtype="float32")
-    assert capsys.readouterr().out.split() == theirs({"raw": samples, "sampling_rate": 16_000})["text"].split()
+    text = capsys.readouterr().out
+    assert text.split() == theirs({"raw": samples, "sampling_rate": 16_000})["text"].split()
+    assert here(monkeypatch, speech[1], f"model={TINY.name}", "language=de") == 0
+    assert capsys.readouterr().out == text
+    assert "language= has no effect here: the model is for one language" in caplog.messages
 
 
 def test_a_file_with_an_equals_sign_in_its_name(monkeypatch, capsys, speech, tmp_path):

@@ -39,6 +39,20 @@ def calibration(tmp_path, seed):
     return Calibration(speech_of(noise_speech.model(seed)), batches, QuantizerSettings("per_tensor"))
 
 
+def test_recordings_that_cannot_be_heard_are_told(tmp_path, seed, caplog):
+    dataset = noise_speech.dataset(tmp_path, 5, seed)
+    dataset.stop = False
+    for number, utterance in enumerate(dataset.utterances):
+        if number == 2:
+            batches = draw_batches(dataset, 5, 1.5, seed, torch.device("cpu"))
+            assert sum(len(batch.ids) for batch in batches) == 3
+            told = [record.getMessage() for record in caplog.records]
+            assert len(told) == 2 and all(message.startswith("left out: ") for message in told)
+        utterance.path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 5 recordings to calibrate with can be read; the first: .*empty"):
+        draw_batches(dataset, 5, 1.5, seed, torch.device("cpu"))
+
+
 def searched(model):
     return [site for site in find_sites(model) if site.searched]
 

@@ -18,7 +18,7 @@ from mpq.quant.calibration import Calibration
 from mpq.quant.gptq import Gptq
 from mpq.quant.sites import find_sites, fold_weight_norm, quantizers_of
 from mpq.quant.steps import Rounding
-from mpq.train.file_size import choose, fit_to_size
+from mpq.train.file_size import check_capacity, choose, fit_to_size
 
 
 def random_roundings(rng, unit=1):
@@ -40,7 +40,7 @@ def test_the_choice_is_the_best_of_all():
             return sum(price * one.error for price, one in zip(prices.tolist(), chosen, strict=True))
 
         best = min(loss(each) for each in product(*found) if sum(one.taken for one in each) <= capacity)
-        chosen = choose(found, prices, capacity, capacity)
+        chosen = choose(found, prices, capacity)
         assert sum(one.taken for one in chosen) <= capacity
         assert loss(chosen) == pytest.approx(best, rel=1e-9)
 
@@ -84,10 +84,11 @@ def test_the_sizes_that_a_refusal_names_are_possible():
     found = random_roundings(np.random.default_rng(), unit=1_000)  # bytes: the sentence names thousands
     beside = 1_234_567
     with pytest.raises(UserError) as told:
-        choose(found, torch.ones(4), -beside, 0)
+        check_capacity(found, -beside, 0)
     low, high = (float(word.strip(",")) for word in str(told.value).split() if word[0].isdigit())
     for megabytes in (low, high):
         most = int(megabytes * 1e6)
-        assert choose(found, torch.ones(4), most - beside, most)
+        check_capacity(found, most - beside, most)
+        assert choose(found, torch.ones(4), most - beside)
     with pytest.raises(UserError, match="the smallest and the largest file"):
-        choose(found, torch.ones(4), int((high + 0.001) * 1e6) - beside, 0)
+        check_capacity(found, int((high + 0.001) * 1e6) - beside, 0)
