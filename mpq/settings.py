@@ -262,10 +262,10 @@ def check_starts(stages: DictConfig) -> None:
             )
 
 
-def budgets_of(recipe: Any) -> Literal["shared", "every_rate", "rate"] | None:
+def budgets_of(recipe: Any) -> Literal["shared", "every_rate"] | None:
     """What makes other budgets readable from a run of `recipe`, which keeps its float weights for that; None: nothing.
 
-    `shared`: they were trained at every precision. `every_rate`: with steps for each rate of a range. `rate`: for one.
+    `shared`: they were trained at every precision. `every_rate`: with learned steps at each rate of a range.
     """
     stages = list(recipe.stages.values()) if recipe and recipe.get("stages") else []
     if not stages:
@@ -273,10 +273,7 @@ def budgets_of(recipe: Any) -> Literal["shared", "every_rate", "rate"] | None:
     last = stages[-1]
     if last.get("shared"):
         return "shared"
-    search = last.get("search") or {}
-    if search.get("name") != "rate" or last.start_from != "teacher":  # so a budget read from such a run is none
-        return None
-    return "rate" if search.get("lowest") is None else "every_rate"
+    return "every_rate" if (last.get("search") or {}).get("lowest") is not None else None
 
 
 def is_supernet(start: Path) -> bool:

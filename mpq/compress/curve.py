@@ -61,11 +61,11 @@ def trained_alone(result: Result, root: Path) -> Result | None:
 
     Raises: UserError if the record can't be read.
     """
-    kinds = r"(_(?P<kept>shared|every_rate|rate)(?P<variant>\w*?)(_\d+updates)?)?"
+    kinds = r"(_(?P<kept>shared|every_rate)(?P<variant>\w*?)(_\d+updates)?)?"
     parts = re.fullmatch(rf"(?P<model>.+)_rebudget{kinds}(?P<bits>_[\dp]+bit\w*)", result.exp)
     if parts is None:
         return None
-    steps = parts["kept"] in ("rate", "every_rate")
+    steps = parts["kept"] == "every_rate"
     for infix in [f"_one_stage_rate{parts['variant']}"] if steps else ["", "_uniform"]:
         folder = RunFolder(root, f"{parts['model']}{infix}{parts['bits']}", result.seed)
         if folder.result.is_file():
@@ -96,7 +96,7 @@ def _results(seeds: Sequence[Quantized]) -> list[Result]:
 def _row(seeds: Sequence[Quantized], sets: Sequence[str]) -> list[str]:
     results, first = _results(seeds), seeds[0]
     updates = sum(stage.updates for stage in results[0].time.stages) if results else "-"
-    learned = first.method.endswith("rate")  # steps, whose budget counts coded bits
+    learned = first.method == "rebudget_every_rate"  # steps, whose budget counts coded bits
     bits = fmean((one.bits.coded if learned else None) or one.bits.average for one in seeds)
     cells = [f"{first.bits.target:g}", f"{bits:.3f}", str(updates)]
     cells += [f"{fmean(one.size.file_bytes for one in seeds) / 1e6:.3f}"]

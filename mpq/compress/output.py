@@ -110,7 +110,6 @@ _HOW = {
     "rebudget": "precisions from a finished run's search; no training",
     "rebudget_shared": "read from the weights of a shared run",
     "rebudget_every_rate": "read from the weights of a run with learned steps for every rate",
-    "rebudget_rate": "read from the weights of a run with learned steps",
     "one_stage": "precisions and weights trained in one stage",
     "learned_steps": "steps and weights trained in one stage, for the size of the coded file",
 }

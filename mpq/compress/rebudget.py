@@ -6,8 +6,8 @@ for the rounding with some of the run's training audio. experiments/LOG.md repor
 
 A shared run (recipe=one_stage_shared) trained the weights and scales of every precision and kept them
 (`mpq.checkpoint.supernet`): any assignment is read from them as it is, or trained further (`updates`, "pass 2"). So did
-a run with learned steps: one factor makes all steps longer or shorter, until the coded codes take what is asked for.
-recipe=one_stage_every_rate trained the weights for that; those of recipe=one_stage_rate suit their own rate alone.
+a run of recipe=one_stage_every_rate, with learned steps: one factor makes all of them longer or shorter, until the
+coded codes take what is asked for.
 """
 
 import os
@@ -33,7 +33,6 @@ METHOD = "rebudget"
 _KEPT = {
     "shared": "one_stage_shared",
     "every_rate": "one_stage_every_rate",
-    "rate": "one_stage_rate",
 }  # recipes whose runs keep their float weights
 EMPTY = Corpus("none", "", [], {}, [])
 
@@ -99,7 +98,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     before = folder.read_config()
     recipe: Any = before.pop("recipe", None)
     kept = settings.budgets_of(recipe)
-    assignment = None if kept in ("rate", "every_rate") else reassign(read_search(folder.search), target)
+    assignment = None if kept == "every_rate" else reassign(read_search(folder.search), target)
     if kept and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")
     if updates and not kept:
@@ -155,7 +154,10 @@ def reassign(stages: Sequence[StageSearch], target: float) -> Assignment:
     """
     searched = [stage for stage in stages if stage.logits or stage.sensitivity]
     if not searched:
-        raise UserError("this run searched no precisions, so no other budget can be derived: use a one-stage run")
+        raise UserError(
+            "this run searched no precisions, so no other budget can be derived: use a run of recipe=one_stage or "
+            "recipe=one_stage_every_rate"
+        )
     stage = searched[-1]
     check_target(target, stage.candidates)
     if stage.logits:

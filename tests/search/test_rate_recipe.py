@@ -29,8 +29,8 @@ def made(tmp_path_factory):
         shifted(self, *arguments, **more)
         moved.append(bool(self.search.shifts.any()))
 
-    def noting(self):
-        hold(self)
+    def noting(self, *rate):
+        hold(self, *rate)
         sizes = [site.numel for site in self.sites]
         held.append(sum(rate * size for rate, size in zip(self.rates(), sizes, strict=True)) / sum(sizes))
 
