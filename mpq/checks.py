@@ -95,11 +95,13 @@ def _check_training(cfg: DictConfig) -> None:
     quant_rules.check_weights(quantizer.granularity, quantizer.clipping, quantizer.fixed_bits)
     kind, percentile = quantizer.get("activations", "none"), quantizer.get("activation_percentile", 100)
     quant_rules.check_activations(kind, percentile, cfg.trainer.calibration_utterances)
-    for stage in cfg.recipe.stages.values():
+    for name, stage in cfg.recipe.stages.items():
         if stage.get("shared") is not None:
             candidates = (stage.search or {}).get("candidates")
             train_rules.check_shared_stage(_plain(stage.shared), candidates, stage.updates, distill.ctc_weight)
         given: Any = OmegaConf.merge(cfg.trainer, {"updates": stage.updates, "workers": cfg.data.workers})
+        if stage.updates != cfg.trainer.updates and (type(stage.updates) is not int or stage.updates < 0):
+            raise UserError(f"recipe.stages.{name}.updates={stage.updates} must be a whole number, 0 or more")
         train_rules.check_optimization(given)
         has_teacher = stage.start_from != "scratch"
         train_rules.check_loss(distill.ctc_weight, distill.kl_weight, distill.temperature, has_teacher)

@@ -31,6 +31,7 @@ _CANNOT_WRITE = (
     errno.EBUSY,
 )
 _CANNOT_WRITE += (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)  # the first two: a file where a folder should be
+_LAUNCHERS = {"joblib": "cluster", "submitit_slurm": "cluster", "submitit_local": "cluster", "ray": "ray"}
 _NO_TEMPORARY = "No usable temporary directory"  # how tempfile's message begins
 
 
@@ -97,6 +98,9 @@ def explain(error: BaseException | None) -> str | None:
         return found.splitlines()[0]
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher" and choice in _LAUNCHERS:
+            extra = _LAUNCHERS[choice]
+            return f"hydra/launcher={choice} needs a package that is not installed: pip install -e '.[{extra}]'"
         return f"there is no {group}={choice}{_choose(error.options or [])}"
     if isinstance(error, OverrideParseException):
         key, equals, value = str(error.override).partition("=")

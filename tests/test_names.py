@@ -4,9 +4,11 @@ import shlex
 
 import pytest
 from hydra import compose
+from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from mpq import conf, settings
+from mpq.checks import check_recipe
 from mpq.errors import UserError
 from mpq.guard import explain
 from mpq.tracking.logger import check as check_logger
@@ -59,3 +61,27 @@ def test_a_project_that_wandb_refuses_is_refused_first(project):
 
 def test_a_group_is_not_chosen_by_a_number():
     assert "can't be chosen by a number" in refusal("model=7")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["recipe=one_stage_rate", "budget=coded"], "budget=coded is for .* search=rate is in coded bits anyway"),
+        (["recipe=size_trained", "target_megabytes=0.36", "budget=coded"], "budget=coded is for recipes that choose"),
+        (["recipe=two_stage_gumbel", "trainer.search_updates=-1"], r"recipe\.stages\.precision\.updates=-1 must be"),
+        (["recipe=one_stage", "trainer.updates=-1"], r"trainer\.updates=-1 must be a whole number"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_is_set(words, match):
+    settings.register_resolvers()
+    with conf.composing():
+        cfg = settings.settle(compose("config", words))
+    with pytest.raises(UserError, match=match):
+        check_recipe(cfg)
+
+
+def test_a_launcher_that_is_not_installed_is_told_with_its_command():
+    for choice, extra in (("ray", "ray"), ("joblib", "cluster")):
+        error = MissingConfigException("", f"hydra/launcher/{choice}", ["basic"])
+        assert explain(error).endswith(f"is not installed: pip install -e '.[{extra}]'")
+    assert explain(MissingConfigException("", "hydra/launcher/rya", ["basic"])).endswith("choose one of basic")

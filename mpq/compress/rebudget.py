@@ -130,6 +130,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
     own: Any = {
         "recipe": {"name": name, "infix": infix, "stages": {METHOD: stage}},
         "target_bits": target,
+        "budget": "bits",  # which the search's scores are for, whatever the run's budget counted
         "root": str(folder.root),
         "logger": {"mode": "off"},
     }

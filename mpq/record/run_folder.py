@@ -169,9 +169,10 @@ class RunFolder:
 def _with_what(differing: list[str], recordings: str | None) -> str:
     """Say in which way a folder's run is another one: by its recordings, or by at most three of its settings."""
     changed = [one for one in differing if one.startswith(f"{HASH}: ")]
-    if changed and not any(one.startswith("data.root: ") for one in differing):
+    if changed and not any(one.startswith("data.") for one in differing if one not in changed):  # else it follows
         before, _, after = changed[0].removeprefix(f"{HASH}: ").partition(" -> ")
         return f"on other recordings: {recordings} has changed since (hash {before[:8]} -> {after[:8]})"
+    differing = [one for one in differing if one not in changed] or differing
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     return f"with other settings ({'; '.join(differing[:3])}{more})"
 

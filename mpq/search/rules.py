@@ -49,8 +49,9 @@ def check_budget(budget: Any, coding: str, searches: Sequence[str]) -> None:
         raise UserError("budget=coded needs coding=zstd: with coding=none every code takes its bits")
     if budget == CODED and "penalty" in searches:
         raise UserError("budget=coded can't be had with search=penalty, whose size term counts the bits of the codes")
-    if budget == CODED and not set(searches) - {"uniform"}:
-        raise UserError("budget=coded is for recipes that choose precisions: this one has none to choose")
+    if budget == CODED and not set(searches) - {"uniform", "rate"}:
+        counted = ", and the target of search=rate is in coded bits anyway" if "rate" in searches else ""
+        raise UserError(f"budget=coded is for recipes that choose precisions: this one has none to choose{counted}")
 
 
 def check_share(share: str) -> str:

@@ -87,5 +87,5 @@ def refused() -> Iterator[None]:
     """Turn Lightning's errors about settings, raised in the block, into a UserError."""
     try:
         yield
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None

@@ -113,5 +113,5 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
             devices=trainer["devices"],
             num_nodes=trainer["nodes"],
         )
-    except (ValueError, MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None

@@ -132,12 +132,14 @@ def test_two_shared_runs_of_one_model_have_budgets_of_their_own(run, here):
     there = RunFolder.at(shutil.copytree(run.path, here / "x" / run.path.parent.name / "seed0"))
     settled = there.path / "config.yaml"
     settled.write_text(settled.read_text().replace("infix: one_stage_shared", "infix: one_stage_shared_again"))
+    settled.write_text(settled.read_text().replace("budget: bits", "budget: coded"))
     named = run.path.parent.name.replace
     alone = replace(there.read(), exp=named("one_stage_shared_3p5bit", "2p5bit"))
     RunFolder.of(here / "x", alone).write(alone)
     for updates, name in ((0, "again"), (2, "again_2updates")):
         made = config(there.path, 2.5, True, {}, updates)
         assert made.exp == named("one_stage_shared_3p5bit", f"rebudget_shared_{name}_2p5bit")
+        assert made.budget == "bits"  # what the logits are for, and what target_bits then counts
         assert trained_alone(replace(there.read(), exp=made.exp), here / "x") == alone
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from mpq import conf, settings
 from mpq.record import identity
 from mpq.record.identity import differences, recorded
-from mpq.record.run_folder import RunFolder
+from mpq.record.run_folder import RunFolder, _with_what
 from mpq.report.tables.planned import planned
 from mpq.sweep import unfinished
 
@@ -142,3 +142,9 @@ def test_the_coding_of_the_file_makes_no_other_run():
     for coding in ("zstd", "none"):
         now = recorded(composed(*ONE_STAGE, f"coding={coding}"))
         assert "coding" not in now and differences(tracked("tiny_wav2vec2_3p5bit"), now) == []
+
+
+def test_another_choice_of_recordings_is_told_as_that():
+    both = ["data.hash: 1234567890 -> abcdefabcd", "data.test: ['test'] -> ['train']"]
+    assert _with_what(both, "LIB") == "with other settings (data.test: ['test'] -> ['train'])"
+    assert _with_what(both[:1], "LIB") == "on other recordings: LIB has changed since (hash 12345678 -> abcdefab)"

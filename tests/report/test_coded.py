@@ -79,7 +79,7 @@ def test_a_row_has_a_size_in_place_of_bits_for_each_model(tables, root):
     ]
     assert [run.exp for run in systems[SIZED].runs] == [SIZED] and systems[SIZED].command == ""
     missing = systems[f"{MODEL}_ptq_gptq_size_0p2mb"]
-    assert missing.command.split()[2:] == [*rows[missing.exp, 0].words, "root=experiments"] and not missing.runs
+    assert missing.command.split()[2:] == [*rows[missing.exp, 0].words, f"root={root}"] and not missing.runs
     assert systems[SIZED].bits is systems[STAGED].bits is None and systems[FOUR].bits == 4
 
 

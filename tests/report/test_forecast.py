@@ -58,9 +58,12 @@ def test_hours_follow_from_the_assumptions():
 
 
 def test_what_no_gpu_has_is_refused():
-    for peak, utilisation in ((0.0, (0.1, 0.2)), (1.0, (0.2, 0.1)), (1.0, (0.5, 1.5)), (1.0, (0.0, 0.5))):
-        with pytest.raises(UserError, match="two shares of at most 1"):
-            Assumptions(peak, utilisation)
+    for low, high in ((0.2, 0.1), (0.5, 1.5), (0.0, 0.5)):
+        with pytest.raises(UserError, match=f"utilisation={low:g},{high:g} must be two shares above 0 and at most 1"):
+            Assumptions(1.0, (low, high))
+    for given, match in (({"peak": 0.0}, "peak=0 must be above 0"), ({"peak": 1.0, "gpus": 0}, "gpus=0 must be above")):
+        with pytest.raises(UserError, match=match):
+            Assumptions(**given, utilisation=(0.1, 0.2))
     with pytest.raises(UserError, match=r"choose one of .*hubert_large.*wav2vec2_base"):
         count("none")
 

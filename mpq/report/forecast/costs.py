@@ -103,8 +103,13 @@ class Assumptions:
     def __post_init__(self) -> None:
         """Raise UserError for impossible values."""
         low, high = self.utilisation
-        if not (self.peak > 0 and 0 < low <= high <= 1 and self.gpus > 0):
-            raise UserError("peak and gpus must be positive, and utilisation=LOW,HIGH two shares of at most 1")
+        for name, value in (("peak", self.peak), ("gpus", self.gpus)):
+            if not value > 0:
+                raise UserError(f"{name}={value:g} must be above 0")
+        if not 0 < low <= high <= 1:
+            raise UserError(
+                f"utilisation={low:g},{high:g} must be two shares above 0 and at most 1, the lower one first"
+            )
 
     def hours(self, flop: float) -> tuple[float, float]:
         """Hours of one GPU for `flop` operations: the fewest and the most."""

@@ -22,6 +22,7 @@ from mpq.record.shapes import FILE, Shapes, read_shapes
 from mpq.report.tables import recipes
 from mpq.report.tables.columns import SIGNIFICANT, judge, only
 from mpq.report.tables.planned import Row, planned
+from mpq.settings import run_name
 
 Against = Literal["plain", "tuned"]
 PLAIN, TUNED = "full_precision", "fine_tuned"
@@ -185,21 +186,29 @@ def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None
         recipe=first.recorded_as,
         bits=first.packed_bits,
         seeds=tuple(row.seed for row in rows),
-        command=_command(missing),
+        command=_command(missing, root),
         runs=runs,
         shapes=shapes,
         target=first.target,
     )
 
 
-def _command(missing: list[Row]) -> str:
-    """The command for the rows without a record: one run, or a sweep over several seeds."""
+def _command(missing: list[Row], root: Path | str) -> str:
+    """The command for the rows without a record: one run, or a sweep over several seeds.
+
+    It names the model's path where the records of its 32-bit model have another than `conf/model`, since a run is
+    compared with these.
+    """
     if not missing:
         return ""
+    model = missing[0].model
+    baseline = RunFolder(root, run_name(model, conf.recipe(PLAIN)["infix"], 32), 0)
+    path = baseline.settings().get("model.path", conf.model(model)["path"])
+    own = [f"model.path={path}"] if path != conf.model(model)["path"] else []
     words = [word for word in missing[0].words if not word.startswith("seed=")]
     seeds = ",".join(str(row.seed) for row in missing)
     sweep = ["--multirun"] if len(missing) > 1 else []
-    return script("run", *sweep, *words, f"seed={seeds}", "root=experiments")
+    return script("run", *sweep, *words, *own, f"seed={seeds}", f"root={root}")
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
