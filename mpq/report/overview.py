@@ -96,8 +96,11 @@ def _claims(scale: str, root: Path) -> str:
 
 def _equal_bits(scale: str, root: Path) -> Sheet | None:
     """The recorded systems of equal bits against each other; None where no two were run."""
-    (sheet,) = build_sheets(EQUAL_BITS, conf.folder("table"), root, scale, planned=False) or (None,)
-    return sheet if sheet and any(equal_bits.difference in block.columns for block in sheet.blocks) else None
+    for sheet in build_sheets(EQUAL_BITS, conf.folder("table"), root, scale, planned=False):
+        compared = {block.model for block in sheet.blocks if equal_bits.difference in block.columns}
+        if compared:
+            return replace(sheet, blocks=tuple(block for block in sheet.blocks if block.model in compared))
+    return None
 
 
 def _open(sheet: Sheet) -> Sheet:
