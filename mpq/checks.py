@@ -100,9 +100,8 @@ def _check_training(cfg: DictConfig) -> None:
             candidates = (stage.search or {}).get("candidates")
             train_rules.check_shared_stage(_plain(stage.shared), candidates, stage.updates, distill.ctc_weight)
         given: Any = OmegaConf.merge(cfg.trainer, {"updates": stage.updates, "workers": cfg.data.workers})
-        if stage.updates != cfg.trainer.updates and (type(stage.updates) is not int or stage.updates < 0):
-            raise UserError(f"recipe.stages.{name}.updates={stage.updates} must be a whole number, 0 or more")
-        train_rules.check_optimization(given)
+        set_by = "trainer" if stage.updates == cfg.trainer.updates else f"recipe.stages.{name}"
+        train_rules.check_optimization(given, f"{set_by}.updates")
         has_teacher = stage.start_from != "scratch"
         train_rules.check_loss(distill.ctc_weight, distill.kl_weight, distill.temperature, has_teacher)
 

@@ -66,6 +66,12 @@ def model(name: str) -> dict[str, Any]:
     return read("model", name).get("model", {})
 
 
+def located(path: str) -> str:
+    """Return a path, resolved against the repository if it is a folder there, whatever the current directory."""
+    local = REPOSITORY / path
+    return str(local) if local.is_dir() else path
+
+
 def recipe(name: str) -> dict[str, Any]:
     """The settings `recipe.*` of a recipe of `conf/recipe/`; raises UserError for an unknown one."""
     content = required("recipe", name)

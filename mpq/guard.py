@@ -20,17 +20,9 @@ from mpq.output import accept_every_text
 # The prefix of OmegaConf's message about a UserError raised by one of our resolvers.
 _RESOLVER = "UserError raised while resolving interpolation: "
 # The system refuses to write, which is not a defect in mpq.
-_CANNOT_WRITE = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EBUSY,
-)
-_CANNOT_WRITE += (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)  # the first two: a file where a folder should be
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# The first two: a file where a folder should be.
+_CANNOT_WRITE += (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EBUSY)
 _LAUNCHERS = {"joblib": "cluster", "submitit_slurm": "cluster", "submitit_local": "cluster", "ray": "ray"}
 _NO_TEMPORARY = "No usable temporary directory"  # how tempfile's message begins
 

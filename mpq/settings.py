@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpq import conf
 from mpq.checkpoint.format import check_coding
-from mpq.conf import REPOSITORY
 from mpq.data.corpus import corpus_name
 from mpq.errors import UserError
 from mpq.names import check_file_name, check_texts
@@ -165,12 +164,11 @@ def _check_group(group: str, given: DictConfig) -> None:
 
 
 def model_path(cfg: DictConfig) -> str:
-    """Return `model.path`, resolved against the repository if it is a folder there, whatever the current directory.
+    """Return `model.path` as `mpq.conf.located` does.
 
     The config keeps the short path, so that a record neither reveals this checkout's location nor depends on it.
     """
-    local = REPOSITORY / str(cfg.model.path)
-    return str(local) if local.is_dir() else str(cfg.model.path)
+    return conf.located(str(cfg.model.path))
 
 
 def full_precision(cfg: DictConfig) -> DictConfig:

@@ -37,10 +37,7 @@ def _looks_like_path(path: str) -> bool:
 def known(model: str) -> str:
     """Return the path or Hub name of a model that may be given by its name in conf/model, as shipped ones can be."""
     settings = conf.model(model)
-    if not settings or Path(model).is_dir():
-        return model
-    local = conf.REPOSITORY / settings["path"]
-    return str(local) if local.is_dir() else str(settings["path"])
+    return conf.located(settings["path"]) if settings and not Path(model).is_dir() else model
 
 
 def local_folder(path: str) -> Path | None:

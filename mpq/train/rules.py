@@ -47,15 +47,16 @@ def check_megabytes(own: str, megabytes: Any, updates: Any, activations: Any) ->
         raise UserError(f"quantizer.activations={activations} must be none where target_megabytes sets the file's size")
 
 
-def check_optimization(given: Mapping[str, Any]) -> None:
-    """Check the settings of `mpq.train.optimization.Optimization`, by name.
+def check_optimization(given: Mapping[str, Any], updates: str = "trainer.updates") -> None:
+    """Check the settings of `mpq.train.optimization.Optimization`, by name; `updates` is the setting of that number.
 
     Raises: UserError for an invalid value.
     """
     for name, lowest in _LOWEST_WHOLE.items():
         value = given[name]
         if type(value) is not int or value < lowest:
-            raise UserError(f"{_key(name)}={value} must be a whole number, {lowest} or more")
+            key = updates if name == "updates" else _key(name)
+            raise UserError(f"{key}={value} must be a whole number, {lowest} or more")
     for name in (*_NOT_NEGATIVE, "audio_seconds"):
         value = given[name]
         if type(value) not in (int, float) or not 0 <= value < inf or (name == "audio_seconds" and value == 0):

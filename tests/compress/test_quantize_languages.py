@@ -15,9 +15,9 @@ import mpq
 from mpq.checkpoint.packed import load_packed
 from mpq.compress.quantize_now import quantize_now
 from mpq.compress.rebudget import rebudget
+from mpq.conf import REPOSITORY
 from mpq.errors import UserError
 from mpq.models.languages import tell_left_behind
-from mpq.settings import REPOSITORY
 
 FEW = {"trainer.updates": 2, "trainer.interval": 2, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
 LEFT = "The model is for one language, deu. Adapter files left behind: adapter.eng.safetensors, adapter.tur.bin."

@@ -16,11 +16,11 @@ from transformers import AutoModelForCTC
 from mpq.checkpoint.packed import load_packed
 from mpq.compress.output import summary
 from mpq.compress.quantize_now import quantize_now
+from mpq.conf import REPOSITORY
 from mpq.errors import UserError
 from mpq.models import loading
 from mpq.quant.sites import find_sites
 from mpq.search.assignment import average_bits
-from mpq.settings import REPOSITORY
 
 FEW = {"trainer.updates": 4, "trainer.interval": 2, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
 

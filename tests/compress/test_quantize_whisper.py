@@ -16,9 +16,9 @@ from mpq.checkpoint.packed import load_packed, save_model
 from mpq.compress.output import summary
 from mpq.compress.quantize_now import quantize_now
 from mpq.compress.rebudget import rebudget
+from mpq.conf import REPOSITORY
 from mpq.errors import UserError
 from mpq.models.loading import speech_model
-from mpq.settings import REPOSITORY
 
 FEW = {
     "trainer.updates": 4,

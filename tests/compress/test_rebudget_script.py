@@ -15,14 +15,13 @@ from mpq.checkpoint.coding import packed_form
 from mpq.checkpoint.packed import load_packed, read_folder, save_packed
 from mpq.checkpoint.requantize import load_quantized, packed_start
 from mpq.compress.rebudget import config, reassign, rebudget
-from mpq.conf import CONF
+from mpq.conf import CONF, REPOSITORY
 from mpq.errors import UserError
 from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings
 from mpq.quant.sites import find_sites
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import average_bits, from_json
-from mpq.settings import REPOSITORY
 
 
 def composed(*words):

@@ -17,6 +17,7 @@ from mpq.checkpoint.packed import load_packed, read_folder
 from mpq.checkpoint.supernet import supernet_start
 from mpq.compress.curve import curve, report, trained_alone
 from mpq.compress.rebudget import config, rebudget
+from mpq.conf import REPOSITORY
 from mpq.errors import UserError
 from mpq.models import loading
 from mpq.quant.quantizer import QuantizerSettings
@@ -24,7 +25,6 @@ from mpq.quant.sites import find_sites, quantizers_of
 from mpq.record.run_folder import RunFolder
 from mpq.report.figures import budgets
 from mpq.search.assignment import average_bits, from_json
-from mpq.settings import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("here")
 

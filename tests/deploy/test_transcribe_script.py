@@ -14,12 +14,12 @@ import transformers
 
 import mpq
 from mpq.checkpoint.packed import load_packed, save_packed
+from mpq.conf import REPOSITORY
 from mpq.data import audio
 from mpq.deploy.recognizers import transcript
 from mpq.deploy.transcribe import open_recognizer
 from mpq.models import loading
 from mpq.models.processor import letters_processor
-from mpq.settings import REPOSITORY
 
 SCRIPT = REPOSITORY / "scripts" / "transcribe.py"
 TINY = REPOSITORY / "mpq" / "models" / "tiny_wav2vec2"

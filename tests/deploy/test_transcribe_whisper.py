@@ -15,6 +15,7 @@ from tiny_whisper import GREEDY, tiny_whisper
 
 import mpq
 from mpq.checkpoint.packed import save_model, save_packed
+from mpq.conf import REPOSITORY
 from mpq.deploy.compare import compare_with_run, over_all
 from mpq.deploy.onnx_export import export
 from mpq.deploy.pauses import pieces
@@ -22,7 +23,6 @@ from mpq.deploy.runtime_seq2seq import OnnxWhisper
 from mpq.errors import UserError
 from mpq.evaluate.wer import word_errors
 from mpq.record.hypotheses import read_hypotheses, read_references
-from mpq.settings import REPOSITORY
 
 RATE = 16_000
 EVALUATE = REPOSITORY / "scripts" / "evaluate.py"

@@ -127,7 +127,9 @@ def test_unknown_names_list_the_valid_ones():
         Part("Part", "runs", ("system", "wqr"))
     with pytest.raises(UserError, match="choose one of runs, judged, comparisons, systems"):
         Part("Part", "sets", ())
-    with pytest.raises(UserError, match="unknown table 'al'; the tables are all, coded, compression, demo, equal_bits, headline"):
+    with pytest.raises(
+        UserError, match="unknown table 'al'; the tables are all, coded, compression, demo, equal_bits, headline"
+    ):
         load_table("al", TABLES)
     with pytest.raises(UserError, match="needs title, rows and parts"):
         Table.from_dict({"title": "x", "rows": []})

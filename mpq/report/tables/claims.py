@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from mpq.evaluate.verdict import of_runs, same_seed
 from mpq.report.tables import columns, lossless, paper, system_columns, time_factors
 from mpq.report.tables.column import Column
+from mpq.report.tables.equal_bits import Comparison
 from mpq.report.tables.parts import Block
 from mpq.report.tables.recipes import ONE_STAGE, TWO_STAGE
 from mpq.report.tables.system import SCALES, System, load_systems, models_of
@@ -79,11 +79,10 @@ def _change(findings: Findings) -> str | None:
     two_stage, one_stage = findings.system(TWO_STAGE), findings.system(ONE_STAGE)
     if not (one_stage.runs and two_stage.runs):
         return NOT_RUN
-    found = of_runs(same_seed(one_stage.runs, two_stage.runs))
-    if found is None:
+    change = Comparison(one_stage, two_stage).pooled
+    if change is None:
         return None
-    interval = found.change.interval
-    return f"{found.change.estimate:+z.2f} " + (columns.bounds(interval) if interval else f"({found.change.missing})")
+    return f"{change.estimate:+z.2f} " + (columns.bounds(change.interval) if change.interval else f"({change.missing})")
 
 
 def _of_one_stage(column: Column) -> Any:

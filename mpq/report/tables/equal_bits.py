@@ -4,7 +4,7 @@ As every `Column` of a module of columns, those of this module are available und
 takes a `Comparison`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -42,18 +42,9 @@ def comparisons(systems: Sequence[System]) -> list[Comparison]:
     """Every system with each that is listed before it and has its bits, most bits first, if both were run."""
     quantized = [s for s in systems if s.bits is not None and s.runs and s.is_compressed]
     quantized.sort(key=lambda s: (-(s.bits or 0), s.activations))
-    return [
-        Comparison(system, other)
-        for _, alike in groupby(quantized, key=lambda s: (s.bits, s.activations))
-        for system, other in _each_with_those_before(list(alike))
-        if same_seed(system.runs, other.runs)
-    ]
-
-
-def _each_with_those_before(systems: Sequence[System]) -> Iterator[tuple[System, System]]:
-    for number, system in enumerate(systems):
-        for other in systems[:number]:
-            yield system, other
+    groups = [list(alike) for _, alike in groupby(quantized, key=lambda s: (s.bits, s.activations))]
+    found = [Comparison(system, other) for alike in groups for n, system in enumerate(alike) for other in alike[:n]]
+    return [one for one in found if one.pairs]
 
 
 def _both(column: Column) -> Callable[[Comparison], str]:

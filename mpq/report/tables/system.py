@@ -171,12 +171,13 @@ def load_systems(table: str, model: str, root: Path | str) -> list[System]:
     grouped: dict[str, list[Row]] = {}
     for row in planned(table, model):
         grouped.setdefault(row.exp, []).append(row)
-    systems = [_system(model, rows, root, shapes.get(exp)) for exp, rows in grouped.items()]
+    where = [*_other_path(model, root), f"root={root}"]
+    systems = [_system(model, rows, root, shapes.get(exp), where) for exp, rows in grouped.items()]
     order = list(dict.fromkeys((system.activations, system.recipe) for system in systems))
     return compared(sorted(systems, key=lambda s: (order.index((s.activations, s.recipe)), -(s.bits or 0))))
 
 
-def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None) -> System:
+def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None, where: Sequence[str]) -> System:
     runs = tuple(_records(rows, root))
     missing = [row for row in rows if row.seed not in {run.seed for run in runs}]
     first = rows[0]
@@ -186,29 +187,32 @@ def _system(model: str, rows: list[Row], root: Path | str, shapes: Shapes | None
         recipe=first.recorded_as,
         bits=first.packed_bits,
         seeds=tuple(row.seed for row in rows),
-        command=_command(missing, root),
+        command=_command(missing, where),
         runs=runs,
         shapes=shapes,
         target=first.target,
     )
 
 
-def _command(missing: list[Row], root: Path | str) -> str:
-    """The command for the rows without a record: one run, or a sweep over several seeds.
+def _other_path(model: str, root: Path | str) -> list[str]:
+    """The word for the model's path, where the record of its 32-bit model below `root` has another than `conf/model`.
 
-    It names the model's path where the records of its 32-bit model have another than `conf/model`, since a run is
-    compared with these.
+    Runs are compared with that record.
     """
+    declared = conf.model(model)["path"]
+    baseline = RunFolder(root, run_name(model, conf.recipe(PLAIN)["infix"], 32), 0)
+    path = baseline.settings().get("model.path", declared)
+    return [f"model.path={path}"] if path != declared else []
+
+
+def _command(missing: list[Row], where: Sequence[str]) -> str:
+    """The command for the rows without a record, with the words `where`: one run, or a sweep over several seeds."""
     if not missing:
         return ""
-    model = missing[0].model
-    baseline = RunFolder(root, run_name(model, conf.recipe(PLAIN)["infix"], 32), 0)
-    path = baseline.settings().get("model.path", conf.model(model)["path"])
-    own = [f"model.path={path}"] if path != conf.model(model)["path"] else []
     words = [word for word in missing[0].words if not word.startswith("seed=")]
     seeds = ",".join(str(row.seed) for row in missing)
     sweep = ["--multirun"] if len(missing) > 1 else []
-    return script("run", *sweep, *words, *own, f"seed={seeds}", f"root={root}")
+    return script("run", *sweep, *words, f"seed={seeds}", *where)
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
