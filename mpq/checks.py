@@ -13,6 +13,7 @@ from mpq.data.corpus import Corpus
 from mpq.errors import UserError
 from mpq.models.hub import check_available
 from mpq.quant import rules as quant_rules
+from mpq.record.identity import DIGEST
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
 from mpq.search import rules as search_rules
@@ -116,6 +117,27 @@ def recordings(cfg: DictConfig) -> Corpus | None:
     found = open_data(cfg)
     cfg.data.hash = found.hash
     return found
+
+
+def weights(cfg: DictConfig, known: dict[str, str] | None = None) -> None:
+    """Note the digest of the model's weights in a settled config whose record has the model at another path.
+
+    A copy of the model in another folder, or the same model by its name on the Hub, makes the same run. `known`:
+    digests by path, added to, for many runs of a model.
+
+    Raises: UserError if the model can't be loaded.
+    """
+    path = settings.model_path(cfg)
+    recorded = RunFolder(cfg.root, cfg.exp, cfg.seed).settings().get("model.path")
+    if recorded in (None, str(cfg.model.path)) or settings.random_weights(cfg):
+        return
+    known = {} if known is None else known
+    if path not in known:
+        from mpq.pipeline import teacher_of  # here, since it takes seconds, and few runs need it
+
+        check_available(path)
+        known[path] = str(teacher_of(cfg)[1])
+    cfg.model[DIGEST] = known[path]
 
 
 def open_data(cfg: DictConfig) -> Corpus:

@@ -16,7 +16,7 @@ from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.supernet import save_supernet
 from mpq.checkpoint.tensors import count_parameters, weights_digest
-from mpq.checks import checked, open_data, recordings
+from mpq.checks import checked, open_data, recordings, weights
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.errors import ONE_LANGUAGE, UserError, unused
@@ -36,6 +36,7 @@ from mpq.record.hypotheses import (
     read_hypotheses,
     write_hypotheses,
 )
+from mpq.record.identity import DIGEST
 from mpq.record.result import Baseline, Bits, Data, Result, Significance, Size, Time, references_name
 from mpq.record.run_folder import Needed, RunFolder, references_file
 from mpq.record.search import write_search
@@ -58,11 +59,13 @@ def run(cfg: DictConfig) -> Result | None:
     another process is working on this run.
     """
     cfg = checked(cfg)
-    return run_checked(cfg, recordings(cfg))
+    corpus = recordings(cfg)
+    weights(cfg)
+    return run_checked(cfg, corpus)
 
 
 def run_checked(cfg: DictConfig, corpus: Corpus | None) -> Result | None:
-    """Like `run`, for a config that `mpq.checks.checked` returned and the recordings that it read, if there are any."""
+    """Like `run`, for a config that went through the functions of `mpq.checks`, and its recordings, if any."""
     settings.check_target(cfg)
     return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg, corpus)
 
@@ -166,6 +169,7 @@ def _baseline(cfg: DictConfig, corpus: Corpus, teacher: str | None) -> Result:
     Raises: UserError if the record belongs to other weights, for example before the checkpoint was trained again.
     """
     wanted = settings.full_precision(cfg)
+    wanted.model[DIGEST] = teacher
     folder = RunFolder(wanted.root, wanted.exp, wanted.seed)
     recorded = folder.settings()
     if recorded and recorded.get("data.utterances_per_speaker", "None") == "None":

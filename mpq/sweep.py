@@ -125,7 +125,8 @@ def _launch(rows: Sequence[Row], words: Sequence[str]) -> str | None:
 def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]:
     """The settled config of each row; composing takes longest, so rows that differ in bits and seed share one.
 
-    Rows that have a record also get the hash of their recordings as they are now, where these are here.
+    Rows that have a record also get the hash of their recordings as they are now, where these are here, and the digest
+    of the model where the record has it at another path.
     """
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
@@ -139,7 +140,9 @@ def _settled(rows: Sequence[Row], words: Sequence[str]) -> dict[Row, DictConfig]
         cfg = OmegaConf.merge(composed[shared], OmegaConf.from_dotlist(own))
         settled[row] = settings.settle(cfg)
     hashes: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for cfg in settled.values():
+        checks.weights(cfg, digests)
         if cfg.data.root and Path(cfg.data.root).is_dir() and RunFolder(cfg.root, cfg.exp, cfg.seed).result.is_file():
             data = str(settings.data_of(cfg))
             if data not in hashes:

@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> None:
         given = sorted(key for key in keys if key.partition(".")[0] in OF_STAGES)
         unused(given, f"recipe={cfg.recipe.name} trains and quantizes nothing")
     recordings = checks.recordings(cfg)
+    checks.weights(cfg)
     result = checks.finished(cfg)
     if result is None:
         print(_ahead(cfg), flush=True)

@@ -9,6 +9,7 @@ The results of a finished run come from its record, so a record must stay valid 
 - A removed setting (`_RETIRED`) counts only if its value differed from what runs do now.
 - The content of recordings counts by its hash (`HASH`), where both runs state one: a config that was read without its
   data states none, nor does the embedded corpus, which its settings describe.
+- A model is its weights: where a run's record states the digest that a config has (`DIGEST`), its path does not count.
 - Locations, settings of the machine and the coding of the file (`_PLACES`) do not count, nor does what a recipe without
   stages never reads. A coded and a packed file hold the same weights, and `scripts/pack.py` makes one of the other.
 """
@@ -23,7 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from mpq import conf
 
 HASH = "data.hash"
-"""The setting that `mpq.pipeline` adds: the hash of the recordings below `data.root`."""
+"""The setting that `mpq.checks` adds: the hash of the recordings below `data.root`."""
+DIGEST = "digest"
+"""The setting of `model` that `mpq.checks` adds where a record has another path: the digest of the model's weights."""
 _PLACES = {"root", "cache", "coding", "overwrite", "logger", "exp", "data.workers"}
 _PLACES |= {"model.scale", "recipe.method", "recipe.label"}  # they follow from the names of model and recipe
 _PLACES |= {"trainer.accelerator", "trainer.threads", "trainer.gradient_checkpointing", "trainer.compile"}
@@ -40,6 +43,7 @@ def recorded(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that `config.yaml` keeps: without `_PLACES`, and with short names for classes."""
     kept: Any = OmegaConf.to_container(cfg)
     kept = {key: value for key, value in kept.items() if key not in _PLACES}
+    kept["model"].pop(DIGEST, None)
     for _, group, part in _parts(kept):
         part["name"] = _short_name(group, part)
         part.pop("_target_", None)

@@ -20,7 +20,7 @@ from mpq.commands import script, setting
 from mpq.errors import UserError
 from mpq.files import claim, remove_partial, write_text
 from mpq.record.hypotheses import has_hypotheses
-from mpq.record.identity import HASH, differences, flat, recorded
+from mpq.record.identity import DIGEST, HASH, differences, flat, recorded
 from mpq.record.result import Baseline, Result, from_json
 
 _log = logging.getLogger(__name__)
@@ -163,6 +163,9 @@ class RunFolder:
         new = recorded(cfg)
         if new.get("data", {}).get("hash") and isinstance(old, dict) and self.result.is_file():
             old.setdefault("data", {}).setdefault("hash", self.read().provenance.data.hash)  # of an older run
+        digest = cfg.model.get(DIGEST)
+        if digest and isinstance(old, dict) and self.result.is_file() and self.read().provenance.teacher == digest:
+            old["model"]["path"] = new["model"]["path"]  # the same weights in another place
         return differences(old, new)
 
 

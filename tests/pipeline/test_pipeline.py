@@ -176,6 +176,22 @@ def test_the_same_command_answers_from_the_record_without_work(run, monkeypatch)
     assert snapshot(run.root) == before
 
 
+def test_a_copy_of_the_model_in_another_folder_makes_the_same_run(run, model_folder, tmp_path):
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    before = snapshot(run.root / BASELINE)
+    assert pipeline.run(composed(*run.command, f"model.path={copy}")) == run.result
+    uniform = [f"model.path={copy}", "recipe=uniform", "target_bits=8", "trainer.updates=1", "logger.mode=off"]
+    made = pipeline.run(composed(*run.command, *uniform))
+    assert made is not None and made.significance is not None
+    assert snapshot(run.root / BASELINE) == before
+    trained, _ = loading.load(str(copy))
+    trained.get_parameter("lm_head.bias").data += 1.0
+    trained.save_pretrained(copy)
+    with pytest.raises(UserError, match=r"holds a run with other settings \(model.path: .* -> .*copy\)"):
+        pipeline.run(composed(*run.command, f"model.path={copy}"))
+    shutil.rmtree(run.root / made.exp)
+
+
 def test_other_settings_under_the_same_name_are_refused_by_name(run):
     before = snapshot(run.root)
     with pytest.raises(UserError) as refused:
