@@ -96,11 +96,14 @@ def test_a_quantized_network_trains():
     want = run(model, images)
     mpq.quantize(model, 2)
     before = (run(model, images) - want).square().mean()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(40):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    # Down to zero: at a constant rate weights keep crossing a rounding boundary, and a draw can end on the wrong side.
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, 60)
+    for _ in range(60):
         optimizer.zero_grad()
         (model(images) - want).square().mean().backward()
         optimizer.step()
+        decay.step()
     assert (run(model, images) - want).square().mean() < before
 
 
