@@ -3,6 +3,7 @@
 The rules themselves stand beside what they are for: `rules` in `search`, `quant` and `train`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from mpq import conf, settings
 from mpq.data import corpus
 from mpq.data.corpus import Corpus
-from mpq.errors import UserError
+from mpq.errors import UserError, unused
 from mpq.models.hub import check_available
 from mpq.quant import rules as quant_rules
-from mpq.record.identity import DIGEST
+from mpq.record.identity import DIGEST, OF_STAGES, flat
 from mpq.record.result import Result
 from mpq.record.run_folder import RunFolder
 from mpq.search import rules as search_rules
@@ -105,6 +106,20 @@ def _check_training(cfg: DictConfig) -> None:
         train_rules.check_optimization(given, f"{set_by}.updates")
         has_teacher = stage.start_from != "scratch"
         train_rules.check_loss(distill.ctc_weight, distill.kl_weight, distill.temperature, has_teacher)
+
+
+def tell_unused(cfg: DictConfig, given: Sequence[str]) -> None:
+    """Warn about settings that were given and have no effect on a settled config's run, by dotted name."""
+    if not cfg.recipe.stages:
+        useless = [key for key in given if key.partition(".")[0] in OF_STAGES]
+        unused(useless, f"recipe={cfg.recipe.name} trains and quantizes nothing")
+    if any("megabytes" in stage for stage in cfg.recipe.stages.values()):
+        useless = [key for key in given if key == "target_bits"]
+        unused(useless, f"recipe={cfg.recipe.name} quantizes for target_megabytes={cfg.target_megabytes}")
+    for mode in ("smoke", "demo"):
+        own = flat(OmegaConf.to_container(OmegaConf.load(conf.CONF / f"{mode}.yaml"))) if cfg[mode] else {}
+        for key in given:
+            unused([key] if key in own else [], f"{mode}=true sets it to {own.get(key)}")
 
 
 def recordings(cfg: DictConfig) -> Corpus | None:

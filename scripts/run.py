@@ -8,7 +8,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mpq.errors import unused
 from mpq.guard import guarded
 from mpq.settings import register_resolvers
 from mpq.sweep import run_row
@@ -31,12 +30,7 @@ def main(cfg: DictConfig) -> None:
     from mpq import checks  # here and below, since --help and mistakes need not wait for what these import
 
     cfg = checks.checked(cfg)
-    if not cfg.recipe.stages:
-        from mpq.record.identity import OF_STAGES
-
-        keys = {word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}
-        given = sorted(key for key in keys if key.partition(".")[0] in OF_STAGES)
-        unused(given, f"recipe={cfg.recipe.name} trains and quantizes nothing")
+    checks.tell_unused(cfg, sorted({word.lstrip("+").partition("=")[0] for word in HydraConfig.get().overrides.task}))
     recordings = checks.recordings(cfg)
     checks.weights(cfg)
     result = checks.finished(cfg)

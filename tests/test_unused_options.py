@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from tiny_run import run_here, words
+from tiny_run import composed, run_here, words
 
+from mpq import checks
 from mpq.conf import REPOSITORY
 
 
@@ -67,6 +68,25 @@ def test_a_run_without_stages(monkeypatch, caplog, model_folder, speech_folder, 
     status, told = said(monkeypatch, caplog, "run", *command, "target_bits=2")
     assert status == 0 and "target_bits" in [name for name, _ in told]
     assert all("trains and quantizes nothing" in why for _, why in told)
+
+
+def test_settings_that_smoke_or_the_size_of_the_file_replace(caplog):
+    def told(*words):
+        caplog.clear()
+        cfg = checks.checked(composed(*words))
+        checks.tell_unused(cfg, [word.partition("=")[0] for word in words])
+        return [line.partition("= has no effect here: ")[::2] for line in caplog.messages if "no effect" in line]
+
+    assert told("smoke=true", "trainer.updates=7", "trainer.threads=1") == [
+        ("trainer.updates", "smoke=true sets it to 2")
+    ]
+    assert told("demo=true", "seed=1", "data.test=[test-other]") == [
+        ("data.test", "demo=true sets it to ['test-clean', 'test-other']")
+    ]
+    assert told("recipe=size_trained", "target_megabytes=0.4", "target_bits=3") == [
+        ("target_bits", "recipe=size_trained quantizes for target_megabytes=0.4")
+    ]
+    assert told("target_bits=3", "trainer.updates=7") == []
 
 
 def test_a_device_that_is_not_there(monkeypatch, capsys, here):
