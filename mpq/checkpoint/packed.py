@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.utils import GENERATION_CONFIG_NAME
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
 from mpq.checkpoint.activations import activations_entry
 from mpq.checkpoint.coding import in_coding, take_packed
@@ -179,6 +179,7 @@ def save_model(folder: Path, model: nn.Module, processor: Any, coding: Coding = 
     if quantizers_of(model):
         save_packed(folder, model, processor, coding)  # type: ignore[arg-type]  # every model here is transformers'
         return
+    logging.disable_progress_bar()  # one file, written in a moment
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         save_processor(temporary, processor)
