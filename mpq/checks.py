@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import conf, settings
+from mpq import conf, settings, stages
 from mpq.data import corpus
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError, unused
@@ -26,7 +26,7 @@ def checked(cfg: DictConfig) -> DictConfig:
     """Return the settled config of a run.
 
     Raises: UserError if the config, the data or the model can't be used. Only what classes outside of `conf/` decide is
-    left to `settings.check_target`, and what depends on the machine to `mpq.train.machine.check`.
+    left to `stages.check_target`, and what depends on the machine to `mpq.train.machine.check`.
     """
     cfg = settings.settle(cfg)
     check_recipe(cfg)
@@ -40,7 +40,7 @@ def checked(cfg: DictConfig) -> DictConfig:
 
 def check_recipe(cfg: DictConfig) -> None:
     """Raise UserError if the stages of a settled config, or the settings that they share, can't be used."""
-    settings.check_stage_keys(cfg.recipe.stages)
+    stages.check_stage_keys(cfg.recipe.stages)
     for name, stage in cfg.recipe.stages.items():
         _check_parts(f"recipe.stages.{name}", stage, cfg.target_bits)
         _check_size(f"recipe.stages.{name}", stage, cfg)
@@ -52,14 +52,14 @@ def check_recipe(cfg: DictConfig) -> None:
             f"target_megabytes={cfg.target_megabytes} is for recipe={' and recipe='.join(_sized_recipes())}; "
             f"recipe={cfg.recipe.name} takes target_bits"
         )
-    settings.check_starts(cfg.recipe.stages)
+    stages.check_starts(cfg.recipe.stages)
     _check_training(cfg)
 
 
 def _sized_recipes() -> list[str]:
     """The recipes that quantize for a size of the file."""
-    stages = {name: conf.recipe(name)["stages"] for name in conf.names("recipe")}
-    return [name for name, each in stages.items() if any("megabytes" in stage for stage in each.values())]
+    every = {name: conf.recipe(name)["stages"] for name in conf.names("recipe")}
+    return [name for name, each in every.items() if any("megabytes" in stage for stage in each.values())]
 
 
 def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
@@ -81,7 +81,7 @@ def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
 def _check_parts(own: str, stage: DictConfig, target: float) -> None:
     for part in ("search", "calibrate"):
         if stage.get(part) is not None:
-            settings.check_is_part(f"{own}.{part}", stage[part])
+            stages.check_is_part(f"{own}.{part}", stage[part])
     if stage.get("search") is not None:
         search_rules.check_settings(f"{own}.search", _plain(stage.search), target)
     if stage.get("calibrate") is not None and stage.calibrate.get("name") == "gptq":
@@ -148,10 +148,11 @@ def weights(cfg: DictConfig, known: dict[str, str] | None = None) -> None:
         return
     known = {} if known is None else known
     if path not in known:
-        from mpq.pipeline import teacher_of  # here, since it takes seconds, and few runs need it
+        from mpq.checkpoint.tensors import weights_digest  # here, since they import torch, and few runs need them
+        from mpq.models.loading import load
 
         check_available(path)
-        known[path] = str(teacher_of(cfg)[1])
+        known[path] = weights_digest(load(path, language=cfg.model.get("language"))[0])
     cfg.model[DIGEST] = known[path]
 
 

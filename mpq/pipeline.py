@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import settings
+from mpq import settings, stages
 from mpq.checkpoint.packed import load_model, save_model
 from mpq.checkpoint.size import bits_and_size
 from mpq.checkpoint.supernet import save_supernet
@@ -66,7 +66,7 @@ def run(cfg: DictConfig) -> Result | None:
 
 def run_checked(cfg: DictConfig, corpus: Corpus | None) -> Result | None:
     """Like `run`, for a config that went through the functions of `mpq.checks`, and its recordings, if any."""
-    settings.check_target(cfg)
+    stages.check_target(cfg)
     return follow(cfg) if processes.is_follower(cfg.trainer) else _run(cfg, corpus)
 
 
@@ -138,13 +138,13 @@ def _make(cfg: DictConfig, opened: Corpus | None, folder: RunFolder) -> Result:
             normalizer=reader.normalizer,
             spelling=reader.spelling,
         )
-        stages = learned(cfg, folder.work)
+        searched = learned(cfg, folder.work)
         licence = {} if settings.random_weights(cfg) else stated_licence(settings.model_path(cfg))
         lacks = left_behind(settings.model_path(cfg), teacher.one_language)
         text = card(result, settings.hub_name(cfg), assignment, licence, teacher.KIND, lacks)
         write_text(folder.model / "README.md", text)
         folder.end(result)  # before the dashboard, whose failures must not cost the record
-        log_result(logger, result, stages)
+        log_result(logger, result, searched)
     return result
 
 
@@ -209,7 +209,7 @@ def _references(cfg: DictConfig, speech: SpeechModel) -> Path:
 def _bytes(cfg: DictConfig, teacher: SpeechModel) -> int:
     """Return how much disk the run needs, roughly: models, and two checkpoints of AdamW while one is replaced."""
     trained = any(stage.updates for stage in cfg.recipe.stages.values())
-    floats = 2 if settings.budgets_of(cfg.recipe) else 1
+    floats = 2 if stages.budgets_of(cfg.recipe) else 1
     return count_parameters(teacher.model) * (4 * floats + (2 * 12 if trained else 0))
 
 
@@ -223,7 +223,7 @@ def compress(
     parameters = count_parameters(teacher.model)
     with processes.together(cfg, folder.work):
         model, assignment, ledger = run_recipe(cfg, teacher, corpus, folder.work, logger)
-    if supernet and settings.budgets_of(cfg.recipe):
+    if supernet and stages.budgets_of(cfg.recipe):
         save_supernet(folder.supernet, model)
     save_model(folder.model, model, teacher.processor, cfg.coding)
     tell_left_behind(settings.model_path(cfg), teacher.one_language)

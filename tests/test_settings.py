@@ -7,7 +7,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from tiny_run import composed
 
-from mpq import settings
+from mpq import settings, stages
 from mpq.checks import check_recipe
 from mpq.conf import CONF
 from mpq.conf import made as made_of
@@ -34,7 +34,7 @@ def targets(config):
 def check(cfg):
     """What the pipeline makes of a composed config before it reads anything, and what its parts make."""
     settled = settings.settle(cfg)
-    settings.check_target(settled)
+    stages.check_target(settled)
     for stage in settled.recipe.stages.values():
         made = Optimization(
             updates=stage.updates,

@@ -19,7 +19,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 from safetensors import SafetensorError, safe_open
 
-from mpq import checks, conf, settings
+from mpq import checks, conf, settings, stages
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model, quant_method
 from mpq.data.corpus import Corpus
@@ -99,7 +99,7 @@ def quantize_now(
     checks.check_recipe(cfg)
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
 
-    settings.check_target(cfg)
+    stages.check_target(cfg)
     if found and found.transcribed:
         result = pipeline.run(cfg)
         assert result is not None, "one process runs this"

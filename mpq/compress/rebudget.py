@@ -19,7 +19,7 @@ import numpy as np
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
-from mpq import conf, settings
+from mpq import conf, settings, stages
 from mpq.commands import script
 from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus, open_corpus
@@ -97,7 +97,7 @@ def config(run: Path, target: float, calibrate: bool, changes: dict[str, Any], u
         raise UserError(f"run={run} must be the folder of a finished run with its model, <root>/<name>/seed<k>")
     before = folder.read_config()
     recipe: Any = before.pop("recipe", None)
-    kept = settings.budgets_of(recipe)
+    kept = stages.budgets_of(recipe)
     assignment = None if kept == "every_rate" else reassign(read_search(folder.search), target)
     if kept and not folder.supernet.is_file():
         raise UserError(f"{folder.supernet} is missing, the weights that all budgets are read from: run {run} again")

@@ -24,7 +24,7 @@ from mpq.record.run_folder import SEARCH
 from mpq.record.search import StageSearch, read_search
 from mpq.search.assignment import Assignment
 from mpq.search.base import PrecisionSearch
-from mpq.settings import START_FROM, is_supernet
+from mpq.stages import START_FROM, is_supernet
 from mpq.train.context import LEDGER, RunContext, StageSettings
 from mpq.train.file_size import MEGABYTE
 from mpq.train.loss import Loss, Posteriors, folder_of

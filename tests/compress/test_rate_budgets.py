@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_run import composed, words
 
-from mpq import pipeline, settings
+from mpq import pipeline, stages
 from mpq.checkpoint.packed import read_folder
 from mpq.checkpoint.supernet import supernet_start
 from mpq.compress.curve import trained_alone
@@ -87,9 +87,9 @@ def test_updates_train_the_weights_at_the_new_budget_and_names_tell_all(run, mod
         config(run.path, 2.5, True, {})
     run.supernet.with_suffix(".away").rename(run.supernet)
     settled = run.read_config().recipe
-    assert settings.budgets_of(settled) == "every_rate"
+    assert stages.budgets_of(settled) == "every_rate"
     settled.stages.one_stage.search.lowest = None  # the weights of one rate suit no other
-    assert settings.budgets_of(settled) is None
-    assert settings.budgets_of(RunFolder.at(made.folder.parent).read_config().recipe) is None
+    assert stages.budgets_of(settled) is None
+    assert stages.budgets_of(RunFolder.at(made.folder.parent).read_config().recipe) is None
     with pytest.raises(UserError, match="target_bits=9"):
         rebudget(run.path, 9, evaluate=False)

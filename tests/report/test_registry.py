@@ -10,7 +10,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from mpq import conf, pipeline, settings
+from mpq import conf, pipeline, settings, stages
 from mpq.errors import UserError
 from mpq.record.run_folder import RunFolder
 from mpq.report.card import card
@@ -189,7 +189,7 @@ def test_a_search_is_one_class_and_its_file(folder, tmp_path, monkeypatch, model
     (folder / "table" / "mine.yaml").write_text(TABLE.replace("OVERRIDE", f"data.root={speech_folder}"))
 
     with pytest.raises(UserError, match="target_bits=9 must be between 2 and 8"):
-        settings.check_target(settings.settle(composed("recipe=largest_first", "target_bits=9")))
+        stages.check_target(settings.settle(composed("recipe=largest_first", "target_bits=9")))
     small = [f"model.path={model_folder}", "data.train=[train]", "data.test=[clean]", "trainer.audio_seconds=3"]
     small += ["trainer.accelerator=cpu", "logger.mode=off", f"root={tmp_path}/records", f"cache={tmp_path}/cache"]
     (_, row) = planned("mine", MODEL)
@@ -205,7 +205,7 @@ def test_a_class_that_is_no_search_is_refused():
     cfg = settings.settle(composed())
     cfg.recipe.stages.one_stage.search = {"_target_": "mpq.quant.gptq.Gptq", "utterances": 1}
     with pytest.raises(UserError, match=r"must be a class derived from mpq\.search\.base\.PrecisionSearch"):
-        settings.check_target(cfg)
+        stages.check_target(cfg)
 
 
 def test_a_column_is_one_statement_and_its_name_in_a_table(folder, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from mpq import settings
+from mpq import settings, stages
 from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.models.ctc import CtcModel
@@ -42,7 +42,7 @@ class Experiment:
         settings.register_resolvers()
         with initialize_config_dir(str(CONF), version_base=None):
             cfg = settings.settle(compose("config", [*SMALL, *overrides]))
-        settings.check_target(cfg)
+        stages.check_target(cfg)
         teacher = copy.deepcopy(self.teacher)
         made = run_recipe(cfg, CtcModel(teacher, self.processor), self.corpus, self.folder / name, False)
         assert all(torch.equal(v, self.teacher.state_dict()[k]) for k, v in teacher.state_dict().items())

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from tiny_speech import speech_of
 from tiny_stage import load
 
-from mpq import settings
+from mpq import settings, stages
 from mpq.conf import CONF
 from mpq.data.corpus import Corpus
 from mpq.errors import UserError
@@ -31,7 +31,7 @@ def compress(model_folder, speech_folder, tmp_path):
         settings.register_resolvers()
         with initialize_config_dir(str(CONF), version_base=None):
             cfg = settings.settle(compose("config", [*SMALL, f"recipe={recipe}", *overrides]))
-        settings.check_target(cfg)
+        stages.check_target(cfg)
         before = copy.deepcopy(teacher.state_dict())
         made = run_recipe(cfg, speech_of(teacher), corpus, tmp_path / folder, False)
         assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
