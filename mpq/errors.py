@@ -18,6 +18,14 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+class SizeError(UserError):
+    """A size of a file that a model can't have; `nearest`: the nearest that it can, in megabytes."""
+
+    def __init__(self, message: str, nearest: float) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 ONE_LANGUAGE = "the model is for one language"
 
 

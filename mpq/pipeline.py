@@ -238,14 +238,14 @@ def compress(
 def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
     """Return the fine-tuned model and its digest, or one with random weights if the recipe starts from scratch."""
     if settings.random_weights(cfg):
-        return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), _choices(cfg)), None
-    choices = _choices(cfg)
-    teacher = speech_model(*load(settings.model_path(cfg), language=choices.language), choices)
-    unused(["model.language"] if choices.language and not teacher.takes_language else [], ONE_LANGUAGE)
+        return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), choices_of(cfg)), None
+    own = choices_of(cfg)
+    teacher = speech_model(*load(settings.model_path(cfg), language=own.language), own)
+    unused(["model.language"] if own.language and not teacher.takes_language else [], ONE_LANGUAGE)
     return teacher, weights_digest(teacher.model)
 
 
-def _choices(cfg: DictConfig) -> Choices:
+def choices_of(cfg: DictConfig) -> Choices:
     """Return the settings of `model` that only some kinds of models use."""
     return Choices(cfg.model.get("margin_seconds"), cfg.model.get("language"), bool(cfg.model.get("fallback")))
 
@@ -255,7 +255,7 @@ def _transcribe(cfg: DictConfig, corpus: Corpus, folder: RunFolder) -> tuple[Tex
 
     Return references, hypotheses, the number of files left out, and the model's reader, which compares the texts.
     """
-    speech = speech_model(*load_model(folder.model), _choices(cfg))
+    speech = speech_model(*load_model(folder.model), choices_of(cfg))
     speech.to_accelerator(cfg.trainer.accelerator)
     so_far = Unfinished(folder.work / folder.hypotheses.name, weights_digest(speech.model))
     given = speech, corpus.test, cfg.data.test_audio_seconds, cfg.data.on_bad_audio

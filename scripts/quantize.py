@@ -4,7 +4,7 @@ Without data its weights are rounded, in seconds to minutes. With recordings, GP
 recordings and transcripts (*.trans.txt, as in LibriSpeech) the model is trained (on a CPU only a small one), and its
 word error rate is measured on a held-out part.
 
-example: python scripts/quantize.py model=facebook/wav2vec2-base-100h bits=3.5
+example: python scripts/quantize.py model=facebook/wav2vec2-base-100h
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,11 @@ class Options:
     """Which model to compress, and how."""
 
     model: str = required("a folder that transformers wrote, or a name on the Hub, NAME or NAME@REVISION")
-    bits: float | None = option(None, "average bits per weight, 2 to 8; default: 3.5")
+    bits: float | None = option(None, "average bits per weight, 2 to 8; default, if the model is trained: 3.5")
     megabytes: float | None = option(
-        None, "the size of the file in place of bits, in millions of bytes: the best file that is no larger, untrained"
+        None,
+        "the size of the file in place of bits, in millions of bytes: the best file that is no larger, untrained; "
+        "default: 6.5 times smaller than in float32",
     )
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -24,16 +24,23 @@ from mpq.record.result import Bits, Result, Significance, Size, WordErrors
 from mpq.record.run_folder import RunFolder
 from mpq.report.card import card_without_errors
 
+if TYPE_CHECKING:  # it imports torch, which takes seconds
+    from mpq.compress.agreement import Agreement
+
 
 @dataclass(frozen=True)
 class Quantized:
-    """The packed model in `folder`; `result` is its full record, None if it was not evaluated."""
+    """The packed model in `folder`; `result` is its full record, None if it was not evaluated.
+
+    `agreement` with its float model, of one that was not evaluated; None if it was not measured.
+    """
 
     folder: Path
     method: str
     bits: Bits
     size: Size
     result: Result | None
+    agreement: "Agreement | None" = None
 
 
 def check_output(output: Path, overwrite: bool, made: Path | None = None) -> None:
@@ -78,13 +85,16 @@ def copy_model(model: Path, output: Path) -> None:
             shutil.copytree(model, temporary)
 
 
-def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str) -> tuple[Bits, Size]:
+def compress_to(
+    cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: str
+) -> tuple[Bits, Size, "Agreement | None"]:
     """Run the recipe of a settled config without evaluation or record; write the packed model to `output`.
 
     `how_to_measure`: the sentence of its model card that says how to measure its word error rate.
     """
     from mpq import pipeline  # here: torch takes seconds, which no mistake needs
     from mpq.checkpoint.tensors import count_parameters
+    from mpq.compress.agreement import agreement
 
     output = followed(output)
     teacher, _ = pipeline.teacher_of(cfg)
@@ -95,13 +105,16 @@ def compress_to(cfg: DictConfig, corpus: Corpus, output: Path, how_to_measure: s
         folder = RunFolder(work, cfg.exp, cfg.seed)
         folder.work.mkdir(parents=True)
         bits, size, _, sites = pipeline.compress(cfg, corpus, folder, False, teacher)
+        how = (pipeline.choices_of(cfg), cfg.trainer.accelerator)
+        same = agreement(teacher, folder.model, *how, corpus.train, Path(work, "sentences"))
+        how_to_measure += f" So far: {same.sentence()}." if same else ""
         base, licence = settings.hub_name(cfg), stated_licence(settings.model_path(cfg))
         lacks = left_behind(settings.model_path(cfg), teacher.one_language)
         about = (cfg.exp, licence, cfg.recipe.name, base, bits, size, sites, teacher.KIND, how_to_measure, lacks)
         write_text(folder.model / "README.md", card_without_errors(*about))
         with replacing(output) as temporary:
             folder.model.rename(temporary)
-    return bits, size
+    return bits, size, same
 
 
 _HOW = {
@@ -144,11 +157,22 @@ def _words(made: Quantized) -> list[str]:
     """One line per evaluation set and the verdict over all, or one that says what measuring takes."""
     if made.result is None:
         how = "evaluate=true" if made.method.startswith("rebudget") else "data=FOLDER with transcripts"
-        return [f"WER     not measured: that takes {how}"]
+        return [f"WER     not measured: that takes {how}", *_agreement(made)]
     tests = made.result.significance or {}
     verdict = of_run(made.result)
     lines = [_wer(name, words, tests.get(name)) for name, words in made.result.wer.items()]
     return [*lines, *([f"verdict over all sets: {verdict.sentence()}"] if verdict else [])]
+
+
+def _agreement(made: Quantized) -> list[str]:
+    """What is known of a model that was not evaluated: how far its texts are from the float model's."""
+    if made.agreement is None:
+        return []
+    line = f"check   {made.agreement.sentence()}"
+    if made.agreement.usable:
+        return [line]
+    more = "bits=, or megabytes=, which spends the bytes better" if made.size.target_megabytes is None else "megabytes="
+    return [line, f"        its texts are no longer the float model's: choose a larger {more}"]
 
 
 def _wer(name: str, words: WordErrors, test: Significance | None) -> str:

@@ -25,7 +25,7 @@ from mpq.compress.output import Quantized, check_output, compress_to, copy_model
 from mpq.data.corpus import Corpus
 from mpq.data.folder import tell_left_out
 from mpq.data.librispeech import Found, Utterance, find, recordings
-from mpq.errors import UserError, unused
+from mpq.errors import SizeError, UserError, unused
 from mpq.models.hub import check_available, kind_at, known, local_folder
 from mpq.models.kinds import CTC
 from mpq.record.run_folder import RunFolder
@@ -39,6 +39,7 @@ RECIPES = {
 _TRAINED = ("one_stage", "learned_steps")
 _OWN = {"learned_steps": ["quantizer.granularity=per_tensor"]}  # scales of channels would take a part of the budget
 RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size"}
+_BITS, _SMALLER = 3.5, 6.5  # by default: bits of a trained model, and how many times smaller one is that is not
 _SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
 _ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and labels suit any sequence-to-sequence model
@@ -71,8 +72,9 @@ def quantize_now(
 ) -> Quantized:
     """Compress `model` (a folder, a Hub name, or one of conf/model); see the top of this file.
 
-    To `bits` on average (3.5 by default), or to a file of at most `megabytes` (millions of bytes), and at least 99.5 %
-    of that, counting `model.safetensors` and `config.json`.
+    To `bits` on average, or to a file of at most `megabytes` (millions of bytes), and at least 99.5 % of that, counting
+    `model.safetensors` and `config.json`. By default a model that is trained gets 3.5 bits, and one that is not is
+    made 6.5 times smaller than in float32: a Whisper of 3.5 bits is of no use untrained, that is (experiments/LOG.md).
 
     `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
     dotted name, such as `{"trainer.updates": 300}`; with `{"overwrite": True}` an older run and an older packed model
@@ -80,7 +82,24 @@ def quantize_now(
 
     Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
-    budget = _budget(bits, megabytes)
+    try:
+        return _quantize(model, bits, data, output, method, changes or {}, megabytes)
+    except SizeError as impossible:
+        if megabytes is not None:
+            raise
+        return _quantize(model, None, data, output, method, changes or {}, impossible.nearest)
+
+
+def _quantize(
+    model: str,
+    bits: float | None,
+    data: Path | None,
+    output: Path | None,
+    method: str,
+    changes: dict[str, Any],
+    megabytes: float | None,
+) -> Quantized:
+    _check_budget(bits, megabytes)
     found = find(data) if data else None
     path, name = _model(model)
     check_available(path)
@@ -89,11 +108,14 @@ def quantize_now(
     chosen, method = method, _method(method, found, small, megabytes is not None)
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
+    if bits is None and megabytes is None:
+        bits, megabytes = (_BITS, None) if method in _TRAINED else (None, _default_megabytes(path))
+    budget = f"bits={bits:g}" if bits is not None else f"megabytes={megabytes!r}"
     recipe = (RECIPES if megabytes is None else RECIPES_OF_SIZE)[method]
     given = [f"recipe={recipe}", f"target_{budget}", *_OWN.get(method, [])]
-    cfg = _config(name, path, small, given, found, changes or {})
+    cfg = _config(name, path, small, given, found, changes)
     output = Path("quantized", cfg.exp) if output is None else output
-    _tell_unused(chosen, method, found, changes or {})
+    _tell_unused(chosen, method, found, changes)
     made = RunFolder(cfg.root, cfg.exp, cfg.seed).model
     check_output(output, cfg.overwrite, made if found and found.transcribed else None)
     checks.check_recipe(cfg)
@@ -109,25 +131,24 @@ def quantize_now(
     tell_left_out(audio.skipped if audio else [])
     heard = audio.utterances if audio else []
     corpus = Corpus(data.name if data else "none", _hash(heard), heard, {}, [])
-    average, size = compress_to(cfg, corpus, output, _how_to_measure(model, budget, method))
-    return Quantized(output, method, average, size, None)
+    average, size, same = compress_to(cfg, corpus, output, _how_to_measure(model, budget, method))
+    return Quantized(output, method, average, size, None, same)
 
 
-def _budget(bits: float | None, megabytes: float | None) -> str:
-    """The budget as it is typed, `bits=3.5` or `megabytes=12`.
-
-    Raises: UserError if both are given, or one can't be used.
-    """
+def _check_budget(bits: float | None, megabytes: float | None) -> None:
+    """Raise UserError if both are given, or one can't be used."""
     if bits is not None and megabytes is not None:
         raise UserError(f"bits={bits:g} and megabytes={megabytes:g} both set the size of the file: give one of them")
-    if megabytes is not None:
-        if not megabytes > 0:
-            raise UserError(f"megabytes={megabytes:g} must be a number of megabytes above 0, such as 12")
-        return f"megabytes={megabytes!r}"
-    bits = 3.5 if bits is None else bits
-    if not 2 <= bits <= 8:
+    if megabytes is not None and not megabytes > 0:
+        raise UserError(f"megabytes={megabytes:g} must be a number of megabytes above 0, such as 12")
+    if bits is not None and not 2 <= bits <= 8:
         raise UserError(f"bits={bits:g} must be a number from 2 to 8")
-    return f"bits={bits:g}"
+
+
+def _default_megabytes(path: str) -> float:
+    from mpq.models.loading import float_bytes  # here: torch takes seconds, which no mistake needs
+
+    return float(f"{float_bytes(path) / _SMALLER / 1e6:.3g}")
 
 
 def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
@@ -137,8 +158,6 @@ def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[st
         unused([_OF_TRAINING[key] for key in changes if key in _OF_TRAINING], f"{which} does not train")
     if not (found and found.transcribed):
         unused(["root"] if "root" in changes else [], "a run is recorded only where transcripts allow to measure it")
-    if method == "round" and found and not found.transcribed:
-        unused(["data"], "method=round uses no recordings, and without transcripts there is nothing to measure")
 
 
 def _hash(recordings: list[Utterance]) -> str:

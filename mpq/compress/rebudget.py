@@ -65,13 +65,13 @@ def rebudget(
         check_output(output, cfg.overwrite, made if evaluate else None)
     if not evaluate:
         assert output is not None
-        bits, size = compress_to(
+        bits, size, same = compress_to(
             cfg,
             _corpus(cfg) if calibrate or updates else EMPTY,
             output,
             _how_to_measure(run, target, calibrate, updates),
         )
-        return Quantized(output, cfg.recipe.name, bits, size, None)
+        return Quantized(output, cfg.recipe.name, bits, size, None, same)
     from mpq import pipeline
 
     result = pipeline.run(cfg)

@@ -75,6 +75,23 @@ def load(path: str, dtype: torch.dtype = torch.float32, language: str | None = N
     return _KINDS[kind].prepare(model), _load_processor(path, source, revision | chosen)
 
 
+def float_bytes(path: str) -> int:
+    """Return the bytes of the parameters of the model at `path` (as for `load`) in float32, from its config alone.
+
+    Raises: UserError if it has none that can be used.
+    """
+    import transformers
+
+    source, revision = source_of(path)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **revision)
+        with torch.device("meta"):
+            model = getattr(transformers, AUTO_CLASSES[kind_at(path)]).from_config(config)
+    except Exception as error:  # transformers may raise anything on damaged files
+        raise UserError(f"the config.json of {path} can't be used: {first_line(error)}") from None
+    return 4 * sum(parameter.numel() for parameter in model.parameters())
+
+
 def _load_processor(path: str, source: str, settings: Mapping[str, str]) -> Any:
     mend = "add the files that its processor's save_pretrained writes"
     try:

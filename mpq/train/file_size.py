@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from mpq.checkpoint.format import Coding
 from mpq.checkpoint.prediction import overhead_bytes
-from mpq.errors import UserError
+from mpq.errors import SizeError
 from mpq.quant.calibration import Calibration
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
@@ -100,16 +100,17 @@ def check_capacity(found: Sequence[Sequence[Rounding]], capacity: int, most: int
     """Refuse a size for which there are no codes.
 
     Raises:
-        UserError: `capacity`, the bytes that a file of `most` leaves for codes, is below the least that they take or
+        SizeError: `capacity`, the bytes that a file of `most` leaves for codes, is below the least that they take or
             above what all of the finest take.
     """
     least, greatest = (sum(row[end].taken for row in found) for end in (0, -1))
     if not least <= capacity <= greatest:
         beside = most - capacity
         smallest, largest = math.ceil((least + beside) / 1e3) / 1e3, math.floor((greatest + beside) / 1e3) / 1e3
-        raise UserError(
+        raise SizeError(
             f"target_megabytes={most / MEGABYTE:g} must be between {smallest:g} and {largest:g}, the smallest and the "
-            "largest file that this model can be stored in"
+            "largest file that this model can be stored in",
+            nearest=smallest if capacity < least else largest,
         )
 
 

@@ -4,13 +4,18 @@ import json
 import re
 import shutil
 
+import jiwer
 import pytest
 
-from mpq.checkpoint.packed import load_packed
+from mpq.checkpoint.packed import load_model, load_packed
 from mpq.checkpoint.size import file_bytes
 from mpq.compress.output import summary
 from mpq.compress.quantize_now import quantize_now
+from mpq.conf import located
+from mpq.data.librispeech import recordings
 from mpq.errors import UserError
+from mpq.evaluate.transcribe import transcribe
+from mpq.models.loading import load, speech_model
 from mpq.record.result import from_json
 
 FEW = {"trainer.calibration_utterances": 3, "trainer.audio_seconds": 3.0, "trainer.accelerator": "cpu"}
@@ -42,6 +47,37 @@ def test_recordings_are_fitted_and_with_transcripts_the_record_names_the_size(mo
     again = from_json(path.read_text())
     assert again.size.target_megabytes == 0.02 and again.bits.target is None and again.to_json() == path.read_text()
     assert "full precision" not in (made.folder / "README.md").read_text()
+
+
+def test_by_default_an_untrained_model_is_made_six_and_a_half_times_smaller(model_folder, here):
+    made = quantize_now("tiny_wav2vec2")
+    assert made.method == "round" and made.size.target_megabytes == 0.359  # 584,224 parameters x 4 bytes / 6.5
+    assert 0.995 * 359_000 <= file_bytes(made.folder) <= 359_000
+    least = quantize_now(str(model_folder))  # too small a model for that: most of its file are not codes
+    with pytest.raises(UserError, match="must be between ") as refused:
+        quantize_now(str(model_folder), megabytes=0.001)
+    (smallest,) = re.findall(r"between ([0-9.]+) and", str(refused.value))
+    assert least.size.target_megabytes == float(smallest)
+
+
+def test_a_model_without_transcripts_is_held_against_its_float_model(speech_folder, here):
+    good, bad = (quantize_now("tiny_wav2vec2", bits, output=here / f"{bits}") for bits in (8, 2))
+    assert good.agreement is not None and bad.agreement is not None
+    assert 0 <= good.agreement.wer < 5 < bad.agreement.wer
+    line = (
+        f"check   {good.agreement.wer:.1f} % WER against the float model's own texts of 8 made-up English sentences, "
+    )
+    assert line in summary(good) and good.agreement.sentence() in (good.folder / "README.md").read_text()
+    files = sorted(speech_folder.rglob("*.flac"))[:6]
+    for file in files:
+        shutil.copy(file, here)
+    heard = quantize_now("tiny_wav2vec2", 2, here, here / "heard")
+    texts = []
+    for model in (speech_model(*load(located("mpq/models/tiny_wav2vec2"))), speech_model(*load_model(heard.folder))):
+        texts.append(list(transcribe(model, recordings(here).utterances, 60.0)[0].values()))
+    assert heard.agreement is not None and heard.agreement.recordings == len(texts[0]) > 1
+    assert heard.agreement.wer == pytest.approx(100 * jiwer.wer(*texts))
+    assert ("choose a larger bits=, or megabytes=" in summary(heard)) == (heard.agreement.wer >= 25)
 
 
 @pytest.mark.parametrize(
