@@ -146,9 +146,12 @@ def _check_budget(bits: float | None, megabytes: float | None) -> None:
 
 
 def _default_megabytes(path: str) -> float:
-    from mpq.models.loading import float_bytes  # here: torch takes seconds, which no mistake needs
+    size = 4 * _parameters(path)
+    if not size:
+        from mpq.models.loading import float_bytes  # here: torch takes seconds, which no mistake needs
 
-    return float(f"{float_bytes(path) / _SMALLER / 1e6:.3g}")
+        size = float_bytes(path)
+    return float(f"{size / _SMALLER / 1e6:.3g}")
 
 
 def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
@@ -236,19 +239,24 @@ def _config(
     return settings.settle(cfg)
 
 
-def _is_small(path: str) -> bool:
-    """Whether the model is known to be small; one that is not downloaded yet counts as large."""
+def _parameters(path: str) -> int:
+    """The parameters in the model's files; 0 if they are not known without torch, or not downloaded yet."""
     folder = local_folder(path)
-    if folder is None:
-        return False
-    count = sum(file.stat().st_size / 4 for file in folder.glob("pytorch_model*.bin"))
+    count = 0
     try:
-        for shard in folder.glob("*.safetensors"):
+        for shard in folder.glob("model*.safetensors") if folder else ():
             with safe_open(shard, framework="numpy") as file:
                 count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
     except (SafetensorError, OSError):  # loading it will say what is wrong
-        return False
-    return 0 < count < _SMALL
+        return 0
+    return count
+
+
+def _is_small(path: str) -> bool:
+    """Whether the model is known to be small; one that is not downloaded yet counts as large."""
+    folder = local_folder(path)
+    pickled = sum(file.stat().st_size // 4 for file in folder.glob("pytorch_model*.bin")) if folder else 0
+    return 0 < _parameters(path) + pickled < _SMALL
 
 
 def _check_float(path: str) -> None:

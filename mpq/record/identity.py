@@ -43,7 +43,7 @@ def recorded(cfg: DictConfig) -> dict[str, Any]:
     """Return the settings that `config.yaml` keeps: without `_PLACES`, and with short names for classes."""
     kept: Any = OmegaConf.to_container(cfg)
     kept = {key: value for key, value in kept.items() if key not in _PLACES}
-    kept["model"].pop(DIGEST, None)
+    kept.get("model", {}).pop(DIGEST, None)
     for _, group, part in _parts(kept):
         part["name"] = _short_name(group, part)
         part.pop("_target_", None)

@@ -163,7 +163,7 @@ class RunFolder:
         new = recorded(cfg)
         if new.get("data", {}).get("hash") and isinstance(old, dict) and self.result.is_file():
             old.setdefault("data", {}).setdefault("hash", self.read().provenance.data.hash)  # of an older run
-        digest = cfg.model.get(DIGEST)
+        digest = cfg.get("model", {}).get(DIGEST)
         if digest and isinstance(old, dict) and self.result.is_file() and self.read().provenance.teacher == digest:
             old["model"]["path"] = new["model"]["path"]  # the same weights in another place
         return differences(old, new)
