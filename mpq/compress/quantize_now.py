@@ -2,9 +2,9 @@
 
 Without data, weights are rounded. With audio, GPTQ compensates for the rounding. Both are made for a size of the file,
 or for bits, which rounding errors then spread over the weights; the texts are compared with the float model's. With
-audio and transcripts, the paper's one stage trains the model, or steps are learned for the size of the coded file, and a
-held-out part evaluates it. Where a size is given, nothing is trained. Each is a recipe of `conf/recipe`, composed by Hydra and run by
-`mpq.pipeline`.
+audio and transcripts, the paper's one stage trains the model, or steps are learned for the size of the coded file, and
+a held-out part evaluates it. Where a size is given, nothing is trained. Each is a recipe of `conf/recipe`, composed by
+Hydra and run by `mpq.pipeline`.
 """
 
 import functools
