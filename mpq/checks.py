@@ -3,7 +3,7 @@
 The rules themselves stand beside what they are for: `rules` in `search`, `quant` and `train`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -46,8 +46,7 @@ def check_recipe(cfg: DictConfig) -> None:
         _check_size(f"recipe.stages.{name}", stage, cfg)
     searches = [str(stage.search.get("name")) for stage in cfg.recipe.stages.values() if stage.get("search")]
     search_rules.check_budget(cfg.budget, cfg.coding, searches)
-    sized = [stage for stage in cfg.recipe.stages.values() if "megabytes" in stage]
-    if cfg.target_megabytes is not None and not sized:
+    if cfg.target_megabytes is not None and not _is_sized(cfg.recipe.stages):
         raise UserError(
             f"target_megabytes={cfg.target_megabytes} is for recipe={' and recipe='.join(_sized_recipes())}; "
             f"recipe={cfg.recipe.name} takes target_bits"
@@ -56,10 +55,13 @@ def check_recipe(cfg: DictConfig) -> None:
     _check_training(cfg)
 
 
+def _is_sized(stages: Mapping[Any, Any]) -> bool:
+    """Whether a recipe of these stages quantizes for a size of the file."""
+    return any("megabytes" in stage for stage in stages.values())
+
+
 def _sized_recipes() -> list[str]:
-    """The recipes that quantize for a size of the file."""
-    every = {name: conf.recipe(name)["stages"] for name in conf.names("recipe")}
-    return [name for name, each in every.items() if any("megabytes" in stage for stage in each.values())]
+    return [name for name in conf.names("recipe") if _is_sized(conf.recipe(name)["stages"])]
 
 
 def _check_size(own: str, stage: DictConfig, cfg: DictConfig) -> None:
@@ -113,13 +115,12 @@ def tell_unused(cfg: DictConfig, given: Sequence[str]) -> None:
     if not cfg.recipe.stages:
         useless = [key for key in given if key.partition(".")[0] in OF_STAGES]
         unused(useless, f"recipe={cfg.recipe.name} trains and quantizes nothing")
-    if any("megabytes" in stage for stage in cfg.recipe.stages.values()):
-        useless = [key for key in given if key == "target_bits"]
-        unused(useless, f"recipe={cfg.recipe.name} quantizes for target_megabytes={cfg.target_megabytes}")
+    if "target_bits" in given and _is_sized(cfg.recipe.stages):
+        unused(["target_bits"], f"recipe={cfg.recipe.name} quantizes for target_megabytes={cfg.target_megabytes}")
     for mode in ("smoke", "demo"):
         own = flat(OmegaConf.to_container(OmegaConf.load(conf.CONF / f"{mode}.yaml"))) if cfg[mode] else {}
-        for key in given:
-            unused([key] if key in own else [], f"{mode}=true sets it to {own.get(key)}")
+        for key in sorted(own.keys() & set(given)):
+            unused([key], f"{mode}=true sets it to {own[key]}")
 
 
 def recordings(cfg: DictConfig) -> Corpus | None:

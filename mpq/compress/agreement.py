@@ -4,6 +4,7 @@ A Whisper that was rounded to 3.5 bits writes nonsense, a CTC model may not mind
 where there are none, sentences that eSpeak NG speaks do.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import numpy as np
 from mpq.checkpoint.packed import load_model
 from mpq.data.librispeech import Utterance, read_split
 from mpq.data.synthetic.corpus import make_chapter, plan
+from mpq.errors import UserError
 from mpq.evaluate.transcribe import transcribe
 from mpq.evaluate.wer import word_errors_per_utterance
 from mpq.models.loading import speech_model
 from mpq.models.speech import Choices, SpeechModel
 
+_log = logging.getLogger(__name__)
 _RECORDINGS = 8
 _LONGEST = 20.0  # seconds of a recording
 _BATCH = 60.0  # seconds of audio
@@ -51,21 +54,24 @@ def agreement(
 ) -> Agreement | None:
     """Compare the texts of the float model `teacher` and of the model in the folder `packed`; None if it writes none.
 
-    On a few of `recordings`, or where there are none, on sentences made below the folder `work`.
-
-    Raises: UserError as `transcribe` does.
+    On a few of `recordings`, or where there are none, on sentences made below the folder `work`. None with a warning,
+    too, where they can't be had: what was compressed must not be lost for want of a check.
     """
     short = [utterance for utterance in recordings if utterance.seconds <= _LONGEST]
     chosen = [short[k] for k in sorted(np.random.default_rng(0).permutation(len(short))[:_RECORDINGS])]
-    heard = chosen or _made_up(work)
     texts = []
-    for model in (teacher, speech_model(*load_model(packed), choices)):
-        model.to_accelerator(accelerator)
-        texts.append(transcribe(model, heard, _BATCH, "skip", title="Comparing texts")[0])
+    try:
+        heard = chosen or _made_up(work)
+        for model in (teacher, speech_model(*load_model(packed), choices)):
+            model.to_accelerator(accelerator)
+            texts.append(transcribe(model, heard, _BATCH, "skip", title="Comparing texts")[0])
+    except UserError as error:
+        _log.warning("the model's texts are not compared with the float model's: %s", error)
+        return None
     errors, words = word_errors_per_utterance(*texts)
     if not words.sum():
         return None
-    return Agreement(float(100 * errors.sum() / words.sum()), int(words.sum()), len(heard), not chosen)
+    return Agreement(float(100 * errors.sum() / words.sum()), int(words.sum()), len(errors), not chosen)
 
 
 def _made_up(work: Path) -> list[Utterance]:

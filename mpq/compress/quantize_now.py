@@ -83,22 +83,23 @@ def quantize_now(
 
     Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
+    given = (data, output, method, changes or {})
     try:
-        return _quantize(model, bits, data, output, method, changes or {}, megabytes)
+        return _quantize(model, bits, megabytes, *given)
     except SizeError as impossible:
         if megabytes is not None:
             raise
-        return _quantize(model, None, data, output, method, changes or {}, impossible.nearest)
+        return _quantize(model, None, impossible.nearest, *given)
 
 
 def _quantize(
     model: str,
     bits: float | None,
+    megabytes: float | None,
     data: Path | None,
     output: Path | None,
     method: str,
     changes: dict[str, Any],
-    megabytes: float | None,
 ) -> Quantized:
     _check_budget(bits, megabytes)
     found = find(data) if data else None

@@ -19,7 +19,7 @@ from mpq.errors import UserError
 from mpq.progress import Work, work
 from mpq.train import processes
 from mpq.train.checkpoint_io import SafetensorsCheckpointIO
-from mpq.train.machine import Machine, placement, refused
+from mpq.train.machine import Machine, placement
 from mpq.train.module import TrainingModule
 from mpq.train.optimization import Optimization
 
@@ -40,7 +40,7 @@ def fit(
     """
     stop = StopAtSignal()
     callbacks = [_checkpoint(folder), UpdatesShown(title, optimization.updates), stop]
-    with refused():
+    with processes.refused():
         trainer = _trainer(optimization, machine, folder, logger, callbacks)
     last = folder / f"{_LAST}{_SUFFIX}"
     on_cpu = trainer.strategy.root_device.type == "cpu"

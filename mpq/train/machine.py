@@ -1,18 +1,15 @@
 """The hardware of a stage: Lightning's settings in `trainer`, threads, and compilation."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import lightning
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mpq.cores import usable_cores
-from mpq.errors import UserError
 from mpq.quant.rules import Compile
 from mpq.train import processes
 from mpq.train.rules import check_machine
@@ -59,7 +56,7 @@ def check(machine: Machine) -> None:
 
     Raises: UserError if it isn't.
     """
-    with refused():
+    with processes.refused():
         lightning.Trainer(**placement(machine), logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
@@ -80,12 +77,3 @@ def placement(machine: Machine, *plugins: Any) -> dict[str, Any]:
         "precision": machine.precision,
         "plugins": list(plugins),
     }
-
-
-@contextmanager
-def refused() -> Iterator[None]:
-    """Turn Lightning's errors about settings, raised in the block, into a UserError."""
-    try:
-        yield
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None

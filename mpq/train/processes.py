@@ -100,18 +100,26 @@ def _fabric(trainer: Mapping[str, Any]) -> Any:
         return None
     import lightning
     from lightning.fabric.strategies.ddp import DDPStrategy
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     for name in ("fabric.utilities.rank_zero", "fabric.utilities.distributed", "pytorch.utilities.rank_zero"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     # The others wait while the first process measures and writes, longer than PyTorch's default of half an hour.
     strategy = DDPStrategy(timeout=timedelta(days=1))
-    try:
+    with refused():
         return lightning.Fabric(
             accelerator=trainer["accelerator"],
             strategy=strategy,
             devices=trainer["devices"],
             num_nodes=trainer["nodes"],
         )
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Turn Lightning's errors about settings, raised in the block, into a UserError."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"Lightning rejects the trainer settings: {' '.join(str(error).split())}") from None
