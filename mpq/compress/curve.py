@@ -62,7 +62,7 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     Raises: UserError if the record can't be read.
     """
     kinds = r"(_(?P<kept>shared|every_rate)(?P<variant>\w*?)(_\d+updates)?)?"
-    parts = re.fullmatch(rf"(?P<model>.+)_rebudget{kinds}(?P<bits>_[\dp]+bit\w*)", result.exp)
+    parts = re.fullmatch(rf"(?P<model>.+)_rebudget{kinds}(?P<bits>_[\dp]+bit(?!\w*_[\dp]+bit)\w*)", result.exp)
     if parts is None:
         return None
     steps = parts["kept"] == "every_rate"

@@ -141,6 +141,9 @@ def test_two_shared_runs_of_one_model_have_budgets_of_their_own(run, here):
         assert made.exp == named("one_stage_shared_3p5bit", f"rebudget_shared_{name}_2p5bit")
         assert made.budget == "bits"  # what the logits are for, and what target_bits then counts
         assert trained_alone(replace(there.read(), exp=made.exp), here / "x") == alone
+    for name in ("1bit", "1bit_2updates"):  # a run of other candidates, named by the smallest
+        other = replace(there.read(), exp=named("one_stage_shared_3p5bit", f"rebudget_shared_{name}_2p5bit"))
+        assert trained_alone(other, here / "x") == alone
 
 
 def test_seeds_of_one_run_share_a_table_and_a_picture(run):
