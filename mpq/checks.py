@@ -103,9 +103,12 @@ def _check_training(cfg: DictConfig) -> None:
         if stage.get("shared") is not None:
             candidates = (stage.search or {}).get("candidates")
             train_rules.check_shared_stage(_plain(stage.shared), candidates, stage.updates, distill.ctc_weight)
-        given: Any = OmegaConf.merge(cfg.trainer, {"updates": stage.updates, "workers": cfg.data.workers})
-        set_by = "trainer" if stage.updates == cfg.trainer.updates else f"recipe.stages.{name}"
-        train_rules.check_optimization(given, f"{set_by}.updates")
+        last = name == list(cfg.recipe.stages)[-1]
+        train_rules.check_trained(f"recipe.stages.{name}", stage.get("trained", "all"), last)
+        own = {key: stage[key] for key in ("updates", "learning_rate") if key in stage}
+        given: Any = OmegaConf.merge(cfg.trainer, {"workers": cfg.data.workers}, own)
+        keys = {key: f"recipe.stages.{name}.{key}" for key in own if own[key] != cfg.trainer[key]}
+        train_rules.check_optimization(given, keys)
         has_teacher = stage.start_from != "scratch"
         train_rules.check_loss(distill.ctc_weight, distill.kl_weight, distill.temperature, has_teacher)
 

@@ -15,7 +15,7 @@ from mpq.record.run_folder import SUPERNET
 
 START_FROM = ("teacher", "previous", "scratch")
 _NEEDED = ("search", "start_from", "updates")
-_OTHERS = ("assignment", "calibrate", "shared", "megabytes")  # which mpq.train.recipe reads, too
+_OTHERS = ("assignment", "calibrate", "shared", "megabytes", "trained", "learning_rate")  # see mpq.train.recipe
 
 
 def check_target(cfg: DictConfig) -> None:

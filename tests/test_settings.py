@@ -150,6 +150,18 @@ def test_the_baseline_is_the_full_precision_row_itself():
             ["recipe=size_trained", "target_megabytes=0.3", "recipe.stages.train.start_from=teacher"],
             "must have search=rate and start_from=previous",
         ),
+        (
+            ["recipe=size_norms", "target_megabytes=0.3", "recipe.stages.norms.trained=biases"],
+            r"recipe\.stages\.norms\.trained=biases must be one of all, vectors",
+        ),
+        (
+            ["recipe=size_norms", "target_megabytes=0.3", "+recipe.stages.round.trained=vectors"],
+            r"recipe\.stages\.round\.trained=vectors must be all: only the last stage",
+        ),
+        (
+            ["recipe=size_norms", "target_megabytes=0.3", "trainer.norm_learning_rate=-1"],
+            r"norms\.learning_rate=-1 must be",
+        ),
     ],
 )
 def test_a_size_that_a_recipe_cannot_be_made_for_is_refused(words, told):

@@ -20,6 +20,7 @@ from mpq.train import processes
 from mpq.train.loss import Loss
 from mpq.train.machine import Machine
 from mpq.train.optimization import Optimization
+from mpq.train.rules import Trained, check_trained
 from mpq.train.shared import Shared
 
 LEDGER = "ledger.json"
@@ -33,7 +34,8 @@ class StageSettings:
     trains in full precision. quantizer: for the weights. activations: for the layers' inputs. calibrate: fits the
     quantized weights to audio at the end. shared: networks that are trained beside the mixture. most_bytes: of the
     file, with this `coding`, in place of a target; without a search the steps are chosen for it
-    (`mpq.train.file_size`). budget: what the target counts, bits of the codes or coded bits.
+    (`mpq.train.file_size`). budget: what the target counts, bits of the codes or coded bits. trained: all parameters,
+    or vectors alone: norms and biases, so that codes and scales stay as they are.
 
     Raises: UserError if there is a calibration but nothing is quantized, or shared networks but no mixture.
     """
@@ -51,8 +53,10 @@ class StageSettings:
     most_bytes: int | None = None
     coding: Coding = "zstd"
     budget: str = BITS
+    trained: Trained = "all"
 
     def __post_init__(self) -> None:
+        check_trained(f"recipe.stages.{self.name}", self.trained)
         if self.calibrate is not None and self.search is None and self.most_bytes is None:
             raise UserError(f"recipe.stages.{self.name}.calibrate fits quantized weights: the stage must have a search")
         if self.shared is not None and (self.search is None or self.search.frozen(0, self.optimization.updates)):

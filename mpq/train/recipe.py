@@ -136,6 +136,7 @@ def _stage(cfg: DictConfig, name: str, stage: DictConfig, previous: Assignment, 
         most_bytes=None if stage.get("megabytes") is None else int(stage.megabytes * MEGABYTE),
         coding=cfg.coding,
         budget=cfg.budget,
+        trained=stage.get("trained", "all"),
     )
 
 
@@ -174,6 +175,11 @@ def _activations(cfg: DictConfig) -> Activations:
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
-    """Return the trainer's settings with the stage's number of updates; the others are for recipes to refer to."""
+    """Return the trainer's settings with the stage's number of updates, and its learning rate if it has one.
+
+    The trainer's other numbers are for recipes to refer to.
+    """
     names = {field.name for field in fields(Optimization)} - {"updates", "workers"}
-    return Optimization(updates=stage.updates, workers=cfg.data.workers, **{name: cfg.trainer[name] for name in names})
+    given = {name: cfg.trainer[name] for name in names}
+    given["learning_rate"] = stage.get("learning_rate", cfg.trainer.learning_rate)
+    return Optimization(updates=stage.updates, workers=cfg.data.workers, **given)

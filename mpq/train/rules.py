@@ -5,13 +5,15 @@ The classes that take these settings check the same.
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mpq.errors import UserError
 from mpq.quant.rules import check_compile
 
 RANDOM, FROZEN, TRAINED = "random", "frozen", "trained"
 """A choice of a stage's `shared.networks`, and those of its `shared.full_precision`."""
+Trained = Literal["all", "vectors"]
+"""What a stage trains: all parameters, or norms and biases alone (`trained` of a stage)."""
 TRANSCRIPTS, TEACHER = "transcripts", "teacher"
 """The choices of `data.labels`."""
 # Not Lightning's bf16-true, 16-true and 64-true: they convert every weight and scale, but the packed format is float32.
@@ -47,21 +49,21 @@ def check_megabytes(own: str, megabytes: Any, updates: Any, activations: Any) ->
         raise UserError(f"quantizer.activations={activations} must be none where target_megabytes sets the file's size")
 
 
-def check_optimization(given: Mapping[str, Any], updates: str = "trainer.updates") -> None:
-    """Check the settings of `mpq.train.optimization.Optimization`, by name; `updates` is the setting of that number.
+def check_optimization(given: Mapping[str, Any], keys: Mapping[str, str] | None = None) -> None:
+    """Check the settings of `mpq.train.optimization.Optimization`, by name; `keys` has those that are set elsewhere.
 
     Raises: UserError for an invalid value.
     """
+    keys = keys or {}
     for name, lowest in _LOWEST_WHOLE.items():
         value = given[name]
         if type(value) is not int or value < lowest:
-            key = updates if name == "updates" else _key(name)
-            raise UserError(f"{key}={value} must be a whole number, {lowest} or more")
+            raise UserError(f"{keys.get(name, _key(name))}={value} must be a whole number, {lowest} or more")
     for name in (*_NOT_NEGATIVE, "audio_seconds"):
         value = given[name]
         if type(value) not in (int, float) or not 0 <= value < inf or (name == "audio_seconds" and value == 0):
             rule = "above 0" if name == "audio_seconds" else "0 or more"
-            raise UserError(f"{_key(name)}={value} must be a number, {rule}")
+            raise UserError(f"{keys.get(name, _key(name))}={value} must be a number, {rule}")
     for name in ("dropout", "train_feature_encoder"):
         if type(given[name]) is not bool:
             raise UserError(f"{_key(name)}={given[name]} must be true or false")
@@ -74,6 +76,17 @@ def check_optimization(given: Mapping[str, Any], updates: str = "trainer.updates
 
 def _key(name: str) -> str:
     return f"data.{name}" if name == "workers" else f"trainer.{name}"
+
+
+def check_trained(own: str, trained: Any, last: bool = True) -> None:
+    """Raise UserError unless the setting `trained` of the stage at `own` (dotted) can be used.
+
+    `last`: whether no stage follows; one would find weights and scales frozen.
+    """
+    if trained not in get_args(Trained):
+        raise UserError(f"{own}.trained={trained} must be one of {', '.join(get_args(Trained))}")
+    if trained != "all" and not last:
+        raise UserError(f"{own}.trained={trained} must be all: only the last stage may train a part of the model")
 
 
 def check_loss(ctc_weight: Any, kl_weight: Any, temperature: Any, has_teacher: bool) -> None:

@@ -72,6 +72,10 @@ def _prepare(student: SpeechModel, stage: StageSettings, run: RunContext) -> Non
     compiled.choose(run.machine.compile)
     if not stage.optimization.train_feature_encoder:
         student.freeze_feature_encoder()
+    if stage.trained == "vectors":
+        for parameter in student.model.parameters():
+            if parameter.ndim > 1:  # scales, too
+                parameter.requires_grad_(False)
 
 
 def _clock(stage: StageSettings, run: RunContext) -> AbstractContextManager[StageTime]:

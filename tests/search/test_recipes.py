@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from experiment import Experiment, kill_at, searched
+from safetensors.torch import load_file
 
 from mpq.checkpoint.packed import save_packed
 from mpq.checkpoint.size import file_bytes
@@ -55,8 +56,9 @@ def test_recipes_end_to_end(experiment, recipe, updates):
         ("two_stage_gumbel", 2, []),
         ("two_stage_kl", 1, ["recipe.stages.precision.updates=4"]),
         ("size_trained", 1, ["target_megabytes=0.017"]),
+        ("size_norms", 1, ["target_megabytes=0.017", "trainer.norm_updates=4"]),
     ],
-    ids=["kl, in stage 2", "gumbel, in stage 2", "kl with updates, in stage 1", "for a size, in stage 2"],
+    ids=["kl, in stage 2", "gumbel, in stage 2", "kl with updates, in stage 1", "for a size, in stage 2", "norms"],
 )
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(experiment, monkeypatch, recipe, stage, overrides):
     arguments = [f"recipe={recipe}", *overrides]
@@ -95,6 +97,27 @@ def test_a_model_made_for_a_size_is_trained_within_it(tmp_path):
     assert learned.rates is not None and len(learned.sites) > len(assignment)  # steps of all weights
     average = sum(r * n for r, n in zip(learned.rates, learned.parameters, strict=True)) / sum(learned.parameters)
     assert learned.target - 0.01 < average <= learned.target
+
+
+def test_norms_and_biases_are_trained_and_codes_stay(experiment):
+    words = ["target_megabytes=0.017", "trainer.norm_updates=4"]
+    rounded, assignment, _ = experiment.run("rounded", "recipe=ptq_gptq_size", *words)
+    tuned, again, ledger = experiment.run("tuned", "recipe=size_norms", *words)
+    assert again == assignment
+    assert {stage.name: stage.updates for stage in ledger.time().stages} == {"round": 0, "norms": 4}
+    trained, before = dict(tuned.named_parameters()), dict(rounded.named_parameters())
+    moved = {name for name, value in trained.items() if not torch.equal(value, before[name])}
+    assert moved and all(trained[name].ndim == 1 for name in moved)
+    assert {name.rpartition(".")[2] for name in moved} == {"weight", "bias"}  # of norms, and of linear layers
+    folders = [experiment.folder / "packed" / name for name in ("rounded", "tuned")]
+    for folder, model in zip(folders, (rounded, tuned), strict=True):
+        save_packed(folder, model)
+    first, second = (load_file(folder / "model.safetensors") for folder in folders)
+    assert first.keys() == second.keys()
+    assert {name for name in first if not torch.equal(first[name], second[name])} == {
+        name.replace(".parametrizations.weight.original", ".weight") for name in moved
+    }
+    assert file_bytes(folders[0]) == file_bytes(folders[1])
 
 
 def test_one_run_lands_on_its_target(tmp_path):
