@@ -22,16 +22,20 @@ class Options:
     bits: float | None = option(None, "average bits per weight, 2 to 8; default, if the model is trained: 3.5")
     megabytes: float | None = option(
         None,
-        "the size of the file in place of bits, in millions of bytes: the best file that is no larger, untrained; "
+        "the size of the file in place of bits, in millions of bytes: the best file that is no larger; "
         "default: 6.5 times smaller than in float32",
     )
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")
-    method: Literal["auto", "round", "gptq", "one_stage", "learned_steps"] = option(
-        "auto", "auto chooses by the available data; of learned_steps bits is what codes take in the coded file"
+    method: Literal["auto", "round", "gptq", "norms", "one_stage", "learned_steps"] = option(
+        "auto",
+        "auto chooses by the available data; norms is gptq for a size, then norms and biases are trained; of "
+        "learned_steps bits is what codes take in the coded file",
     )
     updates: int | None = option(
-        None, "training updates of one_stage and learned_steps; default: 600 for a small model, 2000 for others"
+        None,
+        "training updates of one_stage and learned_steps, default: 600 for a small model, 2000 for others; of norms, "
+        "default: 60 and 20",
     )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     word: tuple[str, ...] = others(

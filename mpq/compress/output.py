@@ -129,6 +129,7 @@ _HOW = {
 _HOW_OF_SIZE = {
     "round": "rounded to nearest, steps by sensitivities on made-up noise; no data used",
     "gptq": "GPTQ on the recordings, steps by sensitivities; no training",
+    "norms": "GPTQ on the recordings, steps by sensitivities; norms and biases trained",
 }
 
 

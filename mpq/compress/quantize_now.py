@@ -1,9 +1,10 @@
 """From a model to a packed folder in one call, with whatever data is available.
 
 Without data, weights are rounded. With audio, GPTQ compensates for the rounding. Both are made for a size of the file,
-or for bits, which rounding errors then spread over the weights; the texts are compared with the float model's. With
+or for bits, which rounding errors then spread over the weights; the texts are compared with the float model's. Made for
+a size, norms and biases can be trained after GPTQ (method=norms), which takes audio alone, too. With
 audio and transcripts, the paper's one stage trains the model, or steps are learned for the size of the coded file, and
-a held-out part evaluates it. Where a size is given, nothing is trained. Each is a recipe of `conf/recipe`, composed by
+a held-out part evaluates it. Each is a recipe of `conf/recipe`, composed by
 Hydra and run by `mpq.pipeline`.
 """
 
@@ -39,13 +40,15 @@ RECIPES = {
 }
 _TRAINED = ("one_stage", "learned_steps")
 _OWN = {"learned_steps": ["quantizer.granularity=per_tensor"]}  # scales of channels would take a part of the budget
-RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size"}
+RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size", "norms": "size_norms"}
+METHODS = tuple(dict.fromkeys([*RECIPES, *RECIPES_OF_SIZE]))
 _BITS, _SMALLER = 3.5, 6.5  # by default: bits of a trained model, and how many times smaller one is that is not
 _SMALL = 20e6  # parameters: a smaller model trains on a CPU in minutes, a larger one needs a GPU
 _ANY_ENCODER = "*encoder.layer*"  # of any CTC family: layers, or layer as in SEW-D; only linear layers are looked at
 _ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and labels suit any sequence-to-sequence model
 _OF_TRAINING = {"trainer.updates": "updates", "trainer.learning_rate": "trainer.learning_rate"}  # as they are typed
-_UPDATES = 2000  # of one stage on a large model: a tenth of what the paper's rows use
+_OF_NORMS = {"trainer.updates": "trainer.norm_updates", "trainer.learning_rate": "trainer.norm_learning_rate"}
+_UPDATES, _NORM_UPDATES = 2000, 20  # of a large model, of one stage: a tenth of what the paper's rows use
 
 
 def _as_typed(call: Callable[..., Quantized]) -> Callable[..., Quantized]:
@@ -77,7 +80,7 @@ def quantize_now(
     `model.safetensors` and `config.json`. By default a model that is trained gets 3.5 bits, and one that is not is
     made 6.5 times smaller than in float32: a Whisper of 3.5 bits is of no use untrained, that is (experiments/LOG.md).
 
-    `output` is `quantized/<run's name>` by default. `method` is auto or one of `RECIPES`. `changes` are settings by
+    `output` is `quantized/<run's name>` by default. `method` is auto or one of `METHODS`. `changes` are settings by
     dotted name, such as `{"trainer.updates": 300}`; with `{"overwrite": True}` an older run and an older packed model
     in `output` are replaced.
 
@@ -107,7 +110,10 @@ def _quantize(
     check_available(path)
     _check_float(path)
     small = _is_small(path)
-    chosen, method = method, _method(method, found, small, megabytes is not None)
+    chosen, method = (
+        method,
+        _method(method, found, small, megabytes is not None or (method == "norms" and bits is None)),
+    )
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
     if bits is None and megabytes is None:
@@ -115,6 +121,9 @@ def _quantize(
     budget = f"bits={bits:g}" if bits is not None else f"megabytes={megabytes!r}"
     recipe = (RECIPES if megabytes is None else RECIPES_OF_SIZE)[method]
     given = [f"recipe={recipe}", f"target_{budget}", *_OWN.get(method, [])]
+    if method == "norms":
+        given.append("distill=kl")  # the float model's posteriors alone, since recordings may lack transcripts
+        changes = {_OF_NORMS.get(key, key): value for key, value in changes.items()}
     cfg = _config(name, path, small, given, found, changes)
     output = Path("quantized", cfg.exp) if output is None else output
     _tell_unused(chosen, method, found, changes)
@@ -159,7 +168,7 @@ def _default_megabytes(path: str) -> float:
 def _tell_unused(chosen: str, method: str, found: Found | None, changes: dict[str, Any]) -> None:
     """Warn about what was asked for and has no effect in this call."""
     which = f"method={method}" if chosen == method else f"method={method}, which this data allows,"
-    if method not in _TRAINED:
+    if method not in (*_TRAINED, "norms"):
         unused([_OF_TRAINING[key] for key in changes if key in _OF_TRAINING], f"{which} does not train")
     if not (found and found.transcribed):
         unused(["root"] if "root" in changes else [], "a run is recorded only where transcripts allow to measure it")
@@ -190,14 +199,17 @@ def _method(method: str, found: Found | None, small: bool, of_size: bool) -> str
 
     Raises: UserError if `method` is unknown or needs more data, or bits.
     """
-    if method != "auto" and method not in RECIPES:
-        raise UserError(f"method={method} must be one of auto, {', '.join(RECIPES)}")
+    if method not in ("auto", *METHODS):
+        raise UserError(f"method={method} must be one of auto, {', '.join(METHODS)}")
     if method in _TRAINED and of_size:
-        raise UserError(f"method={method} trains for bits=...; megabytes=... takes method=round or method=gptq")
+        others = " or ".join(f"method={other}" for other in RECIPES_OF_SIZE)
+        raise UserError(f"method={method} trains for bits=...; megabytes=... takes {others}")
+    if method == "norms" and not of_size:
+        raise UserError("method=norms is for a size of the file: give megabytes=... in place of bits=...")
     if method in _TRAINED and not (found and found.transcribed):
         raise UserError(f"method={method} needs data=FOLDER with transcripts (*.trans.txt, as in LibriSpeech)")
-    if method == "gptq" and not found:
-        raise UserError("method=gptq needs data=FOLDER with recordings; transcripts are not needed")
+    if method in ("gptq", "norms") and not found:
+        raise UserError(f"method={method} needs data=FOLDER with recordings; transcripts are not needed")
     if method != "auto":
         return method
     if not found:
@@ -235,7 +247,8 @@ def _config(
         own |= {"model.searched": _ANY_ENCODER} if is_ctc else {}
         own |= {"model.architecture": None}  # it would create random weights
     if not small:
-        own |= {"trainer.updates": _UPDATES, "trainer.calibration_utterances": 16}
+        own |= {"trainer.updates": _UPDATES, "trainer.norm_updates": _NORM_UPDATES}
+        own |= {"trainer.calibration_utterances": 16}
     for key, value in (own | changes).items():
         OmegaConf.update(cfg, key, value, force_add=True)
     return settings.settle(cfg)

@@ -6,6 +6,7 @@ import shutil
 
 import jiwer
 import pytest
+import torch
 
 from mpq.checkpoint.packed import load_model, load_packed
 from mpq.checkpoint.size import file_bytes
@@ -47,6 +48,18 @@ def test_recordings_are_fitted_and_with_transcripts_the_record_names_the_size(mo
     again = from_json(path.read_text())
     assert again.size.target_megabytes == 0.02 and again.bits.target is None and again.to_json() == path.read_text()
     assert "full precision" not in (made.folder / "README.md").read_text()
+
+
+def test_norms_and_biases_learn_from_recordings_alone_and_the_file_keeps_its_size(model_folder, speech_folder, here):
+    quiet = shutil.copytree(speech_folder, here / "quiet", ignore=shutil.ignore_patterns("*.txt"))
+    given = (str(model_folder), None, quiet)
+    fitted = quantize_now(*given, here / "fitted", "gptq", FEW, megabytes=0.02)
+    made = quantize_now(*given, here / "norms", "norms", FEW | {"trainer.updates": 3}, megabytes=0.02)
+    assert made.method == "norms" and "norms and biases trained" in summary(made)
+    assert made.size.file_bytes == fitted.size.file_bytes == file_bytes(made.folder)
+    before, after = (dict(load_packed(one.folder)[0].named_parameters()) for one in (fitted, made))
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed and all(after[name].ndim == 1 for name in changed)
 
 
 def test_by_default_an_untrained_model_is_made_six_and_a_half_times_smaller(model_folder, here):
