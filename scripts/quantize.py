@@ -35,7 +35,7 @@ class Options:
     updates: int | None = option(
         None,
         "training updates of one_stage and learned_steps, default: 600 for a small model, 2000 for others; of norms, "
-        "default: 60 and 20",
+        "default: 150 and 28",
     )
     language: str | None = option(None, "spoken in the recordings; only for a multilingual model, which needs it")
     word: tuple[str, ...] = others(
