@@ -45,6 +45,7 @@ from mpq.search.assignment import Assignment, to_json
 from mpq.tracking.content import log_result
 from mpq.tracking.logger import run_logger
 from mpq.train import processes
+from mpq.train.file_size import MEGABYTE, check_size
 from mpq.train.machine import check as check_machine
 from mpq.train.machine import machine_of
 from mpq.train.recipe import learned, run_recipe
@@ -105,6 +106,8 @@ def _make(cfg: DictConfig, opened: Corpus | None, folder: RunFolder) -> Result:
     teacher, digest = teacher_of(cfg)
     _check_lengths(cfg, corpus, teacher)
     _check_references(cfg, corpus, teacher)
+    if cfg.target_megabytes is not None:
+        check_size(teacher.model, cfg.model.searched, int(cfg.target_megabytes * MEGABYTE))  # a baseline takes long
     check_folder(folder.path, _bytes(cfg, teacher))
     baseline = _baseline(cfg, corpus, digest) if settings.needs_baseline(cfg) else None
     folder.begin(cfg)

@@ -86,13 +86,15 @@ def quantize_now(
 
     Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
-    given = (data, output, method, changes or {})
-    try:
-        return _quantize(model, bits, megabytes, *given)
-    except SizeError as impossible:
-        if megabytes is not None:
-            raise
-        return _quantize(model, None, impossible.nearest, *given)
+    size, given = megabytes, (data, output, method, changes or {})
+    for may_change in (megabytes is None, megabytes is None, False):  # the nearest size known at once, then the nearest
+        try:
+            return _quantize(model, bits, size, *given)
+        except SizeError as impossible:
+            if not may_change:
+                raise
+            size = impossible.nearest
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _quantize(

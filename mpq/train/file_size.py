@@ -7,6 +7,7 @@ file is measured by coding its codes. The knapsack (`mpq.search.knapsack`) does 
 the posteriors of the tiny models would move at least twice as far at the same bytes (experiments/LOG.md).
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +23,7 @@ from mpq.quant.calibration import Calibration
 from mpq.quant.fisher import fisher_traces
 from mpq.quant.gptq import Gptq
 from mpq.quant.places import first_places, tensor_places
-from mpq.quant.sites import Site, check_finite
+from mpq.quant.sites import Site, check_finite, find_sites, fold_weight_norm
 from mpq.quant.steps import Rounding, narrow, roundings, step_quantizer
 from mpq.search.allocate import fill
 from mpq.search.knapsack import optimum
@@ -94,6 +95,25 @@ def keep_within(model: PreTrainedModel, sites: Sequence[Site], most: int, coding
     """
     found = first_places(model)
     return lengthen([found[site.name] for site in sites], most - overhead_bytes(model, sites), coding)
+
+
+def check_size(model: PreTrainedModel, searched: str, most: int) -> None:
+    """Refuse a size of the file that is out of reach whatever its codes take, which `check_capacity` measures.
+
+    Raises:
+        SizeError: what is no code takes more, or a byte a code takes less, than `most` bytes; `nearest` may not do yet.
+    """
+    model = copy.deepcopy(model)
+    fold_weight_norm(model)  # as in the file
+    sites = find_sites(model, searched)
+    beside, codes = overhead_bytes(model, sites), sum(site.numel for site in sites)
+    if not beside < most <= beside + codes:
+        smallest, largest = math.ceil((beside + 1) / 1e3) / 1e3, math.floor((beside + codes) / 1e3) / 1e3
+        raise SizeError(
+            f"target_megabytes={most / MEGABYTE:g} must be between {smallest:g}, which all but the codes take, and "
+            f"{largest:g}, with a byte for each weight",
+            nearest=smallest if most <= beside else largest,
+        )
 
 
 def check_capacity(found: Sequence[Sequence[Rounding]], capacity: int, most: int) -> None:

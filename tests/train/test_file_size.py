@@ -12,13 +12,14 @@ from mpq.checkpoint.packed import load_packed, save_packed
 from mpq.checkpoint.prediction import overhead_bytes
 from mpq.checkpoint.size import file_bytes
 from mpq.data.noise import noise_batch
-from mpq.errors import UserError
-from mpq.models.loading import from_scratch, speech_model
+from mpq.errors import SizeError, UserError
+from mpq.models.loading import from_scratch, load, speech_model
 from mpq.quant.calibration import Calibration
 from mpq.quant.gptq import Gptq
-from mpq.quant.sites import find_sites, fold_weight_norm, quantizers_of
+from mpq.quant.quantizer import QuantizerSettings
+from mpq.quant.sites import attach, find_sites, fold_weight_norm, quantizers_of
 from mpq.quant.steps import Rounding
-from mpq.train.file_size import check_capacity, choose, fit_to_size
+from mpq.train.file_size import check_capacity, check_size, choose, fit_to_size
 
 
 def random_roundings(rng, unit=1):
@@ -78,6 +79,24 @@ def test_the_file_is_never_larger_and_hardly_smaller(kind, coding, fitted, tmp_p
     assert all(float(each.median()) <= 0.5001 for each in errors.values()) or fitted
     compensated = [each for each in errors.values() if each.ndim == 2 and float((each > 0.51).float().mean()) > 0.02]
     assert compensated or not fitted
+
+
+def test_a_size_out_of_reach_is_refused_before_anything_is_measured(model_folder, tmp_path):
+    model = load(str(model_folder))[0]
+    with pytest.raises(SizeError) as told:
+        check_size(model, "", 10)
+    low, high = (float(word.strip(",")) for word in str(told.value).split() if word[0].isdigit())
+    assert told.value.nearest == low
+    with pytest.raises(SizeError) as told:
+        check_size(model, "", int((high + 0.001) * 1e6))
+    assert told.value.nearest == high
+    check_size(model, "", int(low * 1e6))
+    check_size(model, "", int(high * 1e6))
+    fold_weight_norm(model)
+    sites = find_sites(model, "")
+    attach(model, sites, [8], QuantizerSettings("per_tensor"))
+    save_packed(tmp_path / "packed", model, coding="none")
+    assert abs(file_bytes(tmp_path / "packed") / 1e6 - high) <= 0.001
 
 
 def test_the_sizes_that_a_refusal_names_are_possible():
