@@ -2,10 +2,9 @@
 
 Without data, weights are rounded. With audio, GPTQ compensates for the rounding. Both are made for a size of the file,
 or for bits, which rounding errors then spread over the weights; the texts are compared with the float model's. Made for
-a size, norms and biases can be trained after GPTQ (method=norms), which takes audio alone, too. With
-audio and transcripts, the paper's one stage trains the model, or steps are learned for the size of the coded file, and
-a held-out part evaluates it. Each is a recipe of `conf/recipe`, composed by
-Hydra and run by `mpq.pipeline`.
+a size, norms and biases can be trained after GPTQ, which takes audio alone, too. With audio and transcripts, the
+paper's one stage trains the model, or steps are learned for the size of the coded file, and a held-out part evaluates
+it. Each is a recipe of `conf/recipe`, composed by Hydra and run by `mpq.pipeline`.
 """
 
 import functools
@@ -112,10 +111,8 @@ def _quantize(
     check_available(path)
     _check_float(path)
     small = _is_small(path)
-    chosen, method = (
-        method,
-        _method(method, found, small, megabytes is not None or (method == "norms" and bits is None)),
-    )
+    of_size = megabytes is not None or (method == "norms" and bits is None)
+    chosen, method = method, _method(method, found, small, of_size)
     if output is not None:
         check_output(output, overwrite=True)  # the rest needs the run's name
     if bits is None and megabytes is None:
