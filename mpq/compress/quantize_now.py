@@ -38,7 +38,10 @@ RECIPES = {
     "learned_steps": "one_stage_rate",
 }
 _TRAINED = ("one_stage", "learned_steps")
-_OWN = {"learned_steps": ["quantizer.granularity=per_tensor"]}  # scales of channels would take a part of the budget
+_OWN = {
+    "learned_steps": ["quantizer.granularity=per_tensor"],  # scales of channels would take a part of the budget
+    "norms": ["distill=kl"],  # the float model's posteriors alone, since recordings may lack transcripts
+}
 RECIPES_OF_SIZE = {"round": "ptq_rtn_size", "gptq": "ptq_gptq_size", "norms": "size_norms"}
 METHODS = tuple(dict.fromkeys([*RECIPES, *RECIPES_OF_SIZE]))
 _BITS, _SMALLER = 3.5, 6.5  # by default: bits of a trained model, and how many times smaller one is that is not
@@ -86,14 +89,13 @@ def quantize_now(
     Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
     size, given = megabytes, (data, output, method, changes or {})
-    for may_change in (megabytes is None, megabytes is None, False):  # the nearest size known at once, then the nearest
+    while True:
         try:
             return _quantize(model, bits, size, *given)
         except SizeError as impossible:
-            if not may_change:
+            if megabytes is not None or impossible.nearest == size:
                 raise
-            size = impossible.nearest
-    raise AssertionError("the last attempt returns or raises")
+            size = impossible.nearest  # at first by shapes alone, perhaps, then as measured
 
 
 def _quantize(
@@ -121,7 +123,6 @@ def _quantize(
     recipe = (RECIPES if megabytes is None else RECIPES_OF_SIZE)[method]
     given = [f"recipe={recipe}", f"target_{budget}", *_OWN.get(method, [])]
     if method == "norms":
-        given.append("distill=kl")  # the float model's posteriors alone, since recordings may lack transcripts
         changes = {_OF_NORMS.get(key, key): value for key, value in changes.items()}
     cfg = _config(name, path, small, given, found, changes)
     output = Path("quantized", cfg.exp) if output is None else output

@@ -37,7 +37,8 @@ class StageSettings:
     (`mpq.train.file_size`). budget: what the target counts, bits of the codes or coded bits. trained: all parameters,
     or vectors alone: norms and biases, so that codes and scales stay as they are.
 
-    Raises: UserError if there is a calibration but nothing is quantized, or shared networks but no mixture.
+    Raises: UserError if there is a calibration but nothing is quantized, shared networks but no mixture, or an unknown
+    `trained`.
     """
 
     name: str

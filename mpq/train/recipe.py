@@ -175,11 +175,6 @@ def _activations(cfg: DictConfig) -> Activations:
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
-    """Return the trainer's settings with the stage's number of updates, and its learning rate if it has one.
-
-    The trainer's other numbers are for recipes to refer to.
-    """
-    names = {field.name for field in fields(Optimization)} - {"updates", "workers"}
-    given = {name: cfg.trainer[name] for name in names}
-    given["learning_rate"] = stage.get("learning_rate", cfg.trainer.learning_rate)
-    return Optimization(updates=stage.updates, workers=cfg.data.workers, **given)
+    """Return the trainer's settings, or the stage's own where it has them; others are for recipes to refer to."""
+    names = {field.name for field in fields(Optimization)} - {"workers"}
+    return Optimization(workers=cfg.data.workers, **{name: stage.get(name, cfg.trainer[name]) for name in names})
