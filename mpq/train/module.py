@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import lightning
@@ -56,7 +57,7 @@ class TrainingModule(lightning.LightningModule):
         self.search = precisions.search if precisions else None  # a submodule, too, for its logits
         self.audio_seconds = 0.0  # processed so far by this process, without padding
         self.trajectory: list[Snapshot] = []  # one per epoch
-        self._losses: list[Tensor] = []  # of this epoch
+        self._losses: list[Tensor | float] = []  # of this epoch; numbers from a checkpoint
         self._precisions = precisions
         self._before_checkpoint = before_checkpoint
         self._updates_before = updates_before
@@ -140,7 +141,7 @@ class TrainingModule(lightning.LightningModule):
         """Keep a snapshot of the search, unless a signal cut the epoch short."""
         if not self._epochs.is_over(self.global_step):
             return
-        loss = float(torch.stack(self._losses).mean()) if self._losses else None
+        loss = fmean(float(loss) for loss in self._losses) if self._losses else None
         is_open = self._precisions is not None and not self._precisions.decided
         self.trajectory.append(snapshot(self.global_step, loss, self.search if is_open else None))
         self._losses.clear()
@@ -161,7 +162,7 @@ class TrainingModule(lightning.LightningModule):
             raise self._diverged(f"weights became NaN or infinite by update {self.global_step}")
         self._before_checkpoint()
         checkpoint["audio_seconds"] = self.all_audio_seconds()
-        checkpoint["losses"] = list(self._losses)
+        checkpoint["losses"] = [float(loss) for loss in self._losses]
         checkpoint["trajectory"] = [asdict(entry) for entry in self.trajectory]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -175,7 +176,8 @@ class TrainingModule(lightning.LightningModule):
         """Return the audio seconds of all processes so far, without padding; all processes must call this."""
         if self._processes == 1:
             return self.audio_seconds
-        own = torch.tensor(self.audio_seconds, device=self.device, dtype=torch.float64)
+        device = self.trainer.strategy.root_device  # after training, Lightning has moved the model to the CPU
+        own = torch.tensor(self.audio_seconds, device=device, dtype=torch.float64)
         return float(self._sum(own))
 
     def _sum(self, numbers: Tensor) -> Tensor:

@@ -118,6 +118,7 @@ def quantized(
     bits = search.site_candidates()
     if isinstance(search, MeasuredSearch):
         bits = processes.from_first(lambda: from_json(saved))
+    student.to_accelerator(run.machine.accelerator)  # where scales take seconds instead of minutes
     told = track(sites, "Starting scales", "weights", shown=processes.rank() == 0)
     quantizers = attached or attach(student.model, told, bits, stage.quantizer, made)
     if isinstance(search, RateSearch):

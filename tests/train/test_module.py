@@ -1,4 +1,7 @@
 import logging
+import os
+import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +118,34 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(loaded, tmp_path, accumulat
     assert got.trajectory == want.trajectory
     again = train(module(), settings, tmp_path / "killed")  # killed after the stage's end: only the outcome is loaded
     assert_equal_states(state(again), state(want))
+
+
+def test_what_a_signal_leaves_of_an_interval_has_no_device(loaded, tmp_path):
+    teacher, dataset = loaded
+    settings = optimization(updates=4)
+    want = train(module_of(teacher, dataset, settings), settings, tmp_path / "whole")
+    stopping = Spoilt(teacher, 2, lambda loss: os.kill(os.getpid(), signal.SIGTERM) or loss)
+    with pytest.raises(SystemExit):
+        train(module_of(teacher, dataset, settings, loss=stopping), settings, tmp_path / "stopped")
+    saved = SafetensorsCheckpointIO().load_checkpoint(tmp_path / "stopped" / "last.safetensors")
+    assert [type(loss) for loss in saved["losses"]] == [float, float]  # a tensor would come back on the CPU
+    got = train(module_of(teacher, dataset, settings), settings, tmp_path / "stopped")
+    assert got.trajectory == want.trajectory
+
+
+def test_audio_is_added_up_over_processes_where_they_can_talk(loaded):
+    teacher, dataset = loaded
+    module = module_of(teacher, dataset, optimization())
+    devices = []
+
+    def reduce(numbers, reduce_op):  # NCCL refuses tensors on the CPU, where Lightning leaves the model
+        devices.append(numbers.device.type)
+        return 7.5
+
+    strategy = SimpleNamespace(root_device=torch.device("meta"), reduce=reduce)
+    module._processes, module._fabric, module._trainer = 2, None, SimpleNamespace(strategy=strategy)
+    assert module.all_audio_seconds() == 7.5
+    assert devices == ["meta"]
 
 
 @pytest.mark.parametrize(

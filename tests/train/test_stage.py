@@ -8,8 +8,9 @@ from tiny_speech import speech_of
 from tiny_stage import CPU, QUANTIZER, assert_equal_states, load, optimization
 
 from mpq.errors import UserError
+from mpq.models.speech import SpeechModel
 from mpq.quant import compiled
-from mpq.quant.sites import find_sites, quantizers_of
+from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.record.ledger import Ledger
 from mpq.search.assignment import average_bits
 from mpq.search.fixed import FixedSearch
@@ -150,6 +151,14 @@ def test_the_ledger_counts_updates_and_the_audio_that_was_heard(loaded, tmp_path
     assert entry.updates == 5 and entry.devices == 1 and entry.seconds > 0
     seconds = sorted(utterance.seconds for utterance in loaded[1].utterances)
     assert 5 * seconds[0] <= entry.audio_seconds <= 5 * 3.0
+
+
+def test_starting_scales_are_found_on_the_accelerator(loaded, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(SpeechModel, "to_accelerator", lambda self, accelerator: calls.append(accelerator))
+    monkeypatch.setattr("mpq.train.stage.attach", lambda *given: calls.append("scales") or attach(*given))
+    stage("uniform", copy.deepcopy(loaded[0]), UniformSearch(), loaded, tmp_path, 4, updates=1)
+    assert calls == ["cpu", "scales"]
 
 
 def test_an_impossible_target_is_refused(loaded, tmp_path):
