@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mpq.checkpoint.coding import stored_bytes
 from mpq.checkpoint.format import Coding
 from mpq.cores import in_threads
+from mpq.errors import UserError
 from mpq.quant.fake_quantize import quantize
 from mpq.quant.places import Place, first_places
 from mpq.quant.quantizer import WeightQuantizer
@@ -64,7 +65,10 @@ def keep_to(model: nn.Module, search: PrecisionSearch) -> float:
 
 @torch.no_grad()
 def lengthen(places: Sequence[Place], capacity: float, coding: Coding = "zstd") -> float:
-    """Lengthen the steps at `places`, in place, by one factor until they take at most `capacity` bytes; return it."""
+    """Lengthen the steps at `places`, in place, by one factor until they take at most `capacity` bytes; return it.
+
+    Raises: UserError if no factor up to 64 does, which leaves the steps as they were.
+    """
     before = {place.name: _quantizer(place).log_scales.clone() for place in places}
 
     def fits(longer: float) -> bool:
@@ -76,7 +80,13 @@ def lengthen(places: Sequence[Place], capacity: float, coding: Coding = "zstd") 
     if fits(0.0):
         return 1.0
     low, high = 0.0, _LONGEST / 2**_HALVINGS
-    while not fits(high) and high < _LONGEST:
+    while not fits(high):
+        if high >= _LONGEST:
+            fits(0.0)
+            raise UserError(
+                f"after training, the codes take more than the {capacity:.0f} bytes that were asked for, however long "
+                "their steps: choose more bits or a larger file"
+            )
         low, high = high, 2 * high
     for _ in range(5):
         middle = (low + high) / 2

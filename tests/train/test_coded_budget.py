@@ -1,5 +1,7 @@
 """A budget in coded bits: what the searches get, and the bytes of the file that comes out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,20 +9,23 @@ import zstandard
 from safetensors import safe_open
 from tiny_speech import ARCHITECTURE, speech_of
 from tiny_stage import CPU, load, optimization
+from torch import nn
 
 from mpq.checkpoint.packed import save_packed
 from mpq.checkpoint.packing import pack
 from mpq.checkpoint.size import WEIGHTS_FILE
+from mpq.errors import UserError
 from mpq.models.loading import from_scratch
 from mpq.quant.gptq import Gptq
-from mpq.quant.places import tensor_places
-from mpq.quant.sites import find_sites, quantizers_of
+from mpq.quant.places import first_places, tensor_places
+from mpq.quant.sites import attach, find_sites, quantizers_of
 from mpq.record.ledger import Ledger
 from mpq.search.fixed import FixedSearch
 from mpq.search.gumbel import GumbelSearch
 from mpq.search.rate import RateSearch
 from mpq.search.weight_error import WeightError
 from mpq.train import precisions
+from mpq.train.coded_budget import coded_bytes, lengthen
 from mpq.train.context import RunContext, StageSettings
 from mpq.train.loss import Loss
 from mpq.train.stage import run_stage
@@ -92,6 +97,23 @@ def test_it_is_measured_at_some_updates_once_however_many_batches_they_have(load
         again = step in (0, 4, 5) if kind is GumbelSearch else step % 4 == 0  # 5: where precisions are decided
         expected += [step, *["measured"] * again, step]
     assert seen == expected + ["measured"] * (kind is RateSearch)  # in the end
+
+
+def test_steps_grow_until_the_codes_fit_or_stay_where_none_would():
+    layer = nn.Linear(64, 64)
+    quantizer = attach(layer, find_sites(layer, "*"), (8,))["weight"]
+    places, before = [first_places(layer)["weight"]], quantizer.log_scales.detach().clone()
+    weight = places[0].weight
+    with pytest.raises(UserError, match="more than the 5 bytes that were asked for, however long their steps"):
+        lengthen(places, 5.0)
+    assert torch.equal(quantizer.log_scales, before)
+    now = coded_bytes(weight, quantizer, 8)
+    longer = lengthen(places, 0.6 * now)
+    assert coded_bytes(weight, quantizer, 8) <= 0.6 * now
+    assert torch.allclose(quantizer.log_scales, before + math.log(longer)) and 1 < longer < 64
+    with torch.no_grad():
+        quantizer.log_scales.copy_(before + math.log(longer) * 0.9)
+    assert coded_bytes(weight, quantizer, 8) > 0.6 * now  # not much longer than they had to be
 
 
 def test_a_resumed_search_counts_with_the_last_measurements(loaded):
