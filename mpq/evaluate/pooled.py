@@ -3,8 +3,10 @@
 Errors are correlated within a speaker, and all seeds transcribe the same speech. So speakers and seeds are two crossed
 samples. The pooled rate is a ratio of sums, linearised: each speaker and each seed has an influence on it. The variance
 is the speakers' plus the seeds' minus that of the cells, which both include (two crossed random factors, as in Owen,
-"The pigeonhole bootstrap", 2007); the interval uses Student's t with Satterthwaite's degrees of freedom. A nominal 95 %
-percentile bootstrap over 12 speakers covers about 90 %; this covers 94 to 97 % with 8 to 40 speakers (simulated in
+"The pigeonhole bootstrap", 2007); the interval uses Student's t with Satterthwaite's degrees of freedom. These lie
+between the fewest of a part and their sum; only the part that is subtracted can take them lower, by chance, and they
+are then the fewest of a part. A nominal 95 % percentile bootstrap over 12 speakers covers about 90 %; this covers 94 to
+97 % with 8 to 40 speakers, and less if seeds differ by more than speakers do, 86 to 92 % (simulated in
 tests/evaluate/test_pooled.py).
 
 *Few speakers.* Below `MIN_SPEAKERS` an interval over speakers still covers the truth, but its width is a matter of
@@ -112,7 +114,8 @@ def pooled(
         return Pooled(100.0 * rate, sqrt(of_speakers), count - 1.0, count, seeds, by_speaker)
     variance = of_speakers + of_seeds - of_cells
     spread = of_speakers**2 / (count - 1) + of_seeds**2 / (seeds - 1) + of_cells**2 / ((count - 1) * (seeds - 1))
-    return Pooled(100.0 * rate, sqrt(variance), min(variance**2 / spread, count - 1.0), count, seeds, by_speaker)
+    freedom = min(max(variance**2 / spread, seeds - 1.0), count - 1.0)
+    return Pooled(100.0 * rate, sqrt(variance), freedom, count, seeds, by_speaker)
 
 
 def _variance(influences: np.ndarray) -> float:

@@ -66,7 +66,7 @@ def simulated(rng, speakers, seeds, seed_deviation):
 
 
 @pytest.mark.parametrize("speakers", [8, 12, 24, 40])
-@pytest.mark.parametrize(("seeds", "deviation"), [(1, 0.0), (3, 0.0), (3, 0.002)])
+@pytest.mark.parametrize(("seeds", "deviation"), [(1, 0.0), (2, 0.0), (2, 0.002), (3, 0.0), (3, 0.002)])
 def test_the_interval_covers_the_truth_as_often_as_it_says(speakers, seeds, deviation):
     rng = np.random.default_rng(
         [speakers, seeds, int(1000 * deviation)]
@@ -76,6 +76,22 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(speakers, seeds, devi
         low, high = pooled(*simulated(rng, speakers, seeds, deviation)).interval
         hits += low <= 0.3 <= high
     assert 0.93 <= hits / 600 <= 0.99
+
+
+def test_degrees_of_freedom_are_never_fewer_than_those_of_the_seeds_and_covering_needs_no_fewer():
+    """Satterthwaite's formula alone would have fewer in some draws, and intervals of tens of points."""
+    rng = np.random.default_rng(2)
+    drawn = [pooled(*simulated(rng, 8, seeds, 0.001)) for seeds in (2, 3) for _ in range(1500)]
+    assert all(found.seeds - 1 <= found.freedom <= found.units - 1 for found in drawn)
+    at_least = [found.interval for found in drawn if found.freedom == found.seeds - 1]
+    assert len(at_least) > 50
+    assert sum(low <= 0.3 <= high for low, high in at_least) >= 0.95 * len(at_least)
+
+
+def test_seeds_that_differ_by_more_than_speakers_are_covered_less_often():
+    rng = np.random.default_rng(3)
+    hits = [low <= 0.3 <= high for low, high in (pooled(*simulated(rng, 24, 3, 0.02)).interval for _ in range(1000))]
+    assert 0.86 <= np.mean(hits) <= 0.95
 
 
 def test_a_percentile_bootstrap_of_few_speakers_covers_less():

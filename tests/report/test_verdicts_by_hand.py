@@ -87,7 +87,7 @@ def interval_of(cells: np.ndarray, words: np.ndarray) -> tuple[float, float, flo
     if b > c:
         variance = a + b - c
         parts = a**2 / (speakers - 1) + b**2 / (seeds - 1) + c**2 / (seeds - 1) / (speakers - 1)
-        freedom = min(variance**2 / parts, freedom)
+        freedom = min(max(variance**2 / parts, seeds - 1), freedom)
     half = quantile_of_t(freedom) * np.sqrt(variance)
     return 100 * rate, 100 * (rate - half), 100 * (rate + half)
 
