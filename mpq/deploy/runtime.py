@@ -51,7 +51,7 @@ class OnnxRecognizer:
         waveforms one at a time if a result must not depend on the others.
 
         Raises:
-            UserError: a waveform is not one-dimensional, or is too short for a single frame.
+            UserError: as `as_samples`, or a waveform is too short for a single frame.
         """
         prepared = [self._prepared(waveform) for waveform in waveforms]
         if not prepared:
@@ -80,13 +80,29 @@ class OnnxRecognizer:
         text = "".join(between if token == delimiter else token for token in letters).strip()
         return text.lower() if self.description.lower_case else text
 
-    def _prepared(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-        waveform = np.asarray(waveform, dtype=np.float32)
-        if waveform.ndim != 1 or self.description.frames(len(waveform)) < 1:
-            raise UserError(f"a waveform must be [samples] and long enough for one frame, but is {waveform.shape}")
+    def _prepared(self, waveform: NDArray[Any]) -> NDArray[np.float32]:
+        waveform = as_samples(waveform)
+        if self.description.frames(len(waveform)) < 1:
+            raise UserError(f"a waveform must be long enough for one frame, but has {len(waveform)} samples")
         if self.description.do_normalize:
             return (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
         return waveform
+
+
+def as_samples(waveform: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a waveform `[samples]` as float32 with full scale at 1, as whole numbers of 8 to 32 bits are read.
+
+    Raises: UserError if it is not one-dimensional, or holds NaN or infinite values.
+    """
+    waveform = np.asarray(waveform)
+    if waveform.ndim != 1:
+        raise UserError(f"a waveform must be [samples], but is {waveform.shape}")
+    if np.issubdtype(waveform.dtype, np.signedinteger):
+        waveform = waveform / -float(np.iinfo(waveform.dtype).min)
+    samples = waveform.astype(np.float32)
+    if not np.isfinite(samples).all():
+        raise UserError("a waveform holds NaN or infinite values")
+    return samples
 
 
 def open_file(path: Path, form: type["Form"], threads: int | None) -> tuple[Any, "Form"]:

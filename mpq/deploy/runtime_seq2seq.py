@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from mpq.deploy.compressed import found
 from mpq.deploy.log_mel import Inputs, LogMel
-from mpq.deploy.runtime import VERSION, give_back, open_file
+from mpq.deploy.runtime import VERSION, as_samples, give_back, open_file
 from mpq.deploy.timestamps import Segment, allow, spans
 from mpq.deploy.vocabulary import VOCABULARY, read_vocabulary
-from mpq.errors import UserError
+from mpq.errors import ONE_LANGUAGE, UserError, unused
 from mpq.models.fallback import unrepeated
 
 FILES = ENCODER, DECODER = "encoder_model.onnx", "decoder_model_merged.onnx"
@@ -198,7 +198,7 @@ class OnnxWhisper:
         """Return `tokens` by greedy search, or drawn at random at a `temperature` above 0, always alike."""
         draws = np.random.default_rng(0)
         about, prompt = self.description, self._prompt if not times else self._prompt[:-1]
-        step = self._steps(self._inputs([_checked(waveform) for waveform in waveforms]))
+        step = self._steps(self._inputs([as_samples(waveform) for waveform in waveforms]))
         tokens = np.tile(np.array(prompt, dtype=np.int64), (len(waveforms), 1))
         while tokens.shape[1] < about.longest and not (tokens[:, len(prompt) :] == about.end).any(1).all():
             scores = step(tokens)
@@ -249,13 +249,6 @@ class OnnxWhisper:
         return b"".join(self._texts.get(token, b"") for token in tokens).decode("utf-8", errors="replace")
 
 
-def _checked(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    waveform = np.asarray(waveform, dtype=np.float32)
-    if waveform.ndim != 1:
-        raise UserError(f"a waveform must be [samples], but is {waveform.shape}")
-    return waveform
-
-
 def _check_cache(path: Path, decoder: Any, about: WhisperDescription) -> None:
     """Raises UserError if the decoder's inputs and outputs for the past are not those of its description."""
     shapes = {
@@ -273,6 +266,7 @@ def _check_cache(path: Path, decoder: Any, about: WhisperDescription) -> None:
 def _prompt(about: WhisperDescription, language: str | None) -> list[int]:
     """The tokens before the text."""
     if about.transcribe is None:
+        unused(["language"] if language else [], ONE_LANGUAGE)
         return [about.start, about.no_timestamps]
     if language is None or language not in about.languages:
         known = ", ".join(sorted(about.languages))

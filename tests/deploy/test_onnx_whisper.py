@@ -296,13 +296,17 @@ def test_what_does_not_belong_together_is_refused_in_a_sentence(memory, speed):
         runtime.OnnxRecognizer(memory / ENCODER)
 
 
-def test_a_multilingual_model_is_told_the_language(memory, rng):
+def test_a_multilingual_model_is_told_the_language(memory, rng, caplog):
     tongues = {"languages": {"en": 258, "de": 258}, "transcribe": 259}
     folder = broken(memory, ENCODER, lambda model: describe(model, **tongues))
     onnx.save(changed(folder / DECODER, **tongues), folder / DECODER)
     for language in (None, "english"):
         refused(folder, f"multilingual, and language= must be one of de, en, but is {language}", language=language)
+    OnnxWhisper(memory, "de", threads=1)
+    assert caplog.messages == ["language= has no effect here: the model is for one language"]
     heard = recordings(rng, 1)
+    with pytest.raises(UserError, match="NaN or infinite values"):  # of the recording, not of the model
+        OnnxWhisper(memory, threads=1).tokens([np.full_like(heard[0], np.nan)])
     assert OnnxWhisper(folder, "en", threads=1).tokens(heard) != OnnxWhisper(memory, threads=1).tokens(heard)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import onnx
 import pytest
+import soundfile
 import zstandard
 from onnx import TensorProto, helper
 
@@ -151,6 +152,16 @@ def test_what_is_not_ours_is_refused_in_a_sentence(tmp_path):
             OnnxRecognizer(path)
         assert "\n" not in str(caught.value)
     recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
-    for bad in (np.zeros((2, 3)), np.zeros(0)):
-        with pytest.raises(UserError, match="a waveform must be"):
+    for bad in (np.zeros((2, 3)), np.zeros(0), np.array([0.1, np.nan, 0.2, 0.3]), np.full(9, np.inf)):
+        with pytest.raises(UserError, match=r"a waveform (must be|holds NaN or infinite values)"):
             recognizer.logits([bad])
+
+
+def test_whole_numbers_are_read_at_their_full_scale(tmp_path):
+    recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
+    samples = np.random.default_rng().integers(-(2**15), 2**15, 50).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="PCM_16")
+    read, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    for kind, factor in ((np.int16, 1), (np.int32, 2**16)):
+        given = samples.astype(kind) * kind(factor)
+        np.testing.assert_array_equal(recognizer.logits([given])[0], recognizer.logits([read])[0])
