@@ -7,7 +7,9 @@ where there are none, sentences that eSpeak NG speaks do.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -75,7 +77,19 @@ def agreement(
 
 
 def _made_up(work: Path) -> list[Utterance]:
-    # Here and not in processes, which a user's program without `if __name__ == "__main__"` can't start.
-    for chapter in plan({_SPLIT: _RECORDINGS}, seed=0):
-        make_chapter(work, chapter)
+    for name, content in _sentences().items():
+        file = work / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
     return read_split(work, _SPLIT).utterances
+
+
+@cache
+def _sentences() -> dict[str, bytes]:
+    """Return the files of the made-up sentences, by path: the same in every call, unlike what eSpeak NG says twice."""
+    # Here and not in processes, which a user's program without `if __name__ == "__main__"` can't start.
+    with TemporaryDirectory() as folder:
+        for chapter in plan({_SPLIT: _RECORDINGS}, seed=0):
+            make_chapter(Path(folder), chapter)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}

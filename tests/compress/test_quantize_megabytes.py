@@ -74,8 +74,9 @@ def test_by_default_an_untrained_model_is_made_six_and_a_half_times_smaller(mode
 
 
 def test_a_model_without_transcripts_is_held_against_its_float_model(speech_folder, here):
-    good, bad = (quantize_now("tiny_wav2vec2", bits, output=here / f"{bits}") for bits in (8, 2))
+    good, bad = (quantize_now("tiny_wav2vec2", bits, output=f"{bits}") for bits in (8, 2))
     assert good.agreement is not None and bad.agreement is not None
+    assert good.agreement.words == bad.agreement.words  # eSpeak NG would speak otherwise the second time
     assert 0 <= good.agreement.wer < 5 < bad.agreement.wer
     line = (
         f"check   {good.agreement.wer:.1f} % WER against the float model's own texts of 8 made-up English sentences, "
