@@ -24,9 +24,12 @@ Options = TypeVar("Options")
 _BOOLS = {"true": True, "false": False}
 
 
-def option(default: Any, text: str) -> Any:
-    """A field for `key=value`; `text` describes it in the help. A default of None, "" or () is "not set"."""
-    return field(default=default, metadata={"text": text})
+def option(default: Any, text: str, rule: str = "") -> Any:
+    """A field for `key=value`; `text` describes it in the help. A default of None, "" or () is "not set".
+
+    `rule`: what a value must be, in words, where its type says too little.
+    """
+    return field(default=default, metadata={"text": text, "rule": rule})
 
 
 def required(text: str) -> Any:
@@ -99,7 +102,8 @@ def read(kind: type[Options], words: Sequence[str]) -> Options:
     if missing := [one for one in _fields(kind) if one.default is MISSING and one.name not in chosen]:
         names = [one.name for one in missing]
         near = [word for word in plain if get_close_matches(word.lstrip("-+").partition("=")[0], names)]
-        instead = f", not {near[0]!r}" if near else ""
+        bare = [word for word in plain if "=" not in word] if len(names) == 1 else []
+        instead = f", not {near[0]!r}" if near else f", as {names[0]}={bare[0]}" if bare else ""
         raise UserError(f"{' and '.join(map(_shown, missing))} must be given{instead}; --help says more")
     return kind(**chosen)
 
@@ -210,7 +214,8 @@ def _parse(one: Field[Any], value: str) -> Any:
         listed = kind is bool or get_origin(kind) is Literal
         such = f", such as {one.name}={default}" if default and not listed else ""
         endless = "; for no limit, write a large one, such as 1e9" if kind is float and _is_endless(value) else ""
-        raise UserError(f"{one.name}={value} must be {_rule(kind)}{such}{endless}") from None
+        rule = one.metadata.get("rule") or _rule(kind)
+        raise UserError(f"{one.name}={value} must be {rule}{such}{endless}") from None
 
 
 def _is_endless(value: str) -> bool:

@@ -19,11 +19,14 @@ class Options:
     """Which model to compress, and how."""
 
     model: str = required("a folder that transformers wrote, or a name on the Hub, NAME or NAME@REVISION")
-    bits: float | None = option(None, "average bits per weight, 2 to 8; default, if the model is trained: 3.5")
+    bits: float | None = option(
+        None, "average bits per weight, 2 to 8; default, if the model is trained: 3.5", "a number from 2 to 8"
+    )
     megabytes: float | None = option(
         None,
         "the size of the file in place of bits, in millions of bytes: the best file that is no larger; "
         "default: 6.5 times smaller than in float32",
+        "a number of megabytes above 0, such as 12",
     )
     data: Path | None = option(None, "a folder of recordings")
     output: Path | None = option(None, "the folder of the packed model; default: quantized/<name>")

@@ -51,6 +51,14 @@ _ANY_SEQ2SEQ = "whisper_tiny_en"  # of conf/model: its layers, context and label
 _OF_TRAINING = {"trainer.updates": "updates", "trainer.learning_rate": "trainer.learning_rate"}  # as they are typed
 _OF_NORMS = {"trainer.updates": "trainer.norm_updates", "trainer.learning_rate": "trainer.norm_learning_rate"}
 _UPDATES, _NORM_UPDATES = 2000, 28  # of a large model, of one stage: a tenth of what the paper's rows use
+_ELSEWHERE = {  # settings of scripts/run.py, and what takes their place here
+    "target_bits": "write bits=... instead",
+    "target_megabytes": "write megabytes=... instead",
+    "data.root": "write data=FOLDER instead",
+    "model.path": "write model=FOLDER instead",
+    "smoke": "leave it out",
+    "demo": "leave it out",
+}
 
 
 def _as_typed(call: Callable[..., Quantized]) -> Callable[..., Quantized]:
@@ -68,10 +76,10 @@ def _as_typed(call: Callable[..., Quantized]) -> Callable[..., Quantized]:
 
 @_as_typed
 def quantize_now(
-    model: str,
+    model: str | Path,
     bits: float | None = None,
-    data: Path | None = None,
-    output: Path | None = None,
+    data: str | Path | None = None,
+    output: str | Path | None = None,
     method: str = "auto",
     changes: dict[str, Any] | None = None,
     megabytes: float | None = None,
@@ -88,10 +96,14 @@ def quantize_now(
 
     Raises: UserError if the model, the budget or the data can't be used, or `output` exists or can't be written.
     """
-    size, given = megabytes, (data, output, method, changes or {})
+    for key in changes or {}:
+        if key in _ELSEWHERE:
+            raise UserError(f"{key}= is a setting of scripts/run.py alone: {_ELSEWHERE[key]}")
+    folders = [None if folder is None else Path(folder) for folder in (data, output)]
+    size, given = megabytes, (*folders, method, changes or {})
     while True:
         try:
-            return _quantize(model, bits, size, *given)
+            return _quantize(str(model), bits, size, *given)
         except SizeError as impossible:
             if megabytes is not None or impossible.nearest == size:
                 raise
@@ -148,6 +160,9 @@ def _quantize(
 
 def _check_budget(bits: float | None, megabytes: float | None) -> None:
     """Raise UserError if both are given, or one can't be used."""
+    for name, value in (("bits", bits), ("megabytes", megabytes)):
+        if value is not None and not isinstance(value, (int, float)):
+            raise UserError(f"{name}={value!r} must be a number")
     if bits is not None and megabytes is not None:
         raise UserError(f"bits={bits:g} and megabytes={megabytes:g} both set the size of the file: give one of them")
     if megabytes is not None and not megabytes > 0:
