@@ -35,9 +35,10 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> None:
     """Write the file and print its size."""
-    from mpq.deploy.onnx_export import default_output, export  # here: takes seconds that --help need not wait for
+    from mpq.deploy.onnx_export import check_ending, default_output, export  # here, since --help need not wait
 
     output = chosen.output or default_output(chosen.model, chosen.layout, chosen.compress)
+    check_ending(output, chosen.model, chosen.compress)
     if (output.is_file() or any(output.glob("*.onnx*"))) and not chosen.overwrite:
         raise UserError(f"{output} exists: overwrite=true replaces it, output=PATH keeps both")
     path = export(chosen.model, output, chosen.layout, chosen.compress)

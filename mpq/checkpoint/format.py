@@ -115,8 +115,9 @@ def parse_block(config: Mapping[str, Any]) -> tuple[dict[str, PackedSite], dict[
     block = config.get("quantization_config")
     method = block.get("quant_method") if isinstance(block, dict) else None
     if not isinstance(block, dict) or method != QUANT_METHOD:
+        hint = "; scripts/quantize.py packs a float model" if method is None else ""
         raise UserError(
-            f"not a packed model: quant_method in {CONFIG_FILE} must be {QUANT_METHOD!r}, but is {method!r}"
+            f"not a packed model: quant_method in {CONFIG_FILE} must be {QUANT_METHOD!r}, but is {method!r}{hint}"
         )
     version = block.get("format_version")
     if version not in VERSIONS or type(version) is not int:

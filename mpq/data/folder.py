@@ -64,7 +64,8 @@ def tell_left_out(messages: Sequence[str]) -> None:
     """Warn about the first few `messages`, one line each, and count the others; no message twice per process."""
     new = [message for message in messages if message not in _told]
     _told.update(new)
-    for message in new[:_SHOWN]:
+    shown = new if len(new) == _SHOWN + 1 else new[:_SHOWN]  # "1 more" takes as many lines as its name
+    for message in shown:
         _log.warning("left out: %s", message)
-    if len(new) > _SHOWN:
-        _log.warning("left out: %d more", len(new) - _SHOWN)
+    if len(new) > len(shown):
+        _log.warning("left out: %d more", len(new) - len(shown))

@@ -20,6 +20,8 @@ def check_available(path: str) -> None:
         _check_folder(path, folder)
     elif command := _training_command(path):
         raise UserError(f"model.path={path} does not exist yet: train it with `{command}`")
+    elif Path(path).is_file():
+        raise UserError(f"{path} is a file: name the folder of a model that save_pretrained wrote")
     elif _looks_like_path(path):
         raise UserError(f"there is no folder {path}: name one that save_pretrained wrote, or a model on the Hub")
     else:
@@ -142,7 +144,9 @@ def _has_weights(folder: Path) -> bool:
 def _check_folder(path: str, folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
-        raise UserError(f"{path} has no config.json: it must be a folder written by save_pretrained")
+        exported = sorted(file.name for file in folder.glob("*.onnx*"))
+        hint = f"; an exported file in it is named with its folder, {folder / exported[0]}" if exported else ""
+        raise UserError(f"{path} has no config.json: it must be a folder written by save_pretrained{hint}")
     if not _has_weights(folder):
         raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
     try:

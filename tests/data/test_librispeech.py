@@ -209,8 +209,10 @@ def test_what_is_left_out_is_named_and_counted_once(caplog):
         tell_left_out(messages[:2])
         tell_left_out(messages)
         tell_left_out(messages)
+        tell_left_out([f"one more {message}" for message in messages[:6]])  # all are named rather than one counted
     said = [f"left out: {message}" for message in messages[:7]]
-    assert [record.getMessage() for record in caplog.records] == [*said, "left out: 2 more"]
+    named = [f"left out: one more {message}" for message in messages[:6]]
+    assert [record.getMessage() for record in caplog.records] == [*said, "left out: 2 more", *named]
 
 
 def test_all_bad(tmp_path):

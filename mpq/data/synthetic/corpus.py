@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -153,7 +154,9 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
         needed = ["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"]
         context.set_forkserver_preload(needed)
     hashes = {}
-    pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1)
+    # At Ctrl-C this process stops them: inside a callback of eSpeak NG they could only print a traceback.
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1, **ignore)
     try:
         jobs = {pool.submit(make_chapter, root, chapter): chapter for chapter in chapters}
         for job in track(as_completed(jobs), "Making the synthetic corpus", "chapters", total=len(jobs)):
