@@ -99,7 +99,7 @@ def quantize_now(
     for key in changes or {}:
         if key in _ELSEWHERE:
             raise UserError(f"{key}= is a setting of scripts/run.py alone: {_ELSEWHERE[key]}")
-    folders = [None if folder is None else Path(folder) for folder in (data, output)]
+    folders = (None if data is None else Path(data), None if output is None else Path(output))
     size, given = megabytes, (*folders, method, changes or {})
     while True:
         try:
