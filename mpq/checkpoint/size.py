@@ -14,7 +14,6 @@ from safetensors import safe_open
 from torch import nn
 
 from mpq.checkpoint.format import CONFIG_FILE, WEIGHTS_FILE, coded_name, packed_name, read_config, read_declared
-from mpq.checkpoint.packing import packed_bytes
 from mpq.checkpoint.prediction import Shapes, safetensors_bytes
 from mpq.errors import UserError
 from mpq.quant.activations import BITS as ACTIVATION_BITS
@@ -97,17 +96,6 @@ def _shapes(path: Path) -> Shapes:
     with safe_open(path, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         return {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-
-
-def tensor_bytes(parameters: int, sites: Sequence[Site], bits: Mapping[str, int], per_channel: bool = False) -> int:
-    """Return the bytes of all tensors in the file, from the shapes alone: codes, scales, float32 for the rest.
-
-    `parameters`: of the packed model, with its weight norm folded and without buffers.
-    """
-    quantized = sum(site.numel for site in sites)
-    codes = sum(packed_bytes(site.numel, bits[site.name]) for site in sites)
-    scales = sum(site.shape[0] if per_channel else 1 for site in sites)
-    return codes + 4 * (scales + parameters - quantized)
 
 
 def coded_average(folder: Path, names: Sequence[str]) -> float | None:

@@ -1,1 +1,1 @@
-"""CTC speech recognition models of transformers: availability, loading, logits and loss."""
+"""Speech recognition models of transformers (CTC, Whisper): availability, loading, logits and loss."""

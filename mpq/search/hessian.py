@@ -22,7 +22,7 @@ _STEP = 0.01  # of the weights' root mean square: about the error of 8 bits
 
 @final
 class HessianSensitivity(MeasuredSearch):
-    """HAWQ-V2: (trace of the CTC loss's Hessian / number of weights) * ||Q_b(W) - W||^2.
+    """HAWQ-V2: (trace of the loss's Hessian / number of weights) * ||Q_b(W) - W||^2.
 
     Dong et al., NeurIPS 2020, eq. 2.11 of arXiv 1911.03852. A negative estimate, which can result from sampling or a
     non-convex loss, counts as zero curvature. The cost is 2 * probes gradients over the utterances, regardless of the

@@ -13,7 +13,7 @@ from transformers import HubertConfig, HubertForCTC, PreTrainedModel, Wav2Vec2Co
 from mpq.checkpoint import packed as stored
 from mpq.checkpoint.format import PackedSite, complete_config, make_block, packed_name, scale_name
 from mpq.checkpoint.packed import save_packed
-from mpq.checkpoint.size import bits_and_size, file_bytes, searched_average, size_of, tensor_bytes
+from mpq.checkpoint.size import bits_and_size, file_bytes, searched_average, size_of
 from mpq.checkpoint.tensors import count_parameters, stored_tensors
 from mpq.errors import UserError
 from mpq.models import loading
@@ -24,6 +24,14 @@ TRUE_SIZES = {
     "wav2vec2_base": (94_396_320, 84_934_656, 9_339_552, 122_112, 8.034),
     "hubert_large": (315_471_520, 301_989_888, 13_159_072, 322_560, 8.607),
 }
+
+
+def tensor_bytes(parameters, sites, bits, per_channel):
+    """The bytes of all tensors in the file, from the shapes alone: codes, scales, float32 for the rest."""
+    quantized = sum(site.numel for site in sites)
+    codes = sum(-(-site.numel * bits[site.name] // 8) for site in sites)  # rounded up
+    scales = sum(site.shape[0] if per_channel else 1 for site in sites)
+    return codes + 4 * (scales + parameters - quantized)
 
 
 def true_model(name: str) -> PreTrainedModel:

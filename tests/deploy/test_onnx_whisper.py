@@ -139,19 +139,6 @@ def test_compressed_files_are_the_same_model(exported, rng):
     assert OnnxWhisper(cut).description.layout == "speed"
 
 
-def first_step(folder, tokens, hidden, past_batch=0, past_length=0):
-    """The outputs of the decoder's first step by name, and its session."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    if "speed" in str(folder) and runtime.saturates():
-        runtime.add_exactly(options)
-    session = onnxruntime.InferenceSession(folder / DECODER, options)
-    past = np.ones((past_batch, HEADS, past_length, WIDTH), dtype=np.float32)
-    inputs = {"input_ids": tokens, "encoder_hidden_states": hidden, "use_cache_branch": np.array([False])}
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, inputs | dict.fromkeys(cache_names(2), past)), strict=True)), session
-
-
 @pytest.mark.parametrize(("layout", "tolerance"), [("memory", 1e-4), ("speed", 0.1)])
 @pytest.mark.parametrize("frames", [44, 3_000])
 def test_the_encoder_is_pytorchs_for_any_number_of_frames(layout, tolerance, frames, packed, rng, request):
