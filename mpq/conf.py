@@ -24,7 +24,10 @@ def folder(group: str) -> Path:
 
 
 def read(group: str, name: str) -> dict[str, Any]:
-    """Return the values of `conf/<group>/<name>.yaml` over those of its group that it includes; none without a file."""
+    """Return the values of `conf/<group>/<name>.yaml` over those of its group that it includes; none without a file.
+
+    A `group` of "" is `conf/` itself.
+    """
     path = folder(group) / f"{name}.yaml"
     values = copy.deepcopy(_parsed(path, path.stat().st_mtime_ns)) if path.is_file() else {}
     for other in values.get("defaults", ()):

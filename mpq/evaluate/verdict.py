@@ -7,12 +7,9 @@ passes only if the interval of its change, pooled over all seeds, speakers and s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import yaml
 
 from mpq import conf
 from mpq.evaluate.pooled import UNDECIDED, Pooled, pooled
@@ -106,17 +103,12 @@ def same_seed(runs: Sequence[Result], others: Sequence[Result]) -> list[tuple[Re
 
 def margin() -> float:
     """The margin of `conf/verdict.yaml`, in percent of the baseline's rate."""
-    return float(_settings(conf.CONF / "verdict.yaml")["margin"])
+    return float(conf.read("", "verdict")["margin"])
 
 
 def margins() -> list[float]:
     """That margin and the others at which tables show the verdict, smallest first."""
-    return sorted({margin(), *map(float, _settings(conf.CONF / "verdict.yaml")["others"])})
-
-
-@cache
-def _settings(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return sorted({margin(), *map(float, conf.read("", "verdict")["others"])})
 
 
 def _units(result: Result, rate: Rate) -> dict[str, Units | None]:

@@ -10,8 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mpq import conf
 
 UNIFORM, TWO_STAGE, ONE_STAGE, POST_TRAINING = "uniform", "two_stage", "one_stage", "post_training"
@@ -52,12 +50,7 @@ def groups() -> list[str]:
 
 def legend() -> dict[str, Any]:
     """The values of `conf/legend.yaml`."""
-    return _legend(conf.CONF / "legend.yaml")
-
-
-@cache
-def _legend(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return conf.read("", "legend")
 
 
 def _settings(recipe: str) -> Mapping[str, Any]:
