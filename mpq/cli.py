@@ -102,7 +102,8 @@ def read(kind: type[Options], words: Sequence[str]) -> Options:
     if missing := [one for one in _fields(kind) if one.default is MISSING and one.name not in chosen]:
         names = [one.name for one in missing]
         near = [word for word in plain if get_close_matches(word.lstrip("-+").partition("=")[0], names)]
-        bare = [word for word in plain if "=" not in word] if len(names) == 1 else []
+        textual = len(names) == 1 and _plain(missing[0].type) in (str, Path)
+        bare = [word for word in plain if textual and "=" not in word and word[0] not in "-+"]
         instead = f", not {near[0]!r}" if near else f", as {names[0]}={bare[0]}" if bare else ""
         raise UserError(f"{' and '.join(map(_shown, missing))} must be given{instead}; --help says more")
     return kind(**chosen)

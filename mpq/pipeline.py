@@ -244,7 +244,7 @@ def teacher_of(cfg: DictConfig) -> tuple[SpeechModel, str | None]:
         return speech_model(*from_scratch(_plain(cfg.model.architecture), cfg.seed), choices_of(cfg)), None
     own = choices_of(cfg)
     teacher = speech_model(*load(settings.model_path(cfg), language=own.language), own)
-    unused(["language"] if own.language and not teacher.takes_language else [], ONE_LANGUAGE)
+    unused(["model.language"] if own.language and not teacher.takes_language else [], ONE_LANGUAGE)
     return teacher, weights_digest(teacher.model)
 
 

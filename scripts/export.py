@@ -35,11 +35,11 @@ class Options:
 @command(Options)
 def main(chosen: Options) -> None:
     """Write the file and print its size."""
-    from mpq.deploy.onnx_export import check_ending, default_output, export  # here, since --help need not wait
+    from mpq.deploy.onnx_export import default_output, export  # here: takes seconds that --help need not wait for
 
     output = chosen.output or default_output(chosen.model, chosen.layout, chosen.compress)
-    check_ending(output, chosen.model, chosen.compress)
-    if (output.is_file() or any(output.glob("*.onnx*"))) and not chosen.overwrite:
+    earlier = (output.is_file() and ".onnx" in output.name) or any(output.glob("*.onnx*"))  # `export` refuses others
+    if earlier and not chosen.overwrite:
         raise UserError(f"{output} exists: overwrite=true replaces it, output=PATH keeps both")
     path = export(chosen.model, output, chosen.layout, chosen.compress)
     size = sum(file.stat().st_size for file in (sorted(path.glob("*.onnx*")) or [path]))

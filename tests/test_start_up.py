@@ -60,7 +60,11 @@ MISTAKES = {
     ("quantize", "model=mpq/models/tiny_hubert/config.json"): "config.json is a file: name the folder of a model",
     ("quantize", "model=mpq/models/tiny_hubert", "bits=a"): "bits=a must be a number from 2 to 8",
     ("quantize", "model=mpq/models/tiny_hubert", "megabytes=1MB"): "must be a number of megabytes above 0, such as 12",
-    ("quantize", "model=mpq/models/tiny_hubert", "target_bits=3"): "is a setting of scripts/run.py alone: write bits=",
+    (
+        "quantize",
+        "model=mpq/models/tiny_hubert",
+        "target_bits=3",
+    ): "the setting target_bits= is for scripts/run.py",
     ("quantize", "model=mpq/models/tiny_hubert", "data.root=x"): "scripts/run.py alone: write data=FOLDER instead",
     ("quantize", "model=mpq/models/tiny_hubert", "bits=99"): "must be a number from 2 to 8",
     ("quantize", "model=mpq/models/tiny_hubert", "trainer.clip=x"): "trainer.clip=x must be a number, 0 or more",

@@ -86,7 +86,7 @@ def _made_up(work: Path) -> list[Utterance]:
 
 @cache
 def _sentences() -> dict[str, bytes]:
-    """Return the files of the made-up sentences, by path: the same in every call, unlike what eSpeak NG says twice."""
+    """Return the files of the made-up sentences, by path; eSpeak NG would speak them otherwise a second time."""
     # Here and not in processes, which a user's program without `if __name__ == "__main__"` can't start.
     with TemporaryDirectory() as folder:
         for chapter in plan({_SPLIT: _RECORDINGS}, seed=0):

@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def quantize_now(
     """
     for key in changes or {}:
         if key in _ELSEWHERE:
-            raise UserError(f"{key}= is a setting of scripts/run.py alone: {_ELSEWHERE[key]}")
+            raise UserError(f"the setting {key}= is for scripts/run.py alone: {_ELSEWHERE[key]}")
     folders = (None if data is None else Path(data), None if output is None else Path(output))
     size, given = megabytes, (*folders, method, changes or {})
     while True:
@@ -161,7 +162,7 @@ def _quantize(
 def _check_budget(bits: float | None, megabytes: float | None) -> None:
     """Raise UserError if both are given, or one can't be used."""
     for name, value in (("bits", bits), ("megabytes", megabytes)):
-        if value is not None and not isinstance(value, (int, float)):
+        if value is not None and not isinstance(value, Real):
             raise UserError(f"{name}={value!r} must be a number")
     if bits is not None and megabytes is not None:
         raise UserError(f"bits={bits:g} and megabytes={megabytes:g} both set the size of the file: give one of them")

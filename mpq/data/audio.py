@@ -159,7 +159,7 @@ def _opened(path: Path, rate: int | None = None) -> Iterator[list[Any]]:
             raise BadAudioError(f"{path} {error}") from None
         except (RuntimeError, OSError) as error:
             if path.is_dir():
-                raise BadAudioError(f"{path} is a folder: name the files in it, as {path}/*.wav does") from None
+                raise BadAudioError(f"{path} is a folder: name the files in it (FOLDER/*.wav)") from None
             if path.is_file() and path.stat().st_size == 0:
                 raise BadAudioError(f"{path} is empty: it has 0 bytes") from None
             raise BadAudioError(f"{path} is not readable audio: {_reason(error)}") from None

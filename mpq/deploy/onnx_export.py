@@ -57,8 +57,7 @@ def export(folder: Path | str, output: Path | str, layout: str = "speed", compre
         raise UserError(f"layout={layout} must be one of {', '.join(LAYOUTS)}")
     folder, output = Path(folder), Path(output)
     whisper = _is_whisper(folder)  # tells a wrong folder before the imports, which take seconds
-    check_ending(output, folder, compress)
-    _check_output(output, whisper)
+    _check_output(output, whisper, compress)
     from mpq.checkpoint.packed import load_packed, read_folder
     from mpq.deploy import export_ctc, export_seq2seq, runtime
     from mpq.deploy.graph import read_weights
@@ -104,16 +103,11 @@ def _is_whisper(folder: Path) -> bool:
     return kind_of(config) == SEQ2SEQ
 
 
-def check_ending(output: Path, folder: Path, compress: bool) -> None:
-    """Raise UserError if `output` can't be the ONNX file of a CTC model in `folder`; a Whisper's may be any folder."""
-    whisper = _is_whisper(folder)
+def _check_output(output: Path, whisper: bool, compress: bool) -> None:
     if not whisper and output.is_dir():
         raise UserError(f"{output} is a folder: name the ONNX file to write")
     if not whisper and not output.name.endswith(f".onnx{SUFFIX}" if compress else ".onnx"):
         raise UserError(f"output={output} must end in .onnx{SUFFIX} with compress=true, and in .onnx without")
-
-
-def _check_output(output: Path, whisper: bool) -> None:
     if whisper and output.exists() and not is_whisper(output) and not _is_empty(output):
         raise UserError(f"{output} must be a folder that is new, empty or of an earlier export of a Whisper")
     check_writable(output)

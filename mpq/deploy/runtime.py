@@ -90,14 +90,16 @@ class OnnxRecognizer:
 
 
 def as_samples(waveform: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a waveform `[samples]` as float32 with full scale at 1, as whole numbers of 8 to 32 bits are read.
+    """Return a waveform `[samples]` as float32; one of int16 or int32 is divided by its full scale.
 
-    Raises: UserError if it is not one-dimensional, or holds NaN or infinite values.
+    Raises: UserError if it is not one-dimensional, of other whole numbers, or holds NaN or infinite values.
     """
     waveform = np.asarray(waveform)
     if waveform.ndim != 1:
         raise UserError(f"a waveform must be [samples], but is {waveform.shape}")
-    if np.issubdtype(waveform.dtype, np.signedinteger):
+    if not np.issubdtype(waveform.dtype, np.floating):
+        if waveform.dtype not in (np.int16, np.int32):
+            raise UserError(f"a waveform must be of float, int16 or int32 samples, but is of {waveform.dtype}")
         waveform = waveform / -float(np.iinfo(waveform.dtype).min)
     samples = waveform.astype(np.float32)
     if not np.isfinite(samples).all():

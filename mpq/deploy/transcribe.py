@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from mpq.models.speech import SpeechModel
 
 
+_EXPORTED = (".onnx", f".onnx{SUFFIX}")
+
+
 def open_recognizer(
     model: str,
     accelerator: str = "auto",
@@ -50,7 +53,7 @@ def open_recognizer(
     "gpu".
     """
     whisper = is_whisper(Path(model))
-    if not whisper and not model.endswith((".onnx", f".onnx{SUFFIX}")):
+    if not whisper and not model.endswith(_EXPORTED):
         return _torch(model, accelerator, language, silence, fallback)
     unused(["device"] if accelerator == "gpu" else [], "an .onnx file runs on the CPU")
     return _onnx_whisper(Path(model), language, times, silence, fallback) if whisper else _onnx(Path(model))
@@ -59,6 +62,8 @@ def open_recognizer(
 def _torch(name: str, accelerator: str, language: str | None, silence: float, fallback: bool) -> Recognizer:
     name = known(name)
     if not (Path(name) / "config.json").is_file():
+        if exported := [file for file in sorted(Path(name).glob("*.onnx*")) if file.name.endswith(_EXPORTED)]:
+            raise UserError(f"{name} is a folder of exported files: name one of them, model={exported[0]}")
         check_available(name)  # before the imports, which take seconds
     import torch
 

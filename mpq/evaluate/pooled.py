@@ -3,11 +3,10 @@
 Errors are correlated within a speaker, and all seeds transcribe the same speech. So speakers and seeds are two crossed
 samples. The pooled rate is a ratio of sums, linearised: each speaker and each seed has an influence on it. The variance
 is the speakers' plus the seeds' minus that of the cells, which both include (two crossed random factors, as in Owen,
-"The pigeonhole bootstrap", 2007); the interval uses Student's t with Satterthwaite's degrees of freedom. These lie
-between the fewest of a part and their sum; only the part that is subtracted can take them lower, by chance, and they
-are then the fewest of a part. A nominal 95 % percentile bootstrap over 12 speakers covers about 90 %; this covers 94 to
-97 % with 8 to 40 speakers, and less if seeds differ by more than speakers do, 86 to 92 % (simulated in
-tests/evaluate/test_pooled.py).
+"The pigeonhole bootstrap", 2007); the interval uses Student's t with Satterthwaite's degrees of freedom, kept between
+the seeds' and the speakers', since the part that is subtracted can take the formula anywhere. A nominal 95 % percentile
+bootstrap over 12 speakers covers about 90 %; this covers 94 to 97 % with 8 to 40 speakers, and 86 to 93 % where seeds
+differ by more than speakers do (simulated in tests/evaluate/test_pooled.py).
 
 *Few speakers.* Below `MIN_SPEAKERS` an interval over speakers still covers the truth, but its width is a matter of
 luck: of two data sets of the same kind, one gets three to thirteen times the width of the other (simulated, too). Such

@@ -144,9 +144,7 @@ def _has_weights(folder: Path) -> bool:
 def _check_folder(path: str, folder: Path) -> None:
     config = folder / "config.json"
     if not config.is_file():
-        exported = sorted(file.name for file in folder.glob("*.onnx*"))
-        hint = f"; an exported file in it is named with its folder, {folder / exported[0]}" if exported else ""
-        raise UserError(f"{path} has no config.json: it must be a folder written by save_pretrained{hint}")
+        raise UserError(f"{path} has no config.json: it must be a folder written by save_pretrained")
     if not _has_weights(folder):
         raise UserError(f"{path} has no weights: none of {', '.join(_WEIGHTS)}")
     try:

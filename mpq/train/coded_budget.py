@@ -56,6 +56,8 @@ def keep_to(model: nn.Module, search: PrecisionSearch) -> float:
     """Lengthen the steps of the search's sites, in place, until they take at most its target; return the factor.
 
     The quantizers are attached to `model`, and their precisions decided.
+
+    Raises: UserError, as `lengthen`.
     """
     found = first_places(model)
     places = [found[site.name] for site in search.sites]
@@ -84,8 +86,8 @@ def lengthen(places: Sequence[Place], capacity: float, coding: Coding = "zstd") 
         if high >= _LONGEST:
             fits(0.0)
             raise UserError(
-                f"after training, the codes take more than the {capacity:.0f} bytes that were asked for, however long "
-                "their steps: choose more bits or a larger file"
+                f"after training, the codes take more than the {capacity:.0f} bytes that are left for them, however "
+                "long their steps: choose more bits or a larger file"
             )
         low, high = high, 2 * high
     for _ in range(5):

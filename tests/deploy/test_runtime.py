@@ -152,7 +152,8 @@ def test_what_is_not_ours_is_refused_in_a_sentence(tmp_path):
             OnnxRecognizer(path)
         assert "\n" not in str(caught.value)
     recognizer = OnnxRecognizer(write(tmp_path / "a.onnx", PLAIN), threads=1)
-    for bad in (np.zeros((2, 3)), np.zeros(0), np.array([0.1, np.nan, 0.2, 0.3]), np.full(9, np.inf)):
+    uncertain = [np.zeros(9, kind) for kind in (np.uint8, np.int8, np.int64, bool)]  # what their full scale is
+    for bad in (np.zeros((2, 3)), np.zeros(0), np.array([0.1, np.nan, 0.2, 0.3]), np.full(9, np.inf), *uncertain):
         with pytest.raises(UserError, match=r"a waveform (must be|holds NaN or infinite values)"):
             recognizer.logits([bad])
 

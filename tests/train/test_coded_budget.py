@@ -104,7 +104,7 @@ def test_steps_grow_until_the_codes_fit_or_stay_where_none_would():
     quantizer = attach(layer, find_sites(layer, "*"), (8,))["weight"]
     places, before = [first_places(layer)["weight"]], quantizer.log_scales.detach().clone()
     weight = places[0].weight
-    with pytest.raises(UserError, match="more than the 5 bytes that were asked for, however long their steps"):
+    with pytest.raises(UserError, match="more than the 5 bytes that are left for them, however long their steps"):
         lengthen(places, 5.0)
     assert torch.equal(quantizer.log_scales, before)
     now = coded_bytes(weight, quantizer, 8)

@@ -154,7 +154,7 @@ def _make_chapters(root: Path, chapters: list[Chapter], processes: int | None) -
         needed = ["mpq.data.synthetic.corpus", "scipy.signal", "soundfile", "hydra", "mpq.settings"]
         context.set_forkserver_preload(needed)
     hashes = {}
-    # At Ctrl-C this process stops them: inside a callback of eSpeak NG they could only print a traceback.
+    # At Ctrl-C workers finish what they have begun: inside a callback of eSpeak NG they could only print a traceback.
     ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
     pool = ProcessPoolExecutor(processes or usable_cores(), mp_context=context, max_tasks_per_child=1, **ignore)
     try:
