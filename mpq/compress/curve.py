@@ -10,7 +10,6 @@ from mpq.compress.output import Quantized
 from mpq.compress.rebudget import config, rebudget
 from mpq.errors import UserError
 from mpq.evaluate.pooled import Pooled
-from mpq.evaluate.units import completed
 from mpq.evaluate.verdict import of_runs, of_seeds
 from mpq.markdown import table
 from mpq.record.result import Result
@@ -69,7 +68,7 @@ def trained_alone(result: Result, root: Path) -> Result | None:
     for infix in [f"_one_stage_rate{parts['variant']}"] if steps else ["", "_uniform"]:
         folder = RunFolder(root, f"{parts['model']}{infix}{parts['bits']}", result.seed)
         if folder.result.is_file():
-            return completed(folder)
+            return folder.read()
     return None
 
 

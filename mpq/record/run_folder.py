@@ -7,7 +7,7 @@ unfinished run needs to resume. These names are defined only here.
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -188,23 +188,23 @@ def run_folders(root: Path | str) -> list[RunFolder]:
     return [RunFolder.at(path) for path in sorted(Path(root).glob("*/seed*"))]
 
 
-def load_records(root: Path | str, read: Callable[[RunFolder], Result] = RunFolder.read) -> list[Result]:
-    """Return what `read` makes of every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
+def load_records(root: Path | str) -> list[Result]:
+    """Return every record `<exp>/seed<k>/result.json` at any depth below `root`, sorted by path.
 
     One that can't be read, or whose folder names another experiment or seed, is left out with a warning that names it.
 
     Raises UserError for a missing root.
     """
     check_root(root)
-    return readable((RunFolder.at(path.parent) for path in sorted(Path(root).rglob(_RESULT))), read)
+    return readable(RunFolder.at(path.parent) for path in sorted(Path(root).rglob(_RESULT)))
 
 
-def readable(folders: Iterable[RunFolder], read: Callable[[RunFolder], Result] = RunFolder.read) -> list[Result]:
-    """Return what `read` makes of the records in `folders`; a bad one is left out with a warning that names it."""
+def readable(folders: Iterable[RunFolder]) -> list[Result]:
+    """Return the records in `folders`; a bad one is left out with a warning that names it."""
     found: list[Result] = []
     for folder in folders:
         try:
-            found += [read(folder)] if folder.result.is_file() else []
+            found += [folder.read()] if folder.result.is_file() else []
         except UserError as error:
             _log.warning("left out: %s", error)
     return found

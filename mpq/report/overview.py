@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.errors import UserError
-from mpq.evaluate.units import completed
 from mpq.files import write_text
 from mpq.record.run_folder import check_root, readable, run_folders
 from mpq.report.figures.gallery import Picture, pictures
@@ -110,7 +109,7 @@ def _open(sheet: Sheet) -> Sheet:
 
 def _every_run(root: Path) -> Path:
     """Every tracked record, one row each: those in the folders of runs, not others below `root`."""
-    records = readable(run_folders(root), completed)
+    records = readable(run_folders(root))
     write_text(root / "tables.md", to_markdown([load_table("records", conf.folder("table")).build(records)]))
     return root / "tables.md"
 

@@ -1,4 +1,4 @@
-"""The verdict on a system, from records with errors by unit, and the units of records and of transcripts."""
+"""The verdict on a system, from records with errors by unit, and those units."""
 
 from dataclasses import replace
 
@@ -6,25 +6,20 @@ import numpy as np
 import pytest
 
 from mpq import conf
-from mpq.evaluate import units, verdict
+from mpq.evaluate import units
 from mpq.evaluate.pooled import MIN_SPEAKERS, NO_WORSE, UNDECIDED, WORSE, pooled
 from mpq.evaluate.verdict import margin, margins, of_run, of_runs, same_seed
-from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.result import (
-    Baseline,
     Bits,
-    CharacterErrors,
     Data,
     Hardware,
     Provenance,
     Result,
-    Significance,
     Size,
     Time,
     Units,
     WordErrors,
 )  # fmt: skip
-from mpq.record.run_folder import RunFolder, references_file
 
 SETS = ("clean", "other")
 
@@ -104,56 +99,19 @@ def test_two_sets_of_one_speaker_each_are_too_few(rng):
     assert "no interval (fewer than 5 speakers), so undecided" in found.sentence()
 
 
-def texts(rng, count):
-    return {name: {f"{k % count}-1-{k}": " ".join(rng.choice(["A", "B", "C"], 6)) for k in range(60)} for name in SETS}
-
-
-def spoiled(rng, said):
-    return {
-        name: {key: text.replace("A", "AB", 1) if rng.random() < 0.4 else text for key, text in each.items()}
-        for name, each in said.items()
-    }
-
-
 @pytest.mark.parametrize("speakers", [1, MIN_SPEAKERS - 1, MIN_SPEAKERS, 12])
-def test_an_older_record_has_the_units_of_its_transcripts(rng, tmp_path, speakers):
-    said = texts(rng, speakers)
-    add_references(references_file(tmp_path, "mine"), said)
-    bare = {name: {"x": (1, 360)} for name in SETS}
-    test = {name: Significance(Baseline("m_fp32", 0), 0.1, (-9.0, 9.0), 0.5, 0.6) for name in SETS}
-    for result in (run("m_fp32", 0, bare), run("m_4bit", 0, bare, significance=test)):
-        old = {
-            name: replace(words, units=None, interval=(0.0, 1.0), characters=CharacterErrors(1.0, 1, 100, (0.0, 1.0)))
-            for name, words in result.wer.items()
-        }
-        folder = RunFolder.of(tmp_path, result)
-        folder.path.mkdir(parents=True)
-        folder.write(replace(result, wer=old))
-        write_hypotheses(folder.hypotheses, spoiled(rng, said))
-    base, made = (units.completed(RunFolder(tmp_path, exp, 0)) for exp in ("m_fp32", "m_4bit"))
-    kind = "speaker" if speakers in (1, MIN_SPEAKERS, 12) else "utterance"
-    for name, words in made.wer.items():
-        assert words.units is not None and words.units.kind == words.characters.units.kind == kind
-        assert len(words.units.counts) == (speakers if kind == "speaker" else 60)
-        assert (words.interval is None) == (speakers == 1) and words.interval != (0.0, 1.0)
-        change = made.significance[name].change
-        assert change == units.less(words.units, base.wer[name].units)
-        assert (made.significance[name].interval is None) == (speakers == 1 or len(set(change.values())) == 1)
-    assert of_run(made) == of_runs([(made, base)]) != None  # noqa: E711
-
-
-def test_an_older_record_without_transcripts_loses_its_intervals(rng, tmp_path):
-    made = run("m_4bit", 0, draw(rng))
-    test = {name: Significance(Baseline("m_fp32", 0), 0.1, (-9.0, 9.0), 0.5, 0.6) for name in SETS}
-    old = {name: replace(words, units=None, interval=(0.0, 1.0)) for name, words in made.wer.items()}
-    RunFolder.of(tmp_path, made).write(replace(made, wer=old, significance=test))
-    found = units.completed(RunFolder.of(tmp_path, made))
-    assert all(words.interval is None and words.units is None for words in found.wer.values())
-    assert all(one.interval is None and one.p == 0.6 for one in found.significance.values())
-    assert of_run(found) is None and verdict.of_runs([(found, found)]) is None
-
-
-def test_a_record_with_units_is_left_as_it_is(rng, tmp_path):
-    made = run("m_4bit", 0, draw(rng))
-    RunFolder.of(tmp_path, made).write(made)
-    assert units.completed(RunFolder.of(tmp_path, made)) == made
+def test_errors_are_added_up_by_speaker_or_kept_by_utterance_where_speakers_are_few(rng, speakers):
+    of = {f"{k % speakers}-1-{k}": str(k % speakers) for k in range(60)}
+    errors, before, words = (rng.integers(low, 9, 60) for low in (0, 0, 1))
+    found, base = (units.units_of(of, counted, words) for counted in (errors, before))
+    by_speaker = speakers in (1, MIN_SPEAKERS, 12)
+    assert found.kind == base.kind == ("speaker" if by_speaker else "utterance")
+    for name, counts in found.counts.items():
+        own = [k for k, key in enumerate(of) if name == (of[key] if by_speaker else key)]
+        assert counts == (errors[own].sum(), words[own].sum())
+    assert len(found.counts) == (speakers if by_speaker else 60)
+    more = units.less(found, base)
+    assert sum(more.values()) == errors.sum() - before.sum()
+    assert units.rate(found).estimate == pytest.approx(100 * errors.sum() / words.sum())
+    assert units.change(found, more).estimate == pytest.approx(100 * (errors - before).sum() / words.sum())
+    assert (units.rate(found).interval is None) == (speakers == 1)

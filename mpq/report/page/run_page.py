@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from mpq.errors import UserError
-from mpq.evaluate.units import completed
 from mpq.evaluate.verdict import of_run
 from mpq.record.hypotheses import Texts, read_hypotheses, read_references
 from mpq.record.result import Result
@@ -41,12 +40,12 @@ _STAGES = ("stage", "seconds", "processor-seconds", "devices", "updates", "audio
 def write_run_page(run: Path | str) -> Path:
     """Write the page of the run in the folder `run` (`<root>/<exp>/seed<k>`) and return its path.
 
-    The page says what an old record lacks. Raises: UserError if there is no record, or it can't be read.
+    The page says what the record lacks. Raises: UserError if there is no record, or it can't be read.
     """
     folder = RunFolder.at(run)
     if not folder.result.is_file():
         raise UserError(f"{run} holds no record; run=FOLDER must be a run's folder, such as experiments/NAME/seed0")
-    result = completed(folder)
+    result = folder.read()
     bits = from_json(folder.bits) if folder.bits.is_file() else {}
     stages = read_search(folder.search) if folder.search.is_file() else ()
     content = {

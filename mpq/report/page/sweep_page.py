@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mpq import conf
 from mpq.errors import UserError
-from mpq.evaluate.units import completed
 from mpq.progress import track
 from mpq.record.result import Result
 from mpq.record.run_folder import PAGE, RunFolder, first_run, load_records
@@ -57,7 +56,7 @@ def write_sweep_page(root: Path | str) -> Path:
     Raises: UserError if there is no record, or one can't be read.
     """
     root = Path(root)
-    found = [r for r in load_records(root, completed) if RunFolder.of(root, r).result.is_file()]
+    found = [r for r in load_records(root) if RunFolder.of(root, r).result.is_file()]
     records = list({(record.exp, record.seed): record for record in found}.values())
     if not records:
         raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mpq.commands import script
 from mpq.errors import UserError
-from mpq.evaluate.units import completed
 from mpq.record.result import Result
 from mpq.record.run_folder import check_root, first_run, load_records
 from mpq.report.tables.formats import to_csv, to_latex, to_markdown
@@ -55,7 +54,7 @@ def build_sheets(
     for table in load_tables(name, folder):
         if isinstance(table, SystemTable):
             sheets.append(table.build(scale, root, claims, planned))
-        elif records := load_records(root, completed):
+        elif records := load_records(root):
             sheets.append(table.build(records))
         else:
             raise UserError(f"there is no record below {root}; make a first one with: {first_run(root)}")
@@ -64,4 +63,4 @@ def build_sheets(
 
 def show_run(result: Result, root: Path | str, folder: Path) -> None:
     """Print the table `<folder>/demo.yaml` of one finished run, beside its baseline among the records below `root`."""
-    print_sheets([load_table("demo", folder).build(beside_baseline(result, load_records(root, completed)))])
+    print_sheets([load_table("demo", folder).build(beside_baseline(result, load_records(root)))])

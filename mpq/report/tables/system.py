@@ -14,7 +14,6 @@ from mpq import conf
 from mpq.commands import script
 from mpq.errors import UserError
 from mpq.evaluate.pooled import NO_WORSE
-from mpq.evaluate.units import completed
 from mpq.evaluate.verdict import Rate, Verdict, of_runs, same_seed
 from mpq.record.result import Result, Significance
 from mpq.record.run_folder import RunFolder, readable
@@ -216,4 +215,4 @@ def _command(missing: list[Row], where: Sequence[str]) -> str:
 
 
 def _records(rows: Iterable[Row], root: Path | str) -> Iterable[Result]:
-    return readable((RunFolder(root, row.exp, row.seed) for row in rows), completed)
+    return readable(RunFolder(root, row.exp, row.seed) for row in rows)
