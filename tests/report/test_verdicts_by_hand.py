@@ -110,6 +110,6 @@ def test_a_verdict_of_the_tables_comes_out_the_same(model, name, systems):
 
 def test_every_record_holds_errors_by_speaker_so_that_it_can_be_judged():
     """Without its transcripts, which most records lack."""
-    for path in ROOT.glob("*/seed*/result.json"):
+    for path in ROOT.rglob("seed*/result.json"):
         for words in json.loads(path.read_text())["wer"].values():
             assert sum(errors for errors, _ in words["units"]["counts"].values()) == words["errors"], path
