@@ -16,10 +16,11 @@ class Optimization:
     """AdamW with linear warm-up, a constant rate, and linear decay to zero.
 
     updates: optimizer steps. audio_seconds: padded audio per batch. pad_seconds: a batch's length is rounded up to a
-    multiple of it, 0 for none. learning_rate: of the weights. scale_learning_rate: of the logarithms of the quantizers'
-    scales, so it is relative. warmup, decay: shares of the updates. clip: bound on the gradient's norm, 0 for none.
-    interval: updates between checkpoints. accumulate: batches per update. dropout: whether dropout and masking are on.
-    train_feature_encoder: whether the convolutions on the audio are trained. workers: processes that decode audio.
+    multiple of it, 0 for none. learning_rate: of the weights. vector_learning_rate: of norms and biases, None for
+    that of the weights. scale_learning_rate: of the logarithms of the quantizers' scales, so it is relative. warmup,
+    decay: shares of the updates. clip: bound on the gradient's norm, 0 for none. interval: updates between
+    checkpoints. accumulate: batches per update. dropout: whether dropout and masking are on. train_feature_encoder:
+    whether the convolutions on the audio are trained. workers: processes that decode audio.
 
     Raises: UserError for an invalid value.
     """
@@ -38,6 +39,7 @@ class Optimization:
     train_feature_encoder: bool
     workers: int
     pad_seconds: float = 0.0
+    vector_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_optimization(asdict(self))
@@ -52,11 +54,15 @@ class Optimization:
         weights = [p for name, p in named if not name.endswith("log_scales")]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1]},
+            {"params": [p for p in weights if p.ndim <= 1], "lr": self._vector_learning_rate},
             {"params": scales, "lr": self.scale_learning_rate},
             *searched,
         ]
         return AdamW([group for group in groups if group["params"]], lr=self.learning_rate, weight_decay=0.0)
+
+    @property
+    def _vector_learning_rate(self) -> float:
+        return self.learning_rate if self.vector_learning_rate is None else self.vector_learning_rate
 
     def schedule(self, optimizer: Optimizer) -> LambdaLR:
         """Return warm-up, constant, decay: each group's rate is zero at the first update and again after the last."""

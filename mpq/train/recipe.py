@@ -175,6 +175,12 @@ def _activations(cfg: DictConfig) -> Activations:
 
 
 def _optimization(cfg: DictConfig, stage: DictConfig) -> Optimization:
-    """Return the trainer's settings, or the stage's own where it has them; others are for recipes to refer to."""
+    """Return the trainer's settings, or the stage's own where it has them; others are for recipes to refer to.
+
+    A stage's own `learning_rate` is that of all its parameters but the scales.
+    """
     names = {field.name for field in fields(Optimization)} - {"workers"}
-    return Optimization(workers=cfg.data.workers, **{name: stage.get(name, cfg.trainer[name]) for name in names})
+    given = {name: stage.get(name, cfg.trainer[name]) for name in names}
+    if "learning_rate" in stage:
+        given["vector_learning_rate"] = None
+    return Optimization(workers=cfg.data.workers, **given)

@@ -59,7 +59,8 @@ def check_optimization(given: Mapping[str, Any], keys: Mapping[str, str] | None 
         value = given[name]
         if type(value) is not int or value < lowest:
             raise UserError(f"{keys.get(name, _key(name))}={value} must be a whole number, {lowest} or more")
-    for name in (*_NOT_NEGATIVE, "audio_seconds"):
+    rates = ["vector_learning_rate"] if given.get("vector_learning_rate") is not None else []
+    for name in (*_NOT_NEGATIVE, *rates, "audio_seconds"):
         value = given[name]
         if type(value) not in (int, float) or not 0 <= value < inf or (name == "audio_seconds" and value == 0):
             rule = "above 0" if name == "audio_seconds" else "0 or more"

@@ -24,6 +24,17 @@ def optimization(**changes):
     return Optimization(**{**values, **changes})
 
 
+@pytest.mark.parametrize("rate", [None, 0.0, 3e-3])
+def test_matrices_vectors_and_scales_have_rates_of_their_own(rate):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
+    model.register_parameter("log_scales", torch.nn.Parameter(torch.zeros(4, 1)))
+    optimizer = optimization(scale_learning_rate=0.5, vector_learning_rate=rate).optimizer(model, [])
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    of_vectors = 1e-2 if rate is None else rate
+    expected = {"0.weight": 1e-2, "0.bias": of_vectors, "1.weight": of_vectors, "1.bias": of_vectors, "log_scales": 0.5}
+    assert {name: rates[parameter] for name, parameter in model.named_parameters()} == expected
+
+
 @pytest.mark.parametrize("updates", [1, 2, 7, 40, 241])
 def test_the_rate_warms_up_stands_and_ends_at_zero(updates):
     settings = optimization(updates=updates)
@@ -54,6 +65,7 @@ def test_the_rate_warms_up_stands_and_ends_at_zero(updates):
         ("workers", -1, "data.workers=-1 must be a whole number"),
         ("audio_seconds", 0, "trainer.audio_seconds=0 must be a number, above 0"),
         ("learning_rate", float("nan"), "trainer.learning_rate=nan must be a number, 0 or more"),
+        ("vector_learning_rate", -1e-4, "trainer.vector_learning_rate=-0.0001 must be a number, 0 or more"),
         ("clip", "off", "trainer.clip=off must be a number, 0 or more"),
         ("dropout", "no", "trainer.dropout=no must be true or false"),
         ("decay", 0.95, "their sum must be at most 1"),
