@@ -4,11 +4,13 @@ import random
 from dataclasses import replace
 
 import jiwer
+import numpy as np
 import pytest
 from example_records import record, write_record
 from example_tree import MODEL
 
 from mpq.evaluate.mapsswe import mapsswe
+from mpq.evaluate.units import units_of
 from mpq.record.hypotheses import add_references, write_hypotheses
 from mpq.record.result import StageTime, Time
 from mpq.record.run_folder import RunFolder, references_file
@@ -28,14 +30,14 @@ def spoil(text):
     return " ".join(said for word in text.split() for said in random.choice([[word]] * 4 + [[], ["NO"], [word, "AND"]]))
 
 
-def write(root, texts):
-    """A record for each exp and seed of `texts`, which are its hypotheses."""
+def write(root, texts, said):
+    """A record for each exp and seed of `texts`, which are its hypotheses of what was `said`."""
     for (exp, seed), heard in texts.items():
         row = next(row for row in planned(TABLE, MODEL) if (row.exp, row.seed) == (exp, seed))
         stages = {ONE: (450,), TWO: (300, 600), EQUAL: (150, 300)}.get(exp, (600,))
         times = tuple(StageTime(f"stage{n}", 1.0, 1, count, 1.0, 1) for n, count in enumerate(stages))
         made = replace(record(exp, row.recipe, 3.5, change=0, seed=seed), time=Time(1.0, 1.0, times))
-        sets = {name: replace(made.wer["dev-clean"], units=None) for name in heard}
+        sets = {name: replace(made.wer["dev-clean"], units=units(said[name], heard[name])) for name in heard}
         write_record(replace(made, wer=sets, significance=None), root)
         write_hypotheses(RunFolder(root, exp, seed).path / "hypotheses.jsonl", heard)
 
@@ -53,6 +55,12 @@ def heard(said):
     return {name: {key: spoil(text) for key, text in texts.items()} for name, texts in said.items()}
 
 
+def units(said, hypotheses):
+    counted = [errors({key: text}, hypotheses) for key, text in said.items()]
+    spoken = [len(text.split()) for text in said.values()]
+    return units_of({key: key.partition("-")[0] for key in said}, np.array(counted), np.array(spoken))
+
+
 def errors(said, hypotheses):
     done = jiwer.process_words(list(said.values()), [hypotheses[key] for key in said])
     return done.substitutions + done.deletions + done.insertions
@@ -60,7 +68,7 @@ def errors(said, hypotheses):
 
 def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_have(tmp_path, said):
     texts = {(exp, seed): heard(said) for exp in (ONE, TWO) for seed in (0, 1)} | {(ONE, 2): heard(said)}
-    write(tmp_path, texts)
+    write(tmp_path, texts, said)
     add_references(references_file(tmp_path, "embedded"), said)
     found = list(compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path))
     assert len(found) == 2 * 3 + 3 and {(change.updates, change.others) for change in found} == {(450, 900)}
@@ -88,7 +96,7 @@ def test_differences_are_those_of_the_word_error_rates_of_the_seeds_that_both_ha
 
 def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said):
     one, two = heard(said), heard(said)
-    write(tmp_path, {(ONE, seed): one for seed in range(3)} | {(TWO, seed): two for seed in range(3)})
+    write(tmp_path, {(ONE, seed): one for seed in range(3)} | {(TWO, seed): two for seed in range(3)}, said)
     add_references(references_file(tmp_path, "embedded"), said)
     found = {(c.seed, c.set_name): c for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)}
     for name in (*SETS, ALL):
@@ -96,7 +104,7 @@ def test_the_same_seed_three_times_is_no_more_evidence_than_once(tmp_path, said)
 
 
 def test_the_same_number_of_updates_comes_first(tmp_path, said):
-    write(tmp_path, {(exp, 0): heard(said) for exp in (ONE, TWO, EQUAL)})
+    write(tmp_path, {(exp, 0): heard(said) for exp in (ONE, TWO, EQUAL)}, said)
     add_references(references_file(tmp_path, "embedded"), said)
     found = [(c.updates, c.others) for c in compare_updates(load_systems(TABLE, MODEL, tmp_path), tmp_path)]
     assert list(dict.fromkeys(found)) == [(450, 450), (450, 900)]
@@ -106,10 +114,10 @@ def test_the_same_number_of_updates_comes_first(tmp_path, said):
 
 
 def test_table_and_picture(tmp_path, said):
-    write(tmp_path, {(ONE, 0): heard(said), (TWO, 0): heard(said)})
+    write(tmp_path, {(ONE, 0): heard(said), (TWO, 0): heard(said)}, said)
     add_references(references_file(tmp_path, "embedded"), said)
     assert not is_curve(load_systems(TABLE, MODEL, tmp_path))  # a number of updates each
-    write(tmp_path, {(f"{MODEL}_3p5bit", seed): heard(said) for seed in range(2)})
+    write(tmp_path, {(f"{MODEL}_3p5bit", seed): heard(said) for seed in range(2)}, said)
     systems = load_systems(TABLE, MODEL, tmp_path)
     assert is_curve(systems)
     sheet = updates_sheet("tiny", tmp_path)
