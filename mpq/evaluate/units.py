@@ -1,7 +1,6 @@
 """The units that intervals are drawn over, their errors kept in records: speakers, or utterances where they are few.
 
-Kept in the record, they let tables pool a system's runs without the transcripts, which are not tracked for recorded
-speech.
+Kept in the record, they let tables pool a system's runs without transcripts, of which few are tracked.
 """
 
 from collections.abc import Mapping

@@ -52,17 +52,14 @@ class Optimization:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         scales = [p for name, p in named if name.endswith("log_scales")]
         weights = [p for name, p in named if not name.endswith("log_scales")]
+        of_vectors = self.learning_rate if self.vector_learning_rate is None else self.vector_learning_rate
         groups: list[dict[str, Any]] = [
             {"params": [p for p in weights if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in weights if p.ndim <= 1], "lr": self._vector_learning_rate},
+            {"params": [p for p in weights if p.ndim <= 1], "lr": of_vectors},
             {"params": scales, "lr": self.scale_learning_rate},
             *searched,
         ]
         return AdamW([group for group in groups if group["params"]], lr=self.learning_rate, weight_decay=0.0)
-
-    @property
-    def _vector_learning_rate(self) -> float:
-        return self.learning_rate if self.vector_learning_rate is None else self.vector_learning_rate
 
     def schedule(self, optimizer: Optimizer) -> LambdaLR:
         """Return warm-up, constant, decay: each group's rate is zero at the first update and again after the last."""

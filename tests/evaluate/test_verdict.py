@@ -10,11 +10,13 @@ from mpq.evaluate import units
 from mpq.evaluate.pooled import MIN_SPEAKERS, NO_WORSE, UNDECIDED, WORSE, pooled
 from mpq.evaluate.verdict import margin, margins, of_run, of_runs, same_seed
 from mpq.record.result import (
+    Baseline,
     Bits,
     Data,
     Hardware,
     Provenance,
     Result,
+    Significance,
     Size,
     Time,
     Units,
@@ -57,6 +59,17 @@ def test_sets_seeds_and_speakers_are_pooled(rng):
     assert found.needs == pytest.approx(max(0, 100 * expected.interval[1] / found.baseline))
     assert found.word == expected.verdict(margin() / 100 * found.baseline) == found.at(margin())
     assert found.word in found.sentence() and f"[{expected.interval[0]:+.2f}" in found.sentence()
+
+
+def test_a_record_alone_gives_the_verdict_against_its_baseline(rng):
+    base, made = run("m_fp32", 0, draw(rng)), run("m_4bit", 0, draw(rng, 0.01))
+    tests = {
+        name: Significance(
+            Baseline("m_fp32", 0), 0.1, None, 0.5, 0.6, change=units.less(words.units, base.wer[name].units)
+        )
+        for name, words in made.wer.items()
+    }
+    assert of_run(replace(made, significance=tests)) == of_runs([(made, base)]) != None  # noqa: E711
 
 
 def test_the_order_of_speakers_and_sets_in_a_record_changes_nothing(rng):

@@ -114,8 +114,8 @@ def _verdicts(systems: Sequence[System]) -> list[str]:
     unpooled = dict.fromkeys(s.model for s in systems if s.tests and s.verdict() is None)
     if unpooled:
         lines.append(
-            f"{', '.join(unpooled)}: no verdict where the records have neither errors by speaker, which older records "
-            "lack, nor transcripts: run them again."
+            f"{', '.join(unpooled)}: no verdict where the records lack errors by speaker, as older ones do: run them "
+            "again."
         )
     return lines
 
